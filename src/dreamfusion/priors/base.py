@@ -1,0 +1,86 @@
+"""What every prior is: a frozen diffusion model that embeds words and predicts the noise in a noisy picture.
+
+Conventions: t in [0, 1], z_t = alpha_t z + sigma_t e. ``z`` is the prior's own space (for a pixel prior 2 x - 1).
+Whatever a prior predicts inside, it answers e (the noise) outside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a prior is asked about: one row a picture.
+
+    tokens: (B, L, D) float embeddings; mask: (B, L) bool, true where a token stands;
+    camera: (B, 3) of azimuth and elevation in radians and distance in world units, or None (words alone).
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    camera: Tensor | None = None
+
+    def rows(self, index: Tensor) -> Condition:
+        """The condition of a choice of rows, index (B',) int64."""
+        return Condition(self.tokens[index], self.mask[index], None if self.camera is None else self.camera[index])
+
+    def with_camera(self, camera: Tensor | None) -> Condition:
+        """The same words, asked from other cameras."""
+        return Condition(self.tokens, self.mask, camera)
+
+
+class Prior(Protocol):
+    """A frozen text-to-image diffusion model. Methods run without gradients except ``encode``."""
+
+    id: str
+    hash: str
+    resolution: int
+    """Side of the pictures it was trained on, in pixels."""
+
+    def embed(self, captions: list[str]) -> Condition:
+        """Embed captions (no cameras)."""
+        ...
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The noise schedule at t (B,): alpha (B,), sigma (B,)."""
+        ...
+
+    def encode(self, picture: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1] to the prior's space (B, C, h, w); differentiable."""
+        ...
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The prior's space back to pictures in [0, 1]."""
+        ...
+
+    def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        """Noise predictions (with the condition, with nothing), each shaped as z_t (B, C, h, w); t (B,)."""
+        ...
+
+
+def guide(conditional: Tensor, unconditional: Tensor, guidance_scale: float) -> Tensor:
+    """Classifier-free guidance, (1 + w) e(y) - w e(nothing) (Ho & Salimans 2021, eq. 6).
+
+    Libraries that write e(nothing) + s (e(y) - e(nothing)) mean s = 1 + w.
+    """
+    return (1 + guidance_scale) * conditional - guidance_scale * unconditional
+
+
+def broadcast(x: Tensor, like: Tensor) -> Tensor:
+    """A (B,) tensor shaped (B, 1, 1, …) to multiply ``like``."""
+    return x.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def clean_from_noise(z_t: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """x0 = (z_t - sigma e) / alpha; alpha and sigma are (B,)."""
+    return (z_t - broadcast(sigma, z_t) * noise) / broadcast(alpha, z_t).clamp_min(1e-4)
+
+
+def cosine_schedule(t: Tensor) -> tuple[Tensor, Tensor]:
+    """alpha = cos(pi t / 2), sigma = sin(pi t / 2) (Nichol & Dhariwal 2021 without the offset; Imagen's form)."""
+    return torch.cos(t * torch.pi / 2), torch.sin(t * torch.pi / 2)
