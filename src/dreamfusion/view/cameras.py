@@ -1,0 +1,113 @@
+"""Where we look from. World: right-handed, Y up, the object's front looks along +Z, azimuth grows towards +X.
+
+A camera stands at ``radius * (sin a cos e, sin e, cos a cos e)`` and looks at the origin. Camera axes are OpenGL's:
+x to the right, y up, z back towards the viewer; the picture is square.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from dreamfusion.config import ViewSettings
+from dreamfusion.errors import UserError
+from dreamfusion.scene.base import Rays
+
+CONDITION_FOV_DEG = 47.0  # the field of view in which the prior's camera distance is measured
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """Azimuth and elevation in radians, radius in world units, full field of view in radians; all (B,)."""
+
+    azimuth: Tensor
+    elevation: Tensor
+    radius: Tensor
+    fov: Tensor
+
+    def __len__(self) -> int:
+        return len(self.azimuth)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Cameras:
+        """The same cameras on another device or in another precision."""
+        return Cameras(*[getattr(self, f.name).to(device=device, dtype=dtype) for f in fields(self)])
+
+    def axes(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Camera axes in the world: right, up, back; each (B, 3), orthonormal, right x up = back."""
+        a, e = self.azimuth, self.elevation
+        back = torch.stack([a.sin() * e.cos(), e.sin(), a.cos() * e.cos()], -1)
+        right = torch.stack([a.cos(), torch.zeros_like(a), -a.sin()], -1)
+        return right, torch.linalg.cross(back, right), back
+
+    def positions(self) -> Tensor:
+        """Camera positions (B, 3) in world units."""
+        return self.axes()[2] * self.radius[:, None]
+
+    def condition(self) -> Tensor:
+        """What a prior is told, (B, 3): azimuth and elevation in radians and the apparent distance.
+
+        The apparent distance is the one from which a 47 degree lens would draw the object equally large:
+        radius * tan(fov / 2) / tan(47 deg / 2).
+        """
+        distance = self.radius * torch.tan(self.fov / 2) / math.tan(math.radians(CONDITION_FOV_DEG) / 2)
+        return torch.stack([self.azimuth, self.elevation, distance], -1)
+
+
+def uniform(low: float, high: float, count: int, generator: torch.Generator) -> Tensor:
+    """(count,) float32 numbers, uniform in [low, high)."""
+    return low + (high - low) * torch.rand(count, generator=generator, device=generator.device)
+
+
+def filling_fov(radius: Tensor) -> Tensor:
+    """Full field of view, in radians, at which the unit sphere just fills the frame: 2 asin(1 / radius)."""
+    return 2 * torch.asin(1 / radius)
+
+
+def sample_cameras(settings: ViewSettings, count: int, generator: torch.Generator) -> Cameras:
+    """Draw ``count`` cameras, every number uniform in the settings' range.
+
+    With ``fit`` the lens of a near camera is widened until the unit sphere fills the frame.
+    Raises UserError where a camera would have to stand inside the unit sphere to be fitted.
+    """
+    azimuth = uniform(*settings.azimuth_deg, count, generator)
+    elevation = uniform(*settings.elevation_deg, count, generator)
+    radius = uniform(*settings.radius, count, generator)
+    fov = torch.full_like(radius, math.radians(settings.fov_deg))
+    if settings.fit:
+        if settings.radius[0] <= 1:
+            raise UserError(f"view.radius starts at {settings.radius[0]:g}; with view.fit it must be greater than 1")
+        fov = torch.maximum(fov, filling_fov(radius))
+    return Cameras(torch.deg2rad(azimuth), torch.deg2rad(elevation), radius, fov)
+
+
+def orbit_cameras(
+    azimuths_deg: Sequence[float], elevation_deg: float = 15.0, radius: float = 2.5, fov_deg: float = 47.0
+) -> Cameras:
+    """Cameras at the given azimuths that share elevation, radius and lens (turntables, previews, evaluation)."""
+    azimuth = torch.tensor([math.radians(a) for a in azimuths_deg], dtype=torch.float32)
+    same = torch.ones_like(azimuth)
+    return Cameras(azimuth, same * math.radians(elevation_deg), same * radius, same * math.radians(fov_deg))
+
+
+def camera_rays(cameras: Cameras, resolution: int) -> Rays:
+    """Rays through the pixel centres of all pictures, flattened to (B * H * W) row by row from the top left.
+
+    Where lenses differ, ``pixel_radius`` is their mean.
+    """
+    half = torch.tan(cameras.fov / 2)
+    centres = (torch.arange(resolution, device=half.device, dtype=half.dtype) + 0.5) * (2 / resolution) - 1
+    right, up, back = (axis[:, None, None] for axis in cameras.axes())
+    x = half[:, None, None, None] * centres[None, None, :, None]
+    y = half[:, None, None, None] * -centres[None, :, None, None]
+    directions = torch.nn.functional.normalize(x * right + y * up - back, dim=-1)
+    origins = cameras.positions()[:, None, None].expand_as(directions)
+    return Rays(origins.reshape(-1, 3), directions.reshape(-1, 3), float(half.mean()) / resolution)
+
+
+def to_pictures(flat: Tensor, resolution: int) -> Tensor:
+    """What rays saw, (B * H * W, C) or (B * H * W,), as pictures (B, C, H, W)."""
+    return flat.reshape(-1, resolution, resolution, flat.shape[1] if flat.ndim == 2 else 1).permute(0, 3, 1, 2)

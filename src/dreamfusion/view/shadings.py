@@ -1,0 +1,30 @@
+"""Which shading a picture gets."""
+
+from __future__ import annotations
+
+import torch
+
+from dreamfusion.config import ShadingSettings
+from dreamfusion.errors import UserError
+from dreamfusion.scene.base import Shading
+
+SHADINGS: tuple[Shading, ...] = ("albedo", "lambertian", "textureless")
+
+
+def choose_shading(settings: ShadingSettings, progress: float, generator: torch.Generator) -> Shading:
+    """Draw a shading by the settings' weights; albedo alone while progress < ``albedo_until``.
+
+    One number is drawn in any case, so that a change of one setting leaves the others' random numbers alone.
+    Raises UserError where all weights are zero.
+    """
+    weights = [settings.albedo, settings.lambertian, settings.textureless]
+    if sum(weights) <= 0:
+        raise UserError("shading: all weights are 0; give albedo, lambertian or textureless a weight above 0")
+    drawn = torch.rand((), generator=generator, device=generator.device).item() * sum(weights)
+    if progress < settings.albedo_until:
+        return "albedo"
+    for shading, weight in zip(SHADINGS, weights, strict=True):
+        if drawn < weight:
+            return shading
+        drawn -= weight
+    return SHADINGS[max(i for i, w in enumerate(weights) if w > 0)]
