@@ -1,0 +1,233 @@
+"""From a density to a clean triangle mesh: extract, drop floaters, fill cavities, smooth, decimate.
+
+World units throughout; V = vertices, F = faces. Faces wind counter-clockwise seen from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import fast_simplification
+import numpy as np
+import scipy.sparse
+import skimage.measure
+import torch
+import trimesh
+import trimesh.smoothing
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from dreamfusion.errors import UserError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+FAINTEST = 0.05
+"""Lowest level tried: a ray through the whole unit sphere at this density is only 1 - exp(-0.1) = 10 % opaque."""
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """vertices (V, 3), faces (F, 3), normals (V, 3) of unit length, uv (V, 2) in [0, 1] with v = 0 at the bottom."""
+
+    vertices: Floats
+    faces: Ints
+    normals: Floats | None = None
+    uv: Floats | None = None
+
+    def geometry(self) -> trimesh.Trimesh:
+        """The same triangles as a trimesh, with vertices that stand in the same place (texture seams) made one."""
+        vertices, index = np.unique(self.vertices, axis=0, return_inverse=True)
+        return trimesh.Trimesh(vertices, index.reshape(-1)[self.faces], process=False)
+
+
+def sample_grid(
+    density: Callable[[Tensor], Tensor], resolution: int, radius: float | None = None, chunk: int = 1 << 18
+) -> NDArray[np.float32]:
+    """Density at the vertices of a (resolution,)*3 grid over [-1, 1]^3, indexed [x, y, z]; values that are not finite
+    count as empty. Points beyond ``radius`` from the origin are not asked for: they are empty."""
+    axis = torch.linspace(-1, 1, resolution)
+    grid = torch.zeros(resolution**3)
+    wanted = torch.arange(resolution**3)
+    square = axis**2
+    if radius is not None:
+        inside = (square[:, None, None] + square[None, :, None] + square[None, None, :]).flatten() < radius**2
+        wanted = wanted[inside]
+    with torch.no_grad():
+        for index in wanted.split(chunk):
+            xyz = (index // resolution**2, index // resolution % resolution, index % resolution)
+            points = torch.stack([axis[i] for i in xyz], -1)
+            grid[index] = density(points).detach().reshape(-1).float().cpu()
+    grid = torch.nan_to_num(grid, nan=0.0, posinf=torch.finfo(torch.float32).max, neginf=0.0)
+    return grid.reshape(resolution, resolution, resolution).numpy()
+
+
+def reachable_level(highest: float, level: float) -> float:
+    """``level``, or where the density's maximum does not exceed it, ``level`` halved until it lies at or under half the
+    maximum (so that the surface encloses more than a speck). UserError where that is fainter than ``FAINTEST``."""
+    if highest <= level:
+        while level > highest / 2 and level >= FAINTEST:
+            level /= 2
+    if highest <= level or level < FAINTEST:
+        raise UserError(
+            f"the scene is empty: its highest density is {highest:.3g}; train longer, or raise scene.density_bias"
+        )
+    return level
+
+
+def extract_surface(
+    density: Callable[[Tensor], Tensor],
+    resolution: int,
+    level: float,
+    radius: float | None = None,
+    blur: float = 1.0,
+) -> Mesh:
+    """The surface density = level within [-1, 1]^3, closed where the object meets the border of the cube.
+
+    ``density`` maps points (N, 3) to (N,) in 1 / world unit. Where it nowhere reaches the level, a lower level is
+    taken (see ``reachable_level``). ``radius`` cuts the object off at a sphere; ``blur`` is the standard deviation,
+    in grid cells, of a smoothing of the field against stair steps. Marching cubes after Lewiner et al. (2003).
+    """
+    grid = sample_grid(density, resolution, None if radius is None else radius + 4 / resolution)
+    level = reachable_level(float(grid.max()), level)
+    # Linear interpolation puts the surface right only where the field is about linear. Density climbs steeply, and
+    # twice the level says no less about where the surface is than a thousand times it.
+    field = np.clip(grid / level - 1, -1, 1)
+    if radius is not None:
+        square = np.linspace(-1, 1, resolution) ** 2
+        distance = np.sqrt(square[:, None, None] + square[None, :, None] + square[None, None, :])
+        field = np.minimum(field, (radius - distance) * (resolution - 1) / 4).astype(np.float32)
+    if blur > 0:
+        field = gaussian_filter(field, blur, mode="nearest")
+    field = np.pad(field, 1, constant_values=-1)
+    field[field == 0] = 1e-6  # A vertex exactly on the surface would make triangles without area.
+    if field.max() <= 0:
+        raise UserError("the scene is empty: nothing in it is as large as a grid cell; raise export.resolution")
+    vertices, faces, _, _ = skimage.measure.marching_cubes(field, 0.0, allow_degenerate=False)
+    vertices = (vertices - 1) * (2 / (resolution - 1)) - 1
+    vertices = np.clip(vertices, -1, 1).astype(np.float64)
+    return _outward(Mesh(vertices, faces.astype(np.int64)))
+
+
+def _outward(mesh: Mesh) -> Mesh:
+    """Flip all faces where the mesh as a whole encloses a negative volume."""
+    return mesh if signed_volumes(mesh).sum() >= 0 else replace(mesh, faces=mesh.faces[:, ::-1].copy())
+
+
+def signed_volumes(mesh: Mesh) -> Floats:
+    """(F,) signed volumes of the tetrahedra between each face and the origin; over a closed component they add up to
+    its volume, negative where its faces look inwards."""
+    a, b, c = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
+    return np.einsum("ij,ij->i", a, np.cross(b, c)) / 6
+
+
+def face_components(mesh: Mesh) -> tuple[int, Ints]:
+    """Connected components (faces that share a vertex): their number, and each face's label (F,)."""
+    f, n = mesh.faces, len(mesh.vertices)
+    edges = (np.concatenate([f[:, 0], f[:, 1]]), np.concatenate([f[:, 1], f[:, 2]]))
+    graph = scipy.sparse.coo_matrix((np.ones(2 * len(f), np.int8), edges), shape=(n, n))
+    _, label = scipy.sparse.csgraph.connected_components(graph, directed=False)
+    values, of_face = np.unique(label[f[:, 0]], return_inverse=True)
+    return len(values), of_face.reshape(-1).astype(np.int64)
+
+
+def keep_faces(mesh: Mesh, keep: NDArray[np.bool_]) -> Mesh:
+    """The mesh of the chosen faces (F,) alone, without the vertices that no face uses any more."""
+    used, index = np.unique(mesh.faces[keep], return_inverse=True)
+    pick = [None if a is None else a[used] for a in (mesh.normals, mesh.uv)]
+    return Mesh(mesh.vertices[used], index.reshape(-1, 3).astype(np.int64), *pick)
+
+
+def remove_floaters(mesh: Mesh, min_share: float = 0.02) -> Mesh:
+    """Keep the largest component and those that enclose at least ``min_share`` of its volume or, for thin parts,
+    have at least 5 ``min_share`` of its area. The walls of cavities are judged the same way, by |volume|."""
+    count, label = face_components(mesh)
+    volume = np.abs(np.bincount(label, signed_volumes(mesh), count))
+    corners = mesh.vertices[mesh.faces]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = np.bincount(label, np.linalg.norm(normal, axis=1) / 2, count)
+    largest = volume.argmax()
+    kept = (volume >= min_share * volume[largest]) | (area >= 5 * min_share * area[largest])
+    return keep_faces(mesh, kept[label])
+
+
+def winding_number(point: Floats, mesh: Mesh) -> float:
+    """How often the closed mesh surrounds the point (3,): 1 inside, 0 outside (Van Oosterom & Strackee 1983, eq. 8)."""
+    a, b, c = (mesh.vertices[mesh.faces[:, i]] - point for i in range(3))
+    la, lb, lc = (np.linalg.norm(x, axis=1) for x in (a, b, c))
+    triple = np.einsum("ij,ij->i", a, np.cross(b, c))
+    dots = [np.einsum("ij,ij->i", x, y) * n for x, y, n in ((a, b, lc), (b, c, la), (c, a, lb))]
+    return float(np.arctan2(triple, la * lb * lc + sum(dots)).sum() / (2 * np.pi))
+
+
+def fill_cavities(mesh: Mesh) -> Mesh:
+    """Drop what no camera outside can see: the inner walls of hollow bodies, and bodies enclosed in a cavity.
+
+    On the border of a padded density a component that looks inwards can only be the wall of a cavity.
+    """
+    count, label = face_components(mesh)
+    volume = np.bincount(label, signed_volumes(mesh), count)
+    shells = [keep_faces(mesh, label == i) if volume[i] > 0 else None for i in range(count)]
+    kept = volume > 0
+    for i, inner in enumerate(shells):
+        for j, outer in enumerate(shells):
+            if inner is None or outer is None or volume[j] <= volume[i]:
+                continue
+            low, high = outer.vertices.min(0), outer.vertices.max(0)
+            within = bool((inner.vertices.min(0) >= low).all() and (inner.vertices.max(0) <= high).all())
+            if within and winding_number(inner.vertices[0], outer) > 0.5:
+                kept[i] = False
+    return keep_faces(mesh, kept[label])
+
+
+def smooth(mesh: Mesh, iterations: int = 10) -> Mesh:
+    """Taubin smoothing (1995): takes off the stair steps of the grid, and keeps the volume (a last scaling about the
+    middle makes good what little it loses)."""
+    if iterations == 0:
+        return mesh
+    body = trimesh.Trimesh(mesh.vertices.copy(), mesh.faces, process=False)
+    body = trimesh.smoothing.filter_taubin(body, lamb=0.5, nu=0.53, iterations=iterations)
+    before, after = signed_volumes(mesh).sum(), float(body.volume)
+    vertices = np.asarray(body.vertices, np.float64)
+    ratio = before / after if after > 0 else 1.0
+    if 0.8 < ratio < 1.25:
+        middle = vertices.mean(0)
+        vertices = middle + (vertices - middle) * ratio ** (1 / 3)
+    return replace(mesh, vertices=vertices)
+
+
+def decimate(mesh: Mesh, faces: int) -> Mesh:
+    """At most about ``faces`` triangles by quadric edge collapse (Garland & Heckbert 1997).
+
+    A watertight mesh stays watertight: where a collapse pinched it, gentler collapses are tried, and if all of them
+    pinch, the least reduced mesh that is closed is returned (the given one at worst).
+    """
+    if len(mesh.faces) <= faces:
+        return mesh
+    closed = _watertight(mesh)
+    points, triangles = mesh.vertices.astype(np.float32), mesh.faces.astype(np.int32)
+    target = faces
+    while target < len(mesh.faces):
+        for aggression in (7, 4, 2):
+            p, f = fast_simplification.simplify(points, triangles, target_count=target, agg=aggression)
+            made = _outward(Mesh(np.asarray(p, np.float64), np.asarray(f, np.int64)))
+            if len(f) and (not closed or _watertight(made)):
+                return made
+        target = round(target * 1.3)
+    return mesh
+
+
+def _watertight(mesh: Mesh) -> bool:
+    body = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    return bool(body.is_watertight and body.is_winding_consistent)
+
+
+def with_normals(mesh: Mesh) -> Mesh:
+    """The mesh with smooth normals: face normals averaged at each vertex, weighted by the angle there."""
+    body = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    normals = np.asarray(body.vertex_normals, np.float64)
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    normals = np.where(length > 0.5, normals / np.maximum(length, 1e-12), [0.0, 1.0, 0.0])
+    return replace(mesh, normals=normals)

@@ -1,0 +1,127 @@
+"""Unwrap a mesh and bake the field's colours into a texture.
+
+Texture coordinates have v = 0 at the bottom of the picture (OBJ, USD, trimesh; the glTF writer turns them over).
+Texel (row r from the top, column c) of an S x S texture has its centre at u = (c + 0.5) / S, v = 1 - (r + 0.5) / S.
+Albedo is what screens show, so texels are stored as they are: glTF's and USD's base colour is sRGB-encoded too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+import xatlas
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from dreamfusion.export.mesh import Floats, Mesh
+from dreamfusion.export.raster import interpolate, rasterise
+
+Picture = NDArray[np.uint8]
+
+PADDING = 4
+"""Texels between charts."""
+
+
+def unwrap(mesh: Mesh, size: int) -> Mesh:
+    """Give the mesh texture coordinates (xatlas; least-squares conformal charts after Lévy et al. 2002).
+
+    Vertices on the charts' borders are doubled. Charts are kept small, because the time to flatten one grows faster
+    than its size.
+    """
+    corners = mesh.vertices[mesh.faces]
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum() / 2
+    charts, pack = xatlas.ChartOptions(), xatlas.PackOptions()
+    charts.max_chart_area = float(area) / 60
+    pack.resolution, pack.padding, pack.bilinear = size, PADDING, True
+    atlas = xatlas.Atlas()
+    # xatlas drops edges shorter than an absolute limit; the object is a few units large, its triangles are not.
+    points = ((mesh.vertices - mesh.vertices.min(0)) * 100).astype(np.float32)
+    charts.max_chart_area *= 100**2
+    atlas.add_mesh(points, mesh.faces.astype(np.uint32))
+    atlas.generate(charts, pack)
+    source, faces, uv = atlas[0]
+    normals = None if mesh.normals is None else mesh.normals[source]
+    return Mesh(mesh.vertices[source], faces.astype(np.int64), normals, uv.astype(np.float64))
+
+
+def cover(mesh: Mesh, size: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Which face does each texel belong to: face (S, S), -1 for none, and weights (S, S, 3) of its corners. Texels
+    whose centre lies just outside a chart belong to it too, since bilinear filtering reads them."""
+    assert mesh.uv is not None
+    corners = mesh.uv[mesh.faces] * [1, -1] * size + [0, size]
+    return rasterise(corners.astype(np.float32), np.ones((len(mesh.faces), 3), np.float32), size, size, 1.5)
+
+
+def shell_albedo(
+    density: Callable[[Tensor], Tensor],
+    albedo: Callable[[Tensor], Tensor],
+    points: Tensor,
+    normals: Tensor,
+    outside: float = 0.02,
+    inside: float = 0.04,
+    samples: int = 6,
+    chunk: int = 1 << 16,
+) -> Tensor:
+    """What a ray that falls straight onto the surface sees there: albedo (N, 3) at points (N, 3), normals (N, 3).
+
+    A radiance field's colour lives in a shell about its surface, so one sample on the surface is not its colour. The
+    ray runs from ``outside`` above to ``inside`` below (world units), and colours are weighted as in volume rendering,
+    w_i = T_i (1 - exp(-density_i delta)) (Max 1995), over their sum; where all is empty, the surface's sample counts.
+    """
+    step = (outside + inside) / samples
+    depth = outside - step * (torch.arange(samples) + 0.5)
+    found = []
+    with torch.no_grad():
+        for x, n in zip(points.split(chunk), normals.split(chunk), strict=True):
+            where = (x[:, None] + depth[:, None] * n[:, None]).reshape(-1, 3)
+            optical = density(where).reshape(-1, samples).clamp(0, 1e6) * step
+            before = torch.cumsum(optical, 1) - optical
+            weights = torch.exp(-before) * -torch.expm1(-optical)
+            weights = weights + 1e-6 * torch.exp(-((depth / step) ** 2))
+            colours = albedo(where).reshape(-1, samples, 3)
+            found.append((weights[..., None] * colours).sum(1) / weights.sum(1, keepdim=True))
+    return torch.cat(found).clamp(0, 1) if found else torch.zeros(0, 3)
+
+
+def bake(mesh: Mesh, colour: Callable[[Tensor, Tensor], Tensor], size: int) -> Picture:
+    """A texture (S, S, 3) of ``colour(points (N, 3), normals (N, 3)) -> (N, 3) in [0, 1]`` over the surface.
+
+    Texels outside all charts take the colour of the nearest texel of a chart, so that no filter finds a seam.
+    """
+    assert mesh.normals is not None
+    face, weights = cover(mesh, size)
+    filled = face >= 0
+    face, weights = face[filled], weights[filled]
+    points = torch.from_numpy(interpolate(mesh.vertices, mesh.faces, face, weights))
+    normals = torch.nn.functional.normalize(torch.from_numpy(interpolate(mesh.normals, mesh.faces, face, weights)))
+    colours = torch.nan_to_num(colour(points, normals).float().cpu()).clamp(0, 1).numpy()
+    texture = np.zeros((size, size, 3), np.uint8)
+    texture[filled] = np.round(colours * 255).astype(np.uint8)
+    nearest = distance_transform_edt(~filled, return_distances=False, return_indices=True)
+    return np.asarray(texture[nearest[0], nearest[1]], np.uint8)
+
+
+def sample_texture(texture: Picture, uv: Floats) -> NDArray[np.float32]:
+    """Colours (N, 3) in [0, 1] at texture coordinates (N, 2): bilinear between texel centres, clamped at the border."""
+    height, width = texture.shape[:2]
+    x = np.clip(uv[:, 0] * width - 0.5, 0, width - 1)
+    y = np.clip((1 - uv[:, 1]) * height - 0.5, 0, height - 1)
+    c, r = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+    c1, r1 = np.minimum(c + 1, width - 1), np.minimum(r + 1, height - 1)
+    fx, fy = (x - c)[:, None], (y - r)[:, None]
+    t = texture.astype(np.float32) / 255
+    rows = (t[r, c] * (1 - fx) + t[r, c1] * fx, t[r1, c] * (1 - fx) + t[r1, c1] * fx)
+    return np.asarray(rows[0] * (1 - fy) + rows[1] * fy, np.float32)
+
+
+def vertex_colours(mesh: Mesh, texture: Picture) -> tuple[Mesh, Picture]:
+    """The mesh with the doubled vertices of the charts' borders made one, and a colour (V, 3) for each vertex."""
+    assert mesh.uv is not None
+    vertices, first, index = np.unique(mesh.vertices, axis=0, return_index=True, return_inverse=True)
+    normals = None if mesh.normals is None else mesh.normals[first]
+    welded = replace(mesh, vertices=vertices, faces=index.reshape(-1)[mesh.faces], normals=normals, uv=None)
+    return welded, np.round(sample_texture(texture, mesh.uv[first]) * 255).astype(np.uint8)
