@@ -1,0 +1,24 @@
+"""Text to 3D by score distillation: ``from dreamfusion import generate; generate("a red armchair").save("chair.glb")``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["Asset", "Config", "Progress", "UserError", "generate", "load_preset", "load_prior"]
+
+_HOME = {
+    "Asset": "asset", "Config": "config", "Progress": "generate", "UserError": "errors", "generate": "generate",
+    "load_preset": "presets", "load_prior": "priors",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    # torch takes seconds to import; `dreamfusion --help` must not wait for it.
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,166 @@
+"""The prior that comes with the package: a 64 x 64 pixel-space text-to-image diffusion model (see ``weights/card.md``)."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..errors import UserError
+from .base import Condition, broadcast, clean_from_noise, cosine_schedule, guide
+from .network import Denoiser, Layout
+from .text import TextEncoder, file_sha256
+
+WEIGHTS = Path(__file__).parent / "weights" / "bundled.safetensors"
+SIZE = 64
+STOP_WORDS = frozenset("a an the of with and in on at to its it is very from for by or that this front side back overhead view".split())
+
+
+def inference_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The arithmetic a precision setting means here; 'auto' is bfloat16 where the hardware multiplies it."""
+    if precision == "float32":
+        return torch.float32
+    if precision == "bfloat16":
+        return torch.bfloat16
+    if device.type == "cpu":
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return torch.bfloat16 if native else torch.float32
+    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A word the prior was never taught: the nearest name it knows, and their cosine similarity."""
+
+    word: str
+    nearest: str
+    similarity: float
+
+
+class BundledPrior:
+    """A frozen prior in the sense of ``base.Prior``; answers e although its network predicts v."""
+
+    id = "bundled"
+    resolution = SIZE
+
+    def __init__(self, path: Path = WEIGHTS, device: str | torch.device = "cpu", precision: str = "auto"):
+        """Load weights; UserError if they are missing, altered (where a hash is on record) or of another shape."""
+        if not path.is_file():
+            raise UserError(f"the prior's weights are missing: {path} (reinstall dreamfusion, or train them with tools/prior)")
+        self.device = torch.device(device)
+        self.dtype = inference_dtype(precision, self.device)
+        self.hash = file_sha256(path)
+        record = path.with_suffix(".json")
+        self.record: dict = json.loads(record.read_text()) if record.exists() else {}
+        if expected := self.record.get("sha256"):
+            if expected != self.hash:
+                raise UserError(f"the prior's weights were altered: SHA-256 of {path} is {self.hash[:12]}…, expected {expected[:12]}…")
+        try:
+            stored = load_file(path)
+            self.layout, self.denoiser = Layout(), Denoiser()
+            for name, network in (("layout", self.layout), ("denoiser", self.denoiser)):
+                network.load_state_dict({k[len(name) + 1 :]: v for k, v in stored.items() if k.startswith(name + ".")})
+                network.to(device=self.device, dtype=self.dtype, memory_format=torch.channels_last).eval().requires_grad_(False)
+        except (SafetensorError, RuntimeError, OSError) as error:
+            raise UserError(f"{path} does not hold this prior's weights: {str(error).splitlines()[0]}") from None
+        self._encoder: TextEncoder | None = None
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """The text encoder, loaded when first needed."""
+        if self._encoder is None:
+            self._encoder = TextEncoder.load()
+        return self._encoder
+
+    def embed(self, captions: list[str]) -> Condition:
+        tokens, mask = self.encoder(captions)
+        return Condition(tokens.to(self.device), mask.to(self.device))
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return cosine_schedule(t)
+
+    def encode(self, picture: Tensor) -> Tensor:
+        if picture.shape[-1] != SIZE or picture.shape[-2] != SIZE:
+            picture = torch.nn.functional.interpolate(picture, (SIZE, SIZE), mode="bilinear", antialias=True)
+        return picture * 2 - 1
+
+    def decode(self, z: Tensor) -> Tensor:
+        return (z + 1) / 2
+
+    @torch.no_grad()
+    def mean_picture(self, condition: Condition) -> Tensor:
+        """What the layout network expects to see, (B, 3, 64, 64) in [-1, 1]."""
+        camera, has_camera = self._camera(condition)
+        return self.layout(condition.tokens, condition.mask, camera, has_camera)
+
+    @torch.no_grad()
+    def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        count = len(z_t)
+        camera, has_camera = self._camera(condition)
+        layout = self.layout(condition.tokens, condition.mask, camera, has_camera)
+        yes, no = torch.ones_like(has_camera), torch.zeros_like(has_camera)
+        v = self.denoiser(
+            z_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([layout, torch.zeros_like(layout)]), condition.tokens.repeat(2, 1, 1),
+            condition.mask.repeat(2, 1), camera.repeat(2, 1), torch.cat([yes, no]), torch.cat([has_camera, no]),
+        )  # fmt: skip
+        alpha, sigma = (broadcast(x, z_t) for x in self.alpha_sigma(t))
+        with_text, without = v.to(z_t.dtype).split(count)
+        return alpha * with_text + sigma * z_t, alpha * without + sigma * z_t
+
+    def _camera(self, condition: Condition) -> tuple[Tensor, Tensor]:
+        count = len(condition.tokens)
+        if condition.camera is None:
+            return torch.zeros(count, 3, device=self.device), torch.zeros(count, dtype=torch.bool, device=self.device)
+        return condition.camera, torch.ones(count, dtype=torch.bool, device=self.device)
+
+    @torch.no_grad()
+    def sample(self, condition: Condition, generator: torch.Generator, guidance_scale: float = 2.0, steps: int = 30) -> Tensor:
+        """Pictures (B, 3, 64, 64) in [0, 1] by DDIM (Song et al. 2021, eta = 0) over even steps of t."""
+        z = torch.randn((len(condition.tokens), 3, SIZE, SIZE), generator=generator).to(self.device)
+        times = torch.linspace(0.999, 0.0, steps + 1, device=self.device)
+        for now, then in zip(times[:-1], times[1:], strict=True):
+            t = now.expand(len(z))
+            noise = guide(*self.predict_noise(z, t, condition), guidance_scale)
+            clean = clean_from_noise(z, noise, *self.alpha_sigma(t)).clamp(-1, 1)
+            alpha, sigma = self.alpha_sigma(t)
+            noise = (z - broadcast(alpha, z) * clean) / broadcast(sigma, z)
+            alpha, sigma = self.alpha_sigma(then.expand(len(z)))
+            z = broadcast(alpha, z) * clean + broadcast(sigma, z) * noise
+        return self.decode(z).clamp(0, 1)
+
+    def sample_views(
+        self, prompt: str, views: int = 4, guidance_scale: float = 2.0, seed: int = 0, elevation_deg: float = 20.0, camera: bool = True
+    ) -> Tensor:
+        """The prompt from ``views`` azimuths all round, (views, 3, 64, 64) in [0, 1], each a sample of its own."""
+        from ..config import ViewSettings
+        from ..view.words import view_words, with_view
+
+        azimuths = [360.0 * k / views for k in range(views)]
+        words = self.embed([with_view(prompt, view_words(a, elevation_deg, ViewSettings())) for a in azimuths])
+        cameras = torch.tensor([[math.radians(a), math.radians(elevation_deg), 2.5] for a in azimuths], device=self.device)
+        return self.sample(words.with_camera(cameras if camera else None), torch.Generator().manual_seed(seed), guidance_scale)
+
+    def unknown_words(self, prompt: str) -> list[Unknown]:
+        """Words of the prompt that no training caption held, each with the nearest name the prior knows."""
+        known = set(self.record.get("words", ()))
+        words = [w for w in dict.fromkeys("".join(c if c.isalnum() or c in "'-" else " " for c in prompt.lower()).split())]
+        strange = [w for w in words if w not in known and w not in STOP_WORDS]
+        names = list(self.record.get("names", ()))
+        if not strange or not names:
+            return []
+        similarity = self.encoder.sentence(strange) @ self.encoder.sentence(names).T
+        best = similarity.max(1)
+        return [Unknown(w, names[i], float(s)) for w, s, i in zip(strange, best.values, best.indices.tolist(), strict=True)]
+
+    def info(self) -> dict:
+        """What the weights are: size, hash, vocabulary and the training record."""
+        with safe_open(str(WEIGHTS), "pt") as file:
+            tensors = len(list(file.keys()))
+        parameters = sum(p.numel() for n in (self.layout, self.denoiser) for p in n.parameters())
+        return {"id": self.id, "sha256": self.hash, "parameters": parameters, "tensors": tensors, "resolution": SIZE, "dtype": str(self.dtype)} | self.record

@@ -1,0 +1,187 @@
+"""The bundled prior's two networks, both conditioned on word embeddings and, if it is told, on the camera.
+
+``Layout``   (words, camera) -> the mean picture, by plain regression (after Dosovitskiy et al. 2015, "Learning to
+             generate chairs"): cheap, and it knows silhouettes, colours and how they turn with the camera.
+``Denoiser`` a small U-Net that predicts v (Salimans & Ho 2022) from the noisy picture and the layout beside it.
+
+Pictures are (B, 3, 64, 64) in [-1, 1]; both work on 32 x 32 feature maps through a pixel shuffle of 2.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+TEXT_WIDTH = 384
+AZIMUTH_HARMONICS, ELEVATION_HARMONICS = 6, 3
+CAMERA_WIDTH = 2 * AZIMUTH_HARMONICS + 2 * ELEVATION_HARMONICS + 1
+
+
+def camera_features(camera: Tensor) -> Tensor:
+    """Fourier features (B, 19) of cameras (B, 3): azimuth, elevation in radians, distance in world units."""
+    azimuth, elevation, distance = camera.unbind(-1)
+    a = azimuth[:, None] * torch.arange(1, AZIMUTH_HARMONICS + 1, device=camera.device)
+    e = elevation[:, None] * torch.arange(1, ELEVATION_HARMONICS + 1, device=camera.device)
+    return torch.cat([a.sin(), a.cos(), e.sin(), e.cos(), ((distance - 2.5) / 0.2).clamp(-3, 3)[:, None]], -1)
+
+
+def time_features(t: Tensor, width: int = 64) -> Tensor:
+    """Sinusoidal features (B, width) of t (B,) in [0, 1]."""
+    frequency = torch.exp(torch.linspace(0.0, 5.5, width // 2, device=t.device))
+    angle = t[:, None] * frequency * 2
+    return torch.cat([angle.sin(), angle.cos()], -1)
+
+
+def norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(16, channels)
+
+
+class Attention(nn.Module):
+    """Residual attention of a feature map (B, C, h, w) to tokens (B, L, D), or to itself where tokens is None."""
+
+    def __init__(self, channels: int, context: int, head: int = 32):
+        super().__init__()
+        self.heads, self.norm = channels // head, norm(channels)
+        self.q = nn.Linear(channels, channels)
+        self.kv = nn.Linear(context, 2 * channels)
+        self.out = nn.Linear(channels, channels)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor, tokens: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        batch, channels, height, width = x.shape
+        h = self.norm(x).flatten(2).transpose(1, 2)
+        context = h if tokens is None else tokens
+        q = self.q(h).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = self.kv(context).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        m = None if mask is None else mask[:, None, None, :]
+        a = F.scaled_dot_product_attention(q, k, v, attn_mask=m).transpose(1, 2).flatten(2)
+        return x + self.out(a).transpose(1, 2).unflatten(-1, (height, width))
+
+
+class Residual(nn.Module):
+    """Two convolutions, the second one's input scaled and shifted by the style (B, S)."""
+
+    def __init__(self, inside: int, outside: int, style: int):
+        super().__init__()
+        self.norm1, self.norm2 = norm(inside), norm(outside)
+        self.conv1 = nn.Conv2d(inside, outside, 3, padding=1)
+        self.conv2 = nn.Conv2d(outside, outside, 3, padding=1)
+        self.film = nn.Linear(style, 2 * outside)
+        self.skip = nn.Conv2d(inside, outside, 1) if inside != outside else nn.Identity()
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.film.weight)
+        nn.init.zeros_(self.film.bias)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        scale, shift = self.film(style)[:, :, None, None].chunk(2, 1)
+        return self.skip(x) + self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
+
+
+class Words(nn.Module):
+    """Word embeddings (B, L, 384) to tokens of our own width and a pooled vector; learned tokens stand for nothing."""
+
+    def __init__(self, width: int, queries: int = 4):
+        super().__init__()
+        self.project = nn.Linear(TEXT_WIDTH, width)
+        self.query = nn.Parameter(torch.randn(queries, width) * 0.5)
+        self.key = nn.Linear(width, width)
+        self.pooled_width = queries * width
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.project(tokens)
+        score = (self.key(x) @ self.query.T.to(x.dtype)) / x.shape[-1] ** 0.5  # (B, L, Q)
+        weight = score.masked_fill(~mask[..., None], -1e4).softmax(1)
+        return x, (weight.transpose(1, 2) @ x).flatten(1)
+
+
+class Layout(nn.Module):
+    """(words, camera) -> mean picture (B, 3, 64, 64) in about [-1, 1]."""
+
+    def __init__(self, widths: tuple[int, ...] = (416, 320, 192, 64), words: int = 192, style: int = 512):
+        super().__init__()
+        self.words = Words(words)
+        self.no_camera = nn.Parameter(torch.zeros(256))
+        self.camera = nn.Sequential(nn.Linear(CAMERA_WIDTH, 256), nn.SiLU(), nn.Linear(256, 256))
+        self.style = nn.Sequential(
+            nn.Linear(self.words.pooled_width + 256, style), nn.SiLU(), nn.Linear(style, style), nn.SiLU(), nn.Linear(style, style), nn.SiLU()
+        )
+        self.seed = nn.Linear(style, widths[0] * 16)
+        self.blocks, self.attention = nn.ModuleList(), nn.ModuleList()
+        inside = widths[0]
+        for level, width in enumerate(widths):
+            self.blocks.append(Residual(inside, width, style))
+            self.attention.append(Attention(width, words) if level == 1 else nn.Identity())
+            inside = width
+        self.out = nn.Sequential(norm(inside), nn.SiLU(), nn.Conv2d(inside, 12, 3, padding=1))
+
+    def forward(self, tokens: Tensor, mask: Tensor, camera: Tensor, has_camera: Tensor) -> Tensor:
+        """tokens (B, L, 384), mask (B, L) bool, camera (B, 3), has_camera (B,) bool."""
+        dtype = self.seed.weight.dtype
+        words, pooled = self.words(tokens.to(dtype), mask)
+        seen = torch.where(has_camera[:, None], self.camera(camera_features(camera).to(dtype)), self.no_camera)
+        style = self.style(torch.cat([pooled, seen.to(pooled.dtype)], -1))
+        x = self.seed(style).unflatten(-1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
+        for level, (block, attention) in enumerate(zip(self.blocks, self.attention, strict=True)):
+            if level:
+                x = F.interpolate(x, scale_factor=2, mode="nearest")
+            x = block(x, style)
+            if isinstance(attention, Attention):
+                x = attention(x, words, mask)
+        return F.pixel_shuffle(self.out(x).float(), 2)
+
+
+class Denoiser(nn.Module):
+    """Noisy picture and layout -> v (B, 3, 64, 64)."""
+
+    def __init__(self, widths: tuple[int, int, int] = (80, 160, 256), words: int = 192, style: int = 384):
+        super().__init__()
+        a, b, c = widths
+        self.words = Words(words)
+        self.nothing = nn.Parameter(torch.randn(1, TEXT_WIDTH) * 0.02)
+        self.no_camera = nn.Parameter(torch.zeros(style))
+        self.camera = nn.Sequential(nn.Linear(CAMERA_WIDTH, 128), nn.SiLU(), nn.Linear(128, style))
+        self.time = nn.Sequential(nn.Linear(64, 256), nn.SiLU(), nn.Linear(256, style))
+        self.pooled = nn.Linear(self.words.pooled_width, style)
+        self.style = nn.Sequential(nn.SiLU(), nn.Linear(style, style), nn.SiLU())
+        self.inside = nn.Conv2d(24, a, 3, padding=1)
+        self.down1 = Residual(a, a, style)
+        self.to2 = nn.Conv2d(a, b, 3, stride=2, padding=1)
+        self.down2 = Residual(b, b, style)
+        self.to3 = nn.Conv2d(b, c, 3, stride=2, padding=1)
+        self.middle1 = Residual(c, c, style)
+        self.middle_words = Attention(c, words)
+        self.middle_self = Attention(c, c)
+        self.middle2 = Residual(c, c, style)
+        self.from3 = nn.Conv2d(c, b, 3, padding=1)
+        self.up2 = Residual(2 * b, b, style)
+        self.from2 = nn.Conv2d(b, a, 3, padding=1)
+        self.up1 = Residual(2 * a, a, style)
+        self.last = Residual(a, a, style)
+        self.out = nn.Sequential(norm(a), nn.SiLU(), nn.Conv2d(a, 12, 3, padding=1))
+
+    def forward(
+        self, z_t: Tensor, t: Tensor, layout: Tensor, tokens: Tensor, mask: Tensor, camera: Tensor, has_text: Tensor, has_camera: Tensor
+    ) -> Tensor:
+        """z_t, layout (B, 3, 64, 64); t (B,); tokens (B, L, 384); camera (B, 3); has_text, has_camera (B,) bool.
+
+        Rows without text see a learned word, no layout (the caller passes zeros) and, by convention, no camera.
+        """
+        dtype = self.nothing.dtype
+        tokens = torch.where(has_text[:, None, None], tokens.to(dtype), self.nothing)
+        mask = mask | ~has_text[:, None]
+        words, pooled = self.words(tokens, mask)
+        seen = torch.where(has_camera[:, None], self.camera(camera_features(camera).to(dtype)), self.no_camera)
+        style = self.style(self.time(time_features(t).to(dtype)) + seen + self.pooled(pooled))
+        x = F.pixel_unshuffle(torch.cat([z_t, layout], 1).to(dtype), 2).contiguous(memory_format=torch.channels_last)
+        one = self.down1(self.inside(x), style)
+        two = self.down2(self.to2(one), style)
+        x = self.middle1(self.to3(two), style)
+        x = self.middle2(self.middle_self(self.middle_words(x, words, mask)), style)
+        x = self.from3(F.interpolate(x, scale_factor=2, mode="nearest"))
+        x = self.up2(torch.cat([x, two], 1), style)
+        x = self.from2(F.interpolate(x, scale_factor=2, mode="nearest"))
+        x = self.last(self.up1(torch.cat([x, one], 1), style), style)
+        return F.pixel_shuffle(self.out(x).float(), 2)

@@ -1,0 +1,122 @@
+"""Pictures with captions and cameras, put together on the fly from the drawn views (see ``render.py``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from captions import CLAY, PLAIN, CaptionTable, build
+from numpy.typing import NDArray
+from torch import Tensor
+from vocabulary import COLOURS, MODELS, held_out
+
+from dreamfusion.config import ViewSettings
+from dreamfusion.view.words import view_words
+
+VIEW = ViewSettings()
+CLAY_ALBEDO = 0.8
+BACKGROUND = 0.5
+LUMA = torch.tensor([0.299, 0.587, 0.114])
+COLOURED_SHARE, CLAY_SHARE, VIEW_WORD_SHARE = 0.55, 0.12, 0.6
+
+
+@dataclass
+class Batch:
+    """pictures (B, 3, 64, 64) in [-1, 1]; tokens (B, L, 384); mask (B, L); camera (B, 3) radians, radians, distance."""
+
+    pictures: Tensor
+    tokens: Tensor
+    mask: Tensor
+    camera: Tensor
+
+
+def tint(albedo: Tensor, colour: Tensor, mean_luma: Tensor) -> Tensor:
+    """Repaint albedo (B, 3, H, W) in colours (B, 3), keeping the pattern of light and dark.
+
+    The luminance is taken relative to the object's own mean (B,), so that black things can become yellow.
+    """
+    luma = (albedo * LUMA[None, :, None, None]).sum(1, keepdim=True) / mean_luma[:, None, None, None]
+    factor = luma.clamp(0.02, 1.8) ** 0.6
+    return (0.93 * colour[:, :, None, None] * factor + 0.07 * albedo).clamp(0, 1)
+
+
+def compose(pixels: Tensor, colour: Tensor | None, clay: Tensor, mean_luma: Tensor) -> Tensor:
+    """Stored views (B, 5, H, W) in [0, 1] to pictures (B, 3, H, W) in [-1, 1] over mid-gray.
+
+    colour (B, 3) with NaN rows where the object keeps its own; clay (B,) bool; mean_luma (B,).
+    """
+    cover = pixels[:, 3:4]
+    albedo = pixels[:, :3] / cover.clamp_min(1 / 255)
+    if colour is not None:
+        painted = tint(albedo, colour.nan_to_num(), mean_luma)
+        albedo = torch.where(colour.isnan().any(1)[:, None, None, None], albedo, painted)
+    albedo = torch.where(clay[:, None, None, None], torch.full_like(albedo, CLAY_ALBEDO), albedo)
+    shaded = albedo.clamp(0, 1) * pixels[:, 4:5]  # the shading is already multiplied by the coverage
+    return (shaded + (1 - cover) * BACKGROUND) * 2 - 1
+
+
+class Data:
+    """All drawn views in memory; ``batch`` draws a random one."""
+
+    def __init__(self, folder: Path, hold_out: bool = True):
+        self.names = list(MODELS)
+        pixels: list[NDArray[np.uint8]] = []
+        cameras: list[NDArray[np.float32]] = []
+        self.span: dict[str, tuple[int, int]] = {}
+        total = 0
+        for name in self.names:
+            first = total
+            for path in sorted(folder.glob(f"{name.replace(' ', '_')}.[0-9]*.npz")):
+                with np.load(path) as stored:
+                    pixels.append(stored["pixels"])
+                    cameras.append(stored["cameras"])
+                total += len(cameras[-1])
+            self.span[name] = (first, total)
+        self.names = [name for name in self.names if self.span[name][1] > self.span[name][0]]
+        self.pixels, self.cameras = np.concatenate(pixels), np.concatenate(cameras)
+        self.luma = {}
+        for name in self.names:
+            first, last = self.span[name]
+            some = torch.from_numpy(self.pixels[first : min(last, first + 24), :4].astype(np.float32))
+            self.luma[name] = float((some[:, :3].mean((0, 2, 3)) * LUMA).sum() / some[:, 3].mean().clamp_min(1e-3))
+        table = folder / "captions.safetensors"
+        if not table.exists():
+            build(table)
+        self.captions = CaptionTable(table)
+        self.hold_out = hold_out
+
+    def look(self, name: str, rng: np.random.Generator) -> str:
+        """Plain, clay or a colour that is not held out for this name."""
+        u = rng.random()
+        if u < CLAY_SHARE:
+            return CLAY
+        if u > CLAY_SHARE + COLOURED_SHARE:
+            return PLAIN
+        while True:
+            colour = str(rng.choice(list(COLOURS)))
+            if not (self.hold_out and held_out(name, colour)):
+                return colour
+
+    def batch(self, size: int, rng: np.random.Generator) -> Batch:
+        """A random batch; the view's word is said in three of five captions."""
+        items = []
+        for _ in range(size):
+            name = self.names[rng.integers(len(self.names))]
+            items.append((name, self.look(name, rng), int(rng.integers(*self.span[name])), rng.random() < VIEW_WORD_SHARE))
+        return self.make(items, rng)
+
+    def make(self, items: list[tuple[str, str, int, bool]], rng: np.random.Generator | None) -> Batch:
+        """The batch of given (name, look, view number, say the view) items."""
+        rows, colours = [], []
+        cameras = torch.from_numpy(self.cameras[[i[2] for i in items]])
+        for (name, look, _, say), (azimuth, elevation, _distance) in zip(items, cameras.tolist(), strict=True):
+            rows.append(self.captions.row(name, look, view_words(azimuth, elevation, VIEW) if say else "", rng))
+            colours.append(COLOURS.get(look, (float("nan"),) * 3))
+        pixels = torch.from_numpy(self.pixels[[i[2] for i in items]]).float() / 255
+        luma = torch.tensor([self.luma[i[0]] / 255 for i in items]).clamp_min(0.01)
+        pictures = compose(pixels, torch.tensor(colours), torch.tensor([i[1] == CLAY for i in items]), luma)
+        tokens, mask = self.captions.gather(rows)
+        camera = torch.cat([torch.deg2rad(cameras[:, :2]), cameras[:, 2:]], 1)
+        return Batch(pictures, tokens, mask, camera)
