@@ -6,13 +6,22 @@ A *schedule* is a number, or a list of ``[progress, value]`` knots (progress = s
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+Unit = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Weight = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Azimuth = Annotated[float, Field(ge=-360, le=360)]
+Elevation = Annotated[float, Field(ge=-90, le=90)]
+Levels = Annotated[tuple[Annotated[int, Field(ge=2, le=512)], ...], Field(min_length=1, max_length=16)]
 Range = tuple[float, float]
 Schedule = float | list[tuple[float, float]]
-Unit = Annotated[float, Field(ge=0, le=1)]
+UnitSchedule = Unit | Annotated[list[tuple[Unit, Unit]], Field(min_length=1)]
+WeightSchedule = Weight | Annotated[list[tuple[Unit, Weight]], Field(min_length=1)]
 
 
 def scheduled(value: Schedule, progress: float) -> float:
@@ -22,7 +31,7 @@ def scheduled(value: Schedule, progress: float) -> float:
     knots = sorted(value)
     if progress <= knots[0][0]:
         return knots[0][1]
-    for (x0, y0), (x1, y1) in zip(knots, knots[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(knots):
         if progress <= x1:
             return y0 + (y1 - y0) * (progress - x0) / max(x1 - x0, 1e-9)
     return knots[-1][1]
@@ -31,11 +40,15 @@ def scheduled(value: Schedule, progress: float) -> float:
 class Settings(BaseModel):
     """Base of all groups: unknown names are errors, values are checked on assignment too."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", validate_assignment=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     @field_validator("*", mode="after")
     @classmethod
-    def _ordered_range(cls, value: object, info: object) -> object:
+    def _ordered_range(cls, value: object, info: ValidationInfo) -> object:
+        if info.field_name in ("betas", "levels"):  # tuples, but not ranges
+            return value
         numbers = isinstance(value, tuple) and len(value) == 2 and all(isinstance(x, int | float) for x in value)
         if numbers and value[0] > value[1]:  # type: ignore[index]
             raise ValueError("the first number of a range must not exceed the second")
@@ -52,11 +65,11 @@ class PriorSettings(Settings):
 
 
 class ViewSettings(Settings):
-    azimuth_deg: Range = (-180.0, 180.0)
+    azimuth_deg: tuple[Azimuth, Azimuth] = (-180.0, 180.0)
     """Azimuths to look from; 0 sees the front, 90 the side at +X."""
-    elevation_deg: Range = (-30.0, 60.0)
+    elevation_deg: tuple[Elevation, Elevation] = (-30.0, 60.0)
     """Elevations to look from (the paper: -10 to 90)."""
-    radius: Range = (2.3, 2.7)
+    radius: tuple[Positive, Positive] = (2.3, 2.7)
     """Camera distances (the seed: 1.5 to 2.5)."""
     fov_deg: Annotated[float, Field(gt=1, lt=170)] = 47.0
     """Full field of view. At 47 the unit sphere just fills the frame from a distance of 2.5."""
@@ -70,9 +83,9 @@ class ViewSettings(Settings):
     """Smallest |azimuth| that is called back."""
     overhead_deg: Annotated[float, Field(ge=-90, le=91)] = 60.0
     """Views from above this elevation are called overhead."""
-    light_above_deg: Range = (30.0, 30.0)
+    light_above_deg: tuple[Elevation, Elevation] = (30.0, 30.0)
     """Elevation of the key light above the camera's own direction."""
-    light_around_deg: Range = (0.0, 0.0)
+    light_around_deg: tuple[Azimuth, Azimuth] = (0.0, 0.0)
     """Turn of the key light about the vertical, from the camera's own direction."""
     ambient: Unit = 0.5
     """Share of light that comes from everywhere; the rest is the Lambertian key light."""
@@ -81,22 +94,28 @@ class ViewSettings(Settings):
 
 
 class ShadingSettings(Settings):
-    albedo: Annotated[float, Field(ge=0)] = 0.1
+    albedo: Weight = 0.1
     """Weight of views that show the albedo alone."""
-    lambertian: Annotated[float, Field(ge=0)] = 0.75
+    lambertian: Weight = 0.75
     """Weight of views with ambient + Lambertian light."""
-    textureless: Annotated[float, Field(ge=0)] = 0.15
+    textureless: Weight = 0.15
     """Weight of views of the lit shape in plain white: 'a clay model of …'."""
     albedo_until: Unit = 0.0
     """Share of the run, at its start, that shows the albedo alone (the paper: 1000 of 15000 steps)."""
     textureless_words: bool = True
     """Ask for 'a clay model of …' in textureless views (a caption the bundled prior was trained on)."""
 
+    @model_validator(mode="after")
+    def _something_to_show(self) -> ShadingSettings:
+        if self.albedo + self.lambertian + self.textureless <= 0:
+            raise ValueError("one of albedo, lambertian and textureless must be above 0")
+        return self
+
 
 class SceneSettings(Settings):
     kind: Literal["grid", "mlp"] = "grid"
     """The field: a multi-resolution feature grid with a tiny head, or a mip-NeRF 360-style MLP."""
-    levels: tuple[int, ...] = (16, 40, 96)
+    levels: Levels = (16, 40, 96)
     """grid: vertices a side of each level."""
     features: Annotated[int, Field(ge=1, le=8)] = 3
     """grid: colour features a vertex and level (one more channel is the density)."""
@@ -112,9 +131,9 @@ class SceneSettings(Settings):
     """mlp: further samples a ray, drawn where the first ones found something."""
     density_bias: float = 5.0
     """Height of the blob of density at the origin that every run starts from (the paper: 5)."""
-    density_bias_width: Annotated[float, Field(gt=0)] = 0.3
+    density_bias_width: Positive = 0.3
     """Its standard deviation (the paper: 0.2)."""
-    density_scale: Annotated[float, Field(gt=0)] = 20.0
+    density_scale: Positive = 20.0
     """Density that a raw value of about one means, in 1 / world unit."""
     fast: bool = True
     """Use the fused CPU kernels where the field has them; off runs the plain PyTorch renderer."""
@@ -125,9 +144,9 @@ class DistillationSettings(Settings):
     """The rule that turns the prior's answer into a direction."""
     guidance_scale: Annotated[float, Field(ge=0, le=1000)] = 10.0
     """w in (1 + w) e(y) - w e(nothing). The paper: 100."""
-    t_min: Schedule = 0.02
+    t_min: UnitSchedule = 0.02
     """Smallest noise level."""
-    t_max: Schedule = 0.98
+    t_max: UnitSchedule = 0.98
     """Largest noise level."""
     weight: Literal["sigma2", "uniform", "alpha_sigma"] = "sigma2"
     """w(t): sigma^2 (the paper), 1, or alpha * sigma (steady with small priors)."""
@@ -136,15 +155,22 @@ class DistillationSettings(Settings):
     rescale: Unit = 0.0
     """Guidance rescaling towards the conditional prediction's spread (Lin et al. 2023); 0 is off."""
 
+    @model_validator(mode="after")
+    def _ordered_noise(self) -> DistillationSettings:
+        knots = [x for value in (self.t_min, self.t_max) if isinstance(value, list) for x, _ in value]
+        if any(scheduled(self.t_min, x) > scheduled(self.t_max, x) for x in [0.0, *knots]):
+            raise ValueError("t_min must not exceed t_max")
+        return self
+
 
 class RegularizerSettings(Settings):
-    opacity: Schedule = 0.0
+    opacity: WeightSchedule = 0.0
     """Sparsity: mean of sqrt(opacity^2 + 0.01) over the rays (the paper's form)."""
-    entropy: Schedule = 0.0
+    entropy: WeightSchedule = 0.0
     """Binary entropy of each ray's opacity: solid or empty, nothing between."""
-    orientation: Schedule = 0.0
+    orientation: WeightSchedule = 0.0
     """Penalty on normals that face away from the camera (Ref-NeRF)."""
-    smoothness: Schedule = 0.0
+    smoothness: WeightSchedule = 0.0
     """Squared difference of neighbouring normals in the picture."""
 
 
@@ -153,18 +179,18 @@ class OptimizerSettings(Settings):
     """Adam's learning rate for grid features."""
     lr_head: Annotated[float, Field(gt=0, le=1)] = 0.001
     """Adam's learning rate for MLP weights."""
-    lr_factor: Schedule = 1.0
+    lr_factor: WeightSchedule = 1.0
     """Both rates are multiplied by this schedule."""
-    betas: tuple[Unit, Unit] = (0.9, 0.99)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     """Adam's decay rates."""
-    eps: Annotated[float, Field(gt=0)] = 1e-15
+    eps: Positive = 1e-15
     """Adam's epsilon."""
 
 
 class RunSettings(Settings):
-    checkpoint_seconds: Annotated[float, Field(gt=0)] = 30.0
+    checkpoint_seconds: Positive = 30.0
     """Seconds between checkpoints."""
-    preview_seconds: Annotated[float, Field(gt=0)] = 20.0
+    preview_seconds: Positive = 20.0
     """Seconds between preview pictures while the run goes on."""
     bad_steps: Annotated[int, Field(ge=1)] = 20
     """This many steps in a row with a gradient that is not finite end the run."""
@@ -173,7 +199,7 @@ class RunSettings(Settings):
 class ExportSettings(Settings):
     resolution: Annotated[int, Field(ge=16, le=512)] = 160
     """Samples a side of the density when the surface is extracted."""
-    level: Annotated[float, Field(gt=0)] = 10.0
+    level: Positive = 10.0
     """Density, in 1 / world unit, of the surface."""
     faces: Annotated[int, Field(ge=100, le=2_000_000)] = 50_000
     """Most triangles."""
@@ -193,7 +219,7 @@ class Config(Settings):
     """Where the values started from (documentation only, the values below are what counts)."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of every random number of the run."""
-    device: str = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """'auto', 'cpu', 'cuda', 'cuda:1', 'mps'."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """CPU threads; 0 takes all cores."""
