@@ -15,15 +15,25 @@ from torch import Tensor, nn
 
 TEXT_WIDTH = 384
 AZIMUTH_HARMONICS, ELEVATION_HARMONICS = 6, 3
-CAMERA_WIDTH = 2 * AZIMUTH_HARMONICS + 2 * ELEVATION_HARMONICS + 1
+STYLE_LAYERS = 3
+CAMERA_WIDTH = (1 + 2 * AZIMUTH_HARMONICS) * (1 + 2 * ELEVATION_HARMONICS) + 1
 
 
 def camera_features(camera: Tensor) -> Tensor:
-    """Fourier features (B, 19) of cameras (B, 3): azimuth, elevation in radians, distance in world units."""
+    """Features (B, 92) of cameras (B, 3): azimuth, elevation in radians, distance in world units.
+
+    All products of the azimuth's and the elevation's harmonics, a basis of smooth functions on the sphere of views;
+    and the distance.
+    """
     azimuth, elevation, distance = camera.unbind(-1)
-    a = azimuth[:, None] * torch.arange(1, AZIMUTH_HARMONICS + 1, device=camera.device)
-    e = elevation[:, None] * torch.arange(1, ELEVATION_HARMONICS + 1, device=camera.device)
-    return torch.cat([a.sin(), a.cos(), e.sin(), e.cos(), ((distance - 2.5) / 0.2).clamp(-3, 3)[:, None]], -1)
+
+    def harmonics(angle: Tensor, count: int) -> Tensor:
+        k = angle[:, None] * torch.arange(1, count + 1, device=camera.device)
+        return torch.cat([torch.ones_like(angle)[:, None], k.sin(), k.cos()], -1)
+
+    a, e = harmonics(azimuth, AZIMUTH_HARMONICS), harmonics(elevation, ELEVATION_HARMONICS)
+    products = (a[:, :, None] * e[:, None, :]).flatten(1)
+    return torch.cat([products, ((distance - 2.5) / 0.2).clamp(-3, 3)[:, None]], -1)
 
 
 def time_features(t: Tensor, width: int = 64) -> Tensor:
@@ -104,10 +114,10 @@ class Layout(nn.Module):
         super().__init__()
         self.words = Words(words)
         self.no_camera = nn.Parameter(torch.zeros(256))
-        self.camera = nn.Sequential(nn.Linear(CAMERA_WIDTH, 256), nn.SiLU(), nn.Linear(256, 256))
-        self.style = nn.Sequential(
-            nn.Linear(self.words.pooled_width + 256, style), nn.SiLU(), nn.Linear(style, style), nn.SiLU(), nn.Linear(style, style), nn.SiLU()
-        )
+        self.camera = nn.Sequential(nn.Linear(CAMERA_WIDTH, 256), nn.SiLU(), nn.Linear(256, 256), nn.SiLU())
+        self.style_words = nn.Linear(self.words.pooled_width, style)
+        self.style = nn.ModuleList(nn.Linear(style, style) for _ in range(STYLE_LAYERS))
+        self.style_camera = nn.Linear(256, 2 * style * STYLE_LAYERS)
         self.seed = nn.Linear(style, widths[0] * 16)
         self.blocks, self.attention = nn.ModuleList(), nn.ModuleList()
         inside = widths[0]
@@ -122,7 +132,11 @@ class Layout(nn.Module):
         dtype = self.seed.weight.dtype
         words, pooled = self.words(tokens.to(dtype), mask)
         seen = torch.where(has_camera[:, None], self.camera(camera_features(camera).to(dtype)), self.no_camera)
-        style = self.style(torch.cat([pooled, seen.to(pooled.dtype)], -1))
+        # The camera scales and shifts what the words say: a thing's look is, to first order, bilinear in (thing, view).
+        style = F.silu(self.style_words(pooled))
+        for layer, film in zip(self.style, self.style_camera(seen).chunk(STYLE_LAYERS, -1), strict=True):
+            scale, shift = film.chunk(2, -1)
+            style = F.silu(layer(style) * (1 + scale) + shift)
         x = self.seed(style).unflatten(-1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
         for level, (block, attention) in enumerate(zip(self.blocks, self.attention, strict=True)):
             if level:
