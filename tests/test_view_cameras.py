@@ -20,7 +20,7 @@ def opengl_pixel(point, azimuth_deg, elevation_deg, distance, fov_deg, size):
     view[:3, :3] = np.stack([right, np.cross(back, right), back])
     view[:3, 3] = -view[:3, :3] @ (back * distance)
     f = 1 / math.tan(math.radians(fov_deg) / 2)
-    x, y, z, w = np.diag([f, f, 1, 1]) @ view @ np.append(point, 1.0)
+    x, y, z, _ = np.diag([f, f, 1, 1]) @ view @ np.append(point, 1.0)
     return (x / -z + 1) / 2 * size, (1 - y / -z) / 2 * size
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from dreamfusion.config import ShadingSettings
-from dreamfusion.errors import UserError
 from dreamfusion.scene.base import Shading
 
 SHADINGS: tuple[Shading, ...] = ("albedo", "lambertian", "textureless")
@@ -15,11 +14,9 @@ def choose_shading(settings: ShadingSettings, progress: float, generator: torch.
     """Draw a shading by the settings' weights; albedo alone while progress < ``albedo_until``.
 
     One number is drawn in any case, so that a change of one setting leaves the others' random numbers alone.
-    Raises UserError where all weights are zero.
+    The settings' validation keeps one weight above zero.
     """
     weights = [settings.albedo, settings.lambertian, settings.textureless]
-    if sum(weights) <= 0:
-        raise UserError("shading: all weights are 0; give albedo, lambertian or textureless a weight above 0")
     drawn = torch.rand((), generator=generator, device=generator.device).item() * sum(weights)
     if progress < settings.albedo_until:
         return "albedo"
