@@ -150,7 +150,7 @@ class Layout(nn.Module):
 class Denoiser(nn.Module):
     """Noisy picture and layout -> v (B, 3, 64, 64)."""
 
-    def __init__(self, widths: tuple[int, int, int] = (80, 160, 256), words: int = 192, style: int = 384):
+    def __init__(self, widths: tuple[int, int, int] = (80, 160, 224), words: int = 192, style: int = 384):
         super().__init__()
         a, b, c = widths
         self.words = Words(words)
