@@ -18,6 +18,9 @@ Positive = Annotated[float, Field(gt=0)]
 Azimuth = Annotated[float, Field(ge=-360, le=360)]
 Elevation = Annotated[float, Field(ge=-90, le=90)]
 Levels = Annotated[tuple[Annotated[int, Field(ge=2, le=512)], ...], Field(min_length=1, max_length=16)]
+Device = Annotated[
+    str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", examples=["auto", "cpu", "cuda", "cuda:1", "mps"])
+]
 Range = tuple[float, float]
 Schedule = float | list[tuple[float, float]]
 UnitSchedule = Unit | Annotated[list[tuple[Unit, Unit]], Field(min_length=1)]
@@ -219,8 +222,8 @@ class Config(Settings):
     """Where the values started from (documentation only, the values below are what counts)."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of every random number of the run."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
-    """'auto', 'cpu', 'cuda', 'cuda:1', 'mps'."""
+    device: Device = "auto"
+    """Where to compute; 'auto' takes a GPU if there is one."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """CPU threads; 0 takes all cores."""
     steps: Annotated[int, Field(ge=1, le=1_000_000)] = 600

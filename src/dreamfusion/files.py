@@ -1,0 +1,91 @@
+"""Files that appear whole or not at all: write beside the place, fsync, rename, fsync the folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .errors import UserError
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+REFUSED = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG,
+    errno.ELOOP, errno.EINVAL, errno.EBUSY,
+}  # fmt: skip
+
+
+@contextmanager
+def explained(path: str | Path, size: int | None = None) -> Iterator[None]:
+    """Turn the operating system's refusals to write ``path`` (``size`` bytes) into a UserError of one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            need = f" ({size / 1e6:.1f} MB needed)" if size is not None else ""
+            raise UserError(f"disk full: cannot write {path}{need}; free some space and go on with --resume") from error
+        if error.errno in REFUSED:
+            raise UserError(f"cannot write {path}: {error.strerror}; choose another place") from error
+        raise
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents where they are missing. UserError where that is not allowed."""
+    with explained(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames inside a folder last through a power failure. Systems that cannot do it are left to themselves."""
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path with the same suffix, in the same folder, for a library that wants to write a file itself.
+
+    On leaving, the file takes the place of ``path``; on an error it is removed and ``path`` stays as it was.
+    """
+    path = Path(path)
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def write_atomic(path: str | Path, data: bytes) -> None:
+    """Write one file. UserError where the disk is full or the place cannot be written to; nothing is left behind."""
+    with explained(path, len(data)), replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_files(files: Mapping[Path, bytes]) -> None:
+    """Write several files, in order, each as ``write_atomic`` does."""
+    for path, data in files.items():
+        write_atomic(path, data)
+
+
+def _umask() -> int:
+    # mkstemp makes private files; what a user makes should have the user's usual permissions.
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

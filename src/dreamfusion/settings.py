@@ -1,0 +1,201 @@
+"""The settings of ``Config`` by dotted name: what each means and allows, as text and from text."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from .config import Config
+from .errors import UserError
+
+SHORTHANDS = {"guidance_scale": "distillation.guidance_scale", "prior": "prior.id"}
+"""Short names that may stand for the dotted ones."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: dotted name, what it is for, its default, its type and the type's limits."""
+
+    name: str
+    help: str
+    default: Any
+    kind: Any
+    limits: tuple[Any, ...]
+
+    @property
+    def group(self) -> str:
+        """The part of the name before the dot; '' for settings of the run itself."""
+        return self.name.rpartition(".")[0]
+
+    @property
+    def allowed(self) -> str:
+        """What values it takes, in words."""
+        return describe(self.kind, self.limits)
+
+
+@cache
+def all_settings() -> dict[str, Setting]:
+    """Every setting of ``Config`` by its dotted name, in the order of the source."""
+    return {s.name: s for s in _walk(Config, "")}
+
+
+def _walk(model: type[BaseModel], prefix: str) -> Iterator[Setting]:
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from _walk(info.annotation, f"{prefix}{name}.")
+        else:
+            limits = (*info.metadata, *(info.examples or ()))
+            yield Setting(prefix + name, info.description or "", info.default, info.annotation, limits)
+
+
+def describe(kind: Any, limits: tuple[Any, ...] = ()) -> str:
+    """The values of a type in words: 'a number, 0 to 1000', 'true or false', 'one of grid, mlp'."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        extra = args[1].metadata if isinstance(args[1], FieldInfo) else args[1:]
+        return describe(args[0], (*extra, *limits))
+    if origin is Literal:
+        return f"one of {', '.join(map(str, args))}"
+    if origin in (Union, UnionType):  # the only unions are schedules
+        number = describe(args[0])
+        return f"{number}; or a schedule 0:a,1:b (progress:value)"
+    if origin is tuple and args[-1] is not Ellipsis:
+        return f"two numbers a,b, each {_interval(_limits_of(args[0])) or 'finite'}"
+    if origin is tuple:
+        return f"whole numbers a,b,…, each {_interval(_limits_of(args[0]), whole=True)}"
+    if kind is bool:
+        return "true or false"
+    if kind in (int, float):
+        words = "a whole number" if kind is int else "a number"
+        interval = _interval(limits, whole=kind is int)
+        return f"{words}, {interval}" if interval else words
+    examples = [x for x in limits if isinstance(x, str)]
+    return f"one of {', '.join(examples)}" if examples else "text"
+
+
+def _limits_of(kind: Any) -> tuple[Any, ...]:
+    extra = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
+    return tuple(m for e in extra for m in (e.metadata if isinstance(e, FieldInfo) else (e,)))
+
+
+def _interval(limits: tuple[Any, ...], whole: bool = False) -> str:
+    low = high = ""
+    for limit in limits:
+        if isinstance(limit, annotated_types.Ge):
+            low = f"{limit.ge}"
+        elif isinstance(limit, annotated_types.Gt):
+            low = f"{limit.gt + 1}" if whole else f"above {limit.gt}"  # type: ignore[operator]
+        elif isinstance(limit, annotated_types.Le):
+            high = f"{limit.le}"
+        elif isinstance(limit, annotated_types.Lt):
+            high = f"{limit.lt - 1}" if whole else f"below {limit.lt}"  # type: ignore[operator]
+    if low and high:
+        if "above" in low or "below" in high:
+            return f"{'' if 'above' in low else 'at least '}{low} and {'' if 'below' in high else 'at most '}{high}"
+        return f"{low} to {high}"
+    return low if "above" in low else f"{low} or more" if low else high
+
+
+def as_text(value: Any) -> str:
+    """A value as the command line takes it: 'true', '-30,60', '0:0.98,1:0.5'."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    if isinstance(value, list | tuple):
+        return ",".join(":".join(map(as_text, x)) if isinstance(x, list | tuple) else as_text(x) for x in value)
+    return str(value)
+
+
+def from_text(setting: Setting, text: str) -> Any:
+    """What a text means for a setting (pydantic checks it afterwards). The inverse of ``as_text``."""
+    origin = get_origin(setting.kind)
+    if origin is not tuple and origin not in (Union, UnionType):
+        return text
+    if text.lstrip().startswith("["):
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError:
+            return text
+    if origin is tuple:
+        return [part.strip() for part in text.split(",")]
+    if ":" in text:
+        return [part.split(":") for part in text.split(",")]
+    return text
+
+
+def full_name(name: str) -> str:
+    """The dotted name for 'distillation__guidance_scale', 'view.fov-deg' or a shorthand. UserError with the nearest."""
+    name = name.replace("__", ".").replace("-", "_")
+    name = SHORTHANDS.get(name, name)
+    if name not in all_settings():
+        raise UserError(f"unknown setting {name!r}{nearest_settings(name)}")
+    return name
+
+
+def nearest_settings(name: str) -> str:
+    """`` (did you mean 'x'?)`` for a name that is no setting, by its whole or by the part after the dot."""
+    names = list(all_settings())
+    leaves = {n.rpartition(".")[2]: n for n in names}
+    found = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
+    found = found or [leaves[x] for x in difflib.get_close_matches(name.rpartition(".")[2], leaves, n=1, cutoff=0.6)]
+    if found:
+        return f" (did you mean {found[0]!r}?)"
+    group = name.partition(".")[0]
+    inside = [n for n in names if n.startswith(group + ".")]
+    return f" (choices: {', '.join(inside)})" if inside else "; 'dreamfusion generate --help' lists them"
+
+
+def flatten(page: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested page of settings as {dotted name: value}."""
+    groups = {n.partition(".")[0] for n in all_settings() if "." in n}
+    flat: dict[str, Any] = {}
+    for name, value in page.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        elif not prefix and name in groups and (value is None or name not in SHORTHANDS):
+            raise UserError(f"{name} is a group of settings; name one inside it, such as {name}.{_first(name)}")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _first(group: str) -> str:
+    return next(n.partition(".")[2] for n in all_settings() if n.startswith(group + "."))
+
+
+def build(values: Mapping[str, Any]) -> Config:
+    """A Config of {dotted name: value or text}. UserError of one line for unknown names and values not allowed."""
+    page: dict[str, Any] = {}
+    for given, value in values.items():
+        setting = all_settings()[full_name(given)]
+        group = page.setdefault(setting.group, {}) if setting.group else page
+        group[setting.name.rpartition(".")[2]] = from_text(setting, value) if isinstance(value, str) else value
+    try:
+        return Config.model_validate(page)
+    except ValidationError as error:
+        raise UserError(explain(error, page)) from None
+
+
+def explain(error: ValidationError, page: Mapping[str, Any]) -> str:
+    """Pydantic's first complaint as one line: the setting, its value, what is allowed."""
+    first = error.errors()[0]
+    parts = [str(x) for x in first["loc"]]
+    name = next((n for n in (".".join(parts[:k]) for k in (2, 1)) if n in all_settings()), "")
+    said = str(first["ctx"]["error"]) if first["type"] == "value_error" else ""
+    if not name:
+        return f"{'.'.join(parts)}: {said or first['msg']}"
+    value: Any = page
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else value
+    shown = repr(value) if isinstance(value, str | NoneType) else as_text(value)
+    return f"{name} = {shown} is not allowed: {said or 'it must be ' + all_settings()[name].allowed}"
