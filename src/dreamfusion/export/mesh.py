@@ -84,7 +84,8 @@ def extract_surface(
     radius: float | None = None,
     blur: float = 1.0,
 ) -> Mesh:
-    """The surface density = level within [-1, 1]^3, closed where the object meets the border of the cube.
+    """The surface density = level within [-1, 1]^3, closed where the object meets the border of the cube
+    (half a grid cell outside it).
 
     ``density`` maps points (N, 3) to (N,) in 1 / world unit. Where it nowhere reaches the level, a lower level is
     taken (see ``reachable_level``). ``radius`` cuts the object off at a sphere; ``blur`` is the standard deviation,
@@ -106,8 +107,7 @@ def extract_surface(
     if field.max() <= 0:
         raise UserError("the scene is empty: nothing in it is as large as a grid cell; raise export.resolution")
     vertices, faces, _, _ = skimage.measure.marching_cubes(field, 0.0, allow_degenerate=False)
-    vertices = (vertices - 1) * (2 / (resolution - 1)) - 1
-    vertices = np.clip(vertices, -1, 1).astype(np.float64)
+    vertices = (vertices.astype(np.float64) - 1) * (2 / (resolution - 1)) - 1
     return _outward(Mesh(vertices, faces.astype(np.int64)))
 
 
@@ -120,7 +120,7 @@ def signed_volumes(mesh: Mesh) -> Floats:
     """(F,) signed volumes of the tetrahedra between each face and the origin; over a closed component they add up to
     its volume, negative where its faces look inwards."""
     a, b, c = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
-    return np.einsum("ij,ij->i", a, np.cross(b, c)) / 6
+    return np.asarray(np.einsum("ij,ij->i", a, np.cross(b, c)) / 6, np.float64)
 
 
 def face_components(mesh: Mesh) -> tuple[int, Ints]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def rasterise(
     corners: NDArray[np.float32], nearness: NDArray[np.float32], height: int, width: int, slack: float
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -46,10 +46,10 @@ def rasterise(
         h0 = edge[0, 0] * xs[0] + edge[0, 1] * ys[0] + edge[0, 2]
         h1 = edge[1, 0] * xs[1] + edge[1, 1] * ys[1] + edge[1, 2]
         h2 = edge[2, 0] * xs[2] + edge[2, 1] * ys[2] + edge[2, 2]
-        left = max(0, int(math.ceil(min(xs[0], xs[1], xs[2]) - slack - 0.5)))
-        right = min(width - 1, int(math.floor(max(xs[0], xs[1], xs[2]) + slack - 0.5)))
-        top = max(0, int(math.ceil(min(ys[0], ys[1], ys[2]) - slack - 0.5)))
-        bottom = min(height - 1, int(math.floor(max(ys[0], ys[1], ys[2]) + slack - 0.5)))
+        left = max(0, math.ceil(min(xs[0], xs[1], xs[2]) - slack - 0.5))
+        right = min(width - 1, math.floor(max(xs[0], xs[1], xs[2]) + slack - 0.5))
+        top = max(0, math.ceil(min(ys[0], ys[1], ys[2]) - slack - 0.5))
+        bottom = min(height - 1, math.floor(max(ys[0], ys[1], ys[2]) + slack - 0.5))
         for r in range(top, bottom + 1):
             for c in range(left, right + 1):
                 x, y = c + 0.5, r + 0.5
@@ -59,11 +59,22 @@ def rasterise(
                 outside = min(d0, d1, d2)
                 if outside < -slack - 1e-6:
                     continue
-                b0, b1, b2 = max(d0, 0.0) / h0, max(d1, 0.0) / h1, max(d2, 0.0) / h2
-                total = b0 + b1 + b2
-                p0, p1, p2 = b0 * n0 / total, b1 * n1 / total, b2 * n2 / total
+                b0, b1, b2 = d0 / h0, d1 / h1, d2 / h2
+                distance = 0.0
+                if outside < -1e-6:  # take the nearest point of the edge that the pixel lies beyond
+                    i = 0 if outside == d0 else 1 if outside == d1 else 2
+                    j, k = (i + 1) % 3, (i + 2) % 3
+                    dx, dy = float(xs[k] - xs[j]), float(ys[k] - ys[j])
+                    along = min(1.0, max(0.0, ((x - xs[j]) * dx + (y - ys[j]) * dy) / (dx * dx + dy * dy)))
+                    distance = math.hypot(x - xs[j] - along * dx, y - ys[j] - along * dy)
+                    if distance > slack:
+                        continue
+                    b0 = 1 - along if j == 0 else along if k == 0 else 0.0
+                    b1 = 1 - along if j == 1 else along if k == 1 else 0.0
+                    b2 = 1 - along if j == 2 else along if k == 2 else 0.0
+                p0, p1, p2 = b0 * n0, b1 * n1, b2 * n2
                 near = p0 + p1 + p2
-                rank = near if outside >= -1e-6 else outside
+                rank = near if distance == 0 else -distance
                 if rank > best[r, c]:
                     best[r, c] = rank
                     face[r, c] = f
@@ -75,4 +86,4 @@ def interpolate(
     values: NDArray[np.float64], faces: NDArray[np.int64], face: NDArray[np.int32], weights: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Values (V, C) of the vertices at chosen places: face (N,) and weights (N, 3); (N, C)."""
-    return np.einsum("nk,nkc->nc", weights, values.astype(np.float32)[faces[face]])
+    return np.asarray(np.einsum("nk,nkc->nc", weights, values.astype(np.float32)[faces[face]]), np.float32)

@@ -1,0 +1,130 @@
+"""What a run makes: a mesh with a texture, that can be saved, loaded and judged."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import trimesh
+from torch import Tensor
+
+from dreamfusion.config import ExportSettings
+from dreamfusion.errors import UserError
+from dreamfusion.export.files import METADATA, write_asset
+from dreamfusion.export.mesh import (
+    Mesh,
+    decimate,
+    extract_surface,
+    fill_cavities,
+    remove_floaters,
+    smooth,
+    with_normals,
+)
+from dreamfusion.export.texture import Picture, bake, shell_albedo, unwrap
+from dreamfusion.scene.base import Scene
+
+
+@dataclass
+class Asset:
+    """A textured mesh: Y up, front towards +Z.
+
+    mesh: with normals and texture coordinates; texture: (S, S, 3) uint8; prompt: the words it was made from;
+    metadata: whatever JSON can hold (seed, preset, versions …), kept in GLB files.
+    """
+
+    mesh: Mesh
+    texture: Picture
+    prompt: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_scene(
+        cls,
+        scene: Scene,
+        settings: ExportSettings | None = None,
+        prompt: str = "",
+        metadata: dict[str, Any] | None = None,
+    ) -> Asset:
+        """Extract the surface of a scene within the unit sphere and bake its albedo. UserError where it is empty."""
+        settings = settings or ExportSettings()
+        mesh = surface(scene.density, settings)
+        mesh = unwrap(mesh, settings.texture_size)
+
+        def colour(points: Tensor, normals: Tensor) -> Tensor:
+            return shell_albedo(scene.density, scene.albedo, points, normals)
+
+        return cls(mesh, bake(mesh, colour, settings.texture_size), prompt, dict(metadata or {}))
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write the asset; the suffix is the format (.glb, .obj, .ply, .stl, .usdz). Returns the files written.
+
+        In files the object is 1 m tall and stands on the ground; see ``export.files.place``.
+        """
+        return write_asset(Path(path), self.mesh, self.texture, self.prompt, self.metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Asset:
+        """Read a GLB that ``save`` has written. UserError where the file is missing or something else."""
+        path = Path(path)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
+        try:
+            details = _glb_tree(data)["asset"]["extras"][METADATA]
+            scene = trimesh.load_scene(io.BytesIO(data), file_type="glb", process=False)
+            (body,) = scene.geometry.values()
+            image = np.asarray(body.visual.material.baseColorTexture.convert("RGB"), np.uint8)
+            mesh = Mesh(
+                np.asarray(body.vertices, np.float64),
+                np.asarray(body.faces, np.int64),
+                np.asarray(body.vertex_normals, np.float64),
+                np.asarray(body.visual.uv, np.float64),
+            )
+            prompt = details.pop("prompt")
+        except (LookupError, ValueError, AttributeError, TypeError, OSError, struct.error) as error:
+            raise UserError(f"{path} is not a GLB file that dreamfusion wrote") from error
+        return cls(mesh, image, prompt, details)
+
+    def geometry_report(self) -> dict[str, Any]:
+        """Is the shape sound? In world units (of the scene, or of the file it was loaded from).
+
+        watertight; components; triangles; vertices (seams not counted twice); euler = V - E + F; genus, the number of
+        handles (None unless watertight) = components - euler / 2; volume; area; bounds [[x, y, z] low, high].
+        """
+        body = self.mesh.geometry()
+        components = int(body.body_count)
+        watertight = bool(body.is_watertight and body.is_winding_consistent)
+        return {
+            "watertight": watertight,
+            "components": components,
+            "triangles": len(body.faces),
+            "vertices": len(body.vertices),
+            "euler": int(body.euler_number),
+            "genus": components - int(body.euler_number) // 2 if watertight else None,
+            "volume": float(body.volume),
+            "area": float(body.area),
+            "bounds": np.asarray(body.bounds).tolist(),
+        }
+
+
+def surface(density: Callable[[Tensor], Tensor], settings: ExportSettings) -> Mesh:
+    """The cleaned surface of a density within the unit sphere, with at most about ``settings.faces`` triangles and
+    smooth normals."""
+    mesh = extract_surface(density, settings.resolution, settings.level, radius=1.0)
+    mesh = fill_cavities(remove_floaters(mesh))
+    return with_normals(decimate(smooth(mesh), settings.faces))
+
+
+def _glb_tree(data: bytes) -> Any:
+    """The JSON chunk of a GLB file (glTF 2.0, section 4.4)."""
+    magic, _, _, length, kind = struct.unpack_from("<4sIII4s", data)
+    if magic != b"glTF" or kind != b"JSON":
+        raise ValueError("not a GLB file")
+    return json.loads(data[20 : 20 + length])

@@ -1,0 +1,125 @@
+"""USDZ without the USD libraries: a text layer and a texture in an uncompressed zip.
+
+After openusd.org, "USDZ File Format Specification" and "UsdPreviewSurface Specification".
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zipfile
+
+import numpy as np
+
+from dreamfusion.export.mesh import Mesh
+
+_LAYER = """#usda 1.0
+(
+    defaultPrim = "Asset"
+    doc = {doc}
+    metersPerUnit = 1
+    upAxis = "Y"
+)
+
+def Xform "Asset" (
+    kind = "component"
+)
+{{
+    def Mesh "Mesh" (
+        prepend apiSchemas = ["MaterialBindingAPI"]
+    )
+    {{
+        rel material:binding = </Asset/Material>
+        uniform token subdivisionScheme = "none"
+        uniform token orientation = "rightHanded"
+        float3[] extent = {extent}
+        int[] faceVertexCounts = {counts}
+        int[] faceVertexIndices = {indices}
+        point3f[] points = {points}
+        normal3f[] normals = {normals} (
+            interpolation = "vertex"
+        )
+        texCoord2f[] primvars:st = {st} (
+            interpolation = "vertex"
+        )
+    }}
+
+    def Material "Material"
+    {{
+        token outputs:surface.connect = </Asset/Material/Surface.outputs:surface>
+
+        def Shader "Surface"
+        {{
+            uniform token info:id = "UsdPreviewSurface"
+            color3f inputs:diffuseColor.connect = </Asset/Material/Texture.outputs:rgb>
+            float inputs:metallic = 0
+            float inputs:roughness = {roughness}
+            token outputs:surface
+        }}
+
+        def Shader "Texture"
+        {{
+            uniform token info:id = "UsdUVTexture"
+            asset inputs:file = @texture.png@
+            float2 inputs:st.connect = </Asset/Material/Coordinates.outputs:result>
+            token inputs:sourceColorSpace = "sRGB"
+            token inputs:wrapS = "clamp"
+            token inputs:wrapT = "clamp"
+            float3 outputs:rgb
+        }}
+
+        def Shader "Coordinates"
+        {{
+            uniform token info:id = "UsdPrimvarReader_float2"
+            string inputs:varname = "st"
+            float2 outputs:result
+        }}
+    }}
+}}
+"""
+
+
+def _tuples(rows: np.ndarray) -> str:
+    """``[(x, y), …]``: an array of tuples in USD's text format."""
+    row = "(" + ", ".join(["%.6g"] * rows.shape[1]) + ")"
+    return "[" + ", ".join(row % tuple(r) for r in rows.tolist()) + "]"
+
+
+def _integers(values: np.ndarray) -> str:
+    return "[" + ", ".join(map(str, values.ravel().tolist())) + "]"
+
+
+def layer(mesh: Mesh, prompt: str, roughness: float) -> str:
+    """The USD text layer of a mesh with normals and uv; its texture is the file ``texture.png`` beside it."""
+    assert mesh.normals is not None and mesh.uv is not None
+    return _LAYER.format(
+        doc=json.dumps(prompt, ensure_ascii=False),
+        extent=_tuples(np.stack([mesh.vertices.min(0), mesh.vertices.max(0)])),
+        counts=_integers(np.full(len(mesh.faces), 3)),
+        indices=_integers(mesh.faces),
+        points=_tuples(mesh.vertices),
+        normals=_tuples(mesh.normals),
+        st=_tuples(mesh.uv),
+        roughness=f"{roughness:g}",
+    )
+
+
+def package(files: dict[str, bytes]) -> bytes:
+    """A zip in which every file is stored uncompressed and begins at a multiple of 64 bytes, as USDZ asks for."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in files.items():
+            entry = zipfile.ZipInfo(name)
+            space = -(buffer.tell() + 30 + len(name.encode())) % 64  # 30: the fixed part of a local header
+            if 0 < space < 4:  # too small for the padding's own header
+                space += 64
+            if space:
+                entry.extra = struct.pack("<HH", 0x1986, space - 4) + bytes(space - 4)
+            archive.writestr(entry, data)
+    return buffer.getvalue()
+
+
+def write(mesh: Mesh, png: bytes, prompt: str, roughness: float) -> bytes:
+    """The USDZ file of a mesh with a texture."""
+    return package({"asset.usda": layer(mesh, prompt, roughness).encode(), "texture.png": png})
