@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,40 +22,11 @@ from dreamfusion.errors import UserError, nearest
 from dreamfusion.export import usdz
 from dreamfusion.export.mesh import Mesh
 from dreamfusion.export.texture import Picture, vertex_colours
+from dreamfusion.files import write_files
 
 ROUGHNESS = 0.9
 METADATA = "dreamfusion"
 """Key of an asset's prompt and metadata in a GLB's ``asset.extras`` and ``scene.extras``."""
-
-
-def write_atomically(files: Mapping[Path, bytes]) -> None:
-    """Write files so that each appears whole or not at all (temporary file, fsync, rename), in the given order.
-    Folders are made as needed. Raises UserError where the place cannot be written to."""
-    temporary: list[tuple[str, Path]] = []
-    try:
-        for path, data in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-            temporary.append((name, path))
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~_umask())
-        while temporary:
-            os.replace(*temporary[0])
-            temporary.pop(0)
-    except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
-        raise UserError(f"cannot write {', '.join(map(str, files))}: {error.strerror}") from error
-    finally:
-        for name, _ in temporary:
-            Path(name).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def place(mesh: Mesh, height: float = 1.0, longest: float = 3.0) -> Mesh:
@@ -141,5 +110,5 @@ def check_format(path: Path) -> Writer:
 def write_asset(path: Path, mesh: Mesh, texture: Picture, prompt: str, metadata: Mapping[str, Any]) -> list[Path]:
     """Write a mesh with normals and uv, placed by ``place``, in the format of the path's suffix; the files written."""
     files = check_format(path)(path, place(mesh), texture, {"prompt": prompt, **metadata})
-    write_atomically(files)
+    write_files(files)
     return list(files)

@@ -47,18 +47,26 @@ def sample_grid(
     density: Callable[[Tensor], Tensor], resolution: int, radius: float | None = None, chunk: int = 1 << 18
 ) -> NDArray[np.float32]:
     """Density at the vertices of a (resolution,)*3 grid over [-1, 1]^3, indexed [x, y, z]; values that are not finite
-    count as empty. Points beyond ``radius`` from the origin are not asked for: they are empty."""
+    count as empty.
+
+    With ``radius`` only points within that sphere are asked for. Those up to two cells outside it (so that every
+    edge of the grid that crosses the sphere has two good ends) get the density of the nearest point of the sphere,
+    the rest is empty.
+    """
     axis = torch.linspace(-1, 1, resolution)
     grid = torch.zeros(resolution**3)
     wanted = torch.arange(resolution**3)
-    square = axis**2
     if radius is not None:
-        inside = (square[:, None, None] + square[None, :, None] + square[None, None, :]).flatten() < radius**2
-        wanted = wanted[inside]
+        square = axis**2
+        reach = radius + 4 / (resolution - 1)
+        wanted = wanted[(square[:, None, None] + square[None, :, None] + square[None, None, :]).flatten() < reach**2]
     with torch.no_grad():
-        for index in wanted.split(chunk):
-            xyz = (index // resolution**2, index // resolution % resolution, index % resolution)
-            points = torch.stack([axis[i] for i in xyz], -1)
+        for start in range(0, len(wanted), chunk):
+            index = wanted[start : start + chunk]
+            points = torch.stack([axis[index // resolution**k % resolution] for k in (2, 1, 0)], -1)
+            if radius is not None:
+                distance = points.norm(dim=-1, keepdim=True)
+                points = points * (radius * (1 - 1e-5) / distance.clamp_min(1e-6)).clamp_max(1)
             grid[index] = density(points).detach().reshape(-1).float().cpu()
     grid = torch.nan_to_num(grid, nan=0.0, posinf=torch.finfo(torch.float32).max, neginf=0.0)
     return grid.reshape(resolution, resolution, resolution).numpy()
@@ -91,7 +99,7 @@ def extract_surface(
     taken (see ``reachable_level``). ``radius`` cuts the object off at a sphere; ``blur`` is the standard deviation,
     in grid cells, of a smoothing of the field against stair steps. Marching cubes after Lewiner et al. (2003).
     """
-    grid = sample_grid(density, resolution, None if radius is None else radius + 4 / resolution)
+    grid = sample_grid(density, resolution, radius)
     level = reachable_level(float(grid.max()), level)
     # Linear interpolation puts the surface right only where the field is about linear. Density climbs steeply, and
     # twice the level says no less about where the surface is than a thousand times it.

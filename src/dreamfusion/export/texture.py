@@ -76,7 +76,8 @@ def shell_albedo(
     depth = outside - step * (torch.arange(samples) + 0.5)
     found = []
     with torch.no_grad():
-        for x, n in zip(points.split(chunk), normals.split(chunk), strict=True):
+        for start in range(0, len(points), chunk):
+            x, n = points[start : start + chunk], normals[start : start + chunk]
             where = (x[:, None] + depth[:, None] * n[:, None]).reshape(-1, 3)
             optical = density(where).reshape(-1, samples).clamp(0, 1e6) * step
             before = torch.cumsum(optical, 1) - optical
