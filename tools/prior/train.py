@@ -140,8 +140,9 @@ def main() -> None:
         optimizer.step()
         seen += args.batch
         decay = min(EMA, 1 - 10 / (10 + seen / args.batch))
-        torch._foreach_lerp_([ema[k] for k in ema], [v.detach() for v in model.state_dict().values()], 1 - decay)
-        losses.append(float(loss))
+        weights = model.state_dict()
+        torch._foreach_lerp_([ema[k] for k in weights], list(weights.values()), 1 - decay)
+        losses.append(float(loss.detach()))
         if len(losses) == 200:
             record = {"seen": seen, "loss": sum(losses) / 200, "rate": args.lr * rate, "per_second": (seen - first) / (time.time() - start)}
             if (seen // args.batch) % 1000 == 0:
