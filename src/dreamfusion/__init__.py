@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 __all__ = ["Asset", "Config", "Progress", "UserError", "generate", "load_preset", "load_prior"]
 
 _HOME = {
-    "Asset": "asset", "Config": "config", "Progress": "generate", "UserError": "errors", "generate": "generate",
+    "Asset": "asset", "Config": "config", "Progress": "loop", "UserError": "errors", "generate": "loop",
     "load_preset": "presets", "load_prior": "priors",
 }  # fmt: skip
 
