@@ -1,0 +1,101 @@
+"""What all radiance fields share: activation, the initial blob, rendering."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dreamfusion.config import SceneSettings
+from dreamfusion.scene import sampling, volume
+from dreamfusion.scene.base import Rays, Rendering, Shading
+from dreamfusion.scene.occupancy import Occupancy
+from dreamfusion.scene.volume import Frustums
+
+# sigma(raw) = density_scale * softplus(SHARPNESS * raw - SHIFT). With the defaults, empty space (raw 0) has a density
+# of 0.03 / world unit (6 % opacity through the whole sphere), the blob's centre (raw 5) 70, its one-sigma shell 10.
+SHARPNESS = 2.0
+SHIFT = 6.5
+
+
+class RadianceField(nn.Module):
+    """A density and an albedo in the unit sphere. Subclasses say ``network`` and ``parameter_groups``."""
+
+    def __init__(self, settings: SceneSettings, occupancy_side: int):
+        super().__init__()
+        self.settings = settings
+        self.occupancy = Occupancy(occupancy_side, settings.samples)
+
+    def network(self, points: Tensor, frustums: Frustums | None, colour: bool) -> tuple[Tensor, Tensor | None]:
+        """Learned part: raw density (P,) and albedo logits (P, 3) (None if not asked for) at points (P, 3)."""
+        raise NotImplementedError
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by learning rate: 'grid' (features) and 'head' (MLP weights)."""
+        raise NotImplementedError
+
+    def blob(self, points: Tensor) -> Tensor:
+        """height * exp(-|x|^2 / (2 width^2)), (P,): the run starts from something (Poole et al. 2022, A.2)."""
+        variance = self.settings.density_bias_width**2
+        return self.settings.density_bias * torch.exp(-points.square().sum(-1) / (2 * variance))
+
+    def activate(self, raw: Tensor) -> Tensor:
+        """Density in 1 / world unit of a raw density."""
+        return self.settings.density_scale * torch.nn.functional.softplus(SHARPNESS * raw - SHIFT)
+
+    def query(
+        self, points: Tensor, frustums: Frustums | None = None, colour: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
+        """Raw density (P,), blob included, and albedo (P, 3)."""
+        raw, logits = self.network(points, frustums, colour)
+        return raw + self.blob(points), None if logits is None else torch.sigmoid(logits)
+
+    def occupied(self, points: Tensor) -> Tensor:
+        """False (P,) where the density is known to be negligible."""
+        return self.occupancy.lookup(points)
+
+    def density(self, points: Tensor) -> Tensor:
+        """Density (P,) in 1 / world unit at points (P, 3); zero outside the unit sphere."""
+        sigma = self.activate(self.query(points, colour=False)[0])
+        return torch.where(points.square().sum(-1) < 1, sigma, 0.0)
+
+    def albedo(self, points: Tensor) -> Tensor:
+        """Albedo (P, 3) in [0, 1] at points (P, 3)."""
+        albedo = self.query(points)[1]
+        assert albedo is not None
+        return albedo
+
+    def after_step(self, step: int) -> None:
+        """Refresh the occupancy when it is time."""
+        self.occupancy.after_step(self.density, step)
+
+    def render(
+        self,
+        rays: Rays,
+        shading: Shading,
+        light: Tensor,
+        ambient: float,
+        generator: torch.Generator | None = None,
+        samples: int | None = None,
+    ) -> Rendering:
+        """Render rays (see ``base.Scene.render``)."""
+        near, far = sampling.unit_sphere(rays.origins, rays.directions)
+        offset = sampling.ray_offsets(near, generator)
+        return self.render_between(rays, shading, light, ambient, near, far, offset, samples or self.settings.samples)
+
+    def render_between(
+        self,
+        rays: Rays,
+        shading: Shading,
+        light: Tensor,
+        ambient: float,
+        near: Tensor,
+        far: Tensor,
+        offset: Tensor,
+        samples: int,
+    ) -> Rendering:
+        """Render rays from near to far (N,) with each ray's samples shifted by offset (N,)."""
+        where = sampling.regular_samples(near, far, samples, offset)
+        if self.settings.kind == "mlp" and self.settings.importance:
+            weights = volume.ray_weights(volume.sample_density(self, rays, where))
+            where = sampling.importance_samples(near, far, weights, self.settings.importance, offset)
+        return volume.render(self, rays, where, shading, light, ambient)

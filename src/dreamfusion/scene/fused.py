@@ -1,0 +1,178 @@
+"""The grid field's fast path on a CPU: sampling, lookup, normals, shading and compositing in one pass, and their
+derivatives in another. It equals ``volume.render`` to rounding (``tests/test_scene_fused.py``).
+
+Rays are dealt out to the threads in tiles; each thread adds its gradients up in a table of its own, and the tables are
+summed in a fixed order, so the result depends on the number of threads only in rounding and on nothing else.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from math import log
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dreamfusion.scene import kernels
+from dreamfusion.scene.base import Rays, Rendering, Shading
+from dreamfusion.scene.field import SHARPNESS, SHIFT
+from dreamfusion.scene.shading import CLAY
+from dreamfusion.scene.volume import NORMAL_EPS, OPAQUE
+
+if TYPE_CHECKING:
+    from dreamfusion.scene.grid import GridField
+
+TILE = 64  # neighbouring rays that stay together
+MODEL = (SHARPNESS, SHIFT, CLAY, NORMAL_EPS, -log(OPAQUE))  # after blob height, 1 / (2 width^2) and density scale
+MODES: dict[Shading, int] = {
+    "albedo": kernels.ALBEDO,
+    "lambertian": kernels.LAMBERTIAN,
+    "textureless": kernels.TEXTURELESS,
+}
+
+
+@lru_cache(maxsize=4)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="render")
+
+
+@lru_cache(maxsize=16)
+def _shares(rays: int, threads: int) -> list[np.ndarray]:
+    """Which rays each thread walks: tiles dealt out in turn, so that the object's rays are spread evenly."""
+    tile = np.arange(rays) // TILE
+    return [np.flatnonzero(tile % threads == s) for s in range(threads)]
+
+
+class FusedGrid:
+    """A grid field's kernels, geometry and scratch memory. Not for use from several threads at once."""
+
+    def __init__(self, field: GridField):
+        settings = field.settings
+        self.threads = torch.get_num_threads()
+        sides = np.array(settings.levels, np.int64)
+        self.sides = sides
+        self.starts = np.concatenate([[0], np.cumsum(sides**3)[:-1]])
+        self.rows = np.concatenate([[0], np.cumsum(sides**2)[:-1]])
+        self.row_count = int((sides**2).sum())
+        blob = (settings.density_bias, 0.5 / settings.density_bias_width**2, settings.density_scale)
+        self.model = np.array((*blob, *MODEL), np.float32)
+        self.features = settings.features
+        self.parts: np.ndarray | None = None
+
+    def run(self, work: Any, jobs: list[Any]) -> list[Any]:
+        """work(job) for all jobs, side by side where there are threads for it; results in the jobs' order."""
+        if self.threads == 1 or len(jobs) == 1:
+            return [work(job) for job in jobs]
+        return list(_pool(self.threads).map(work, jobs))
+
+    def scratch(self, vertices: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
+        """Per-thread gradient tables and their marks; zero between uses."""
+        if self.parts is None:
+            self.parts = np.zeros((self.threads, vertices, channels), np.float32)
+            self.dirty = np.zeros((self.threads, self.row_count), np.uint8)
+        return self.parts, self.dirty
+
+    def density(self, field: GridField, points: Tensor) -> Tensor:
+        """Density (P,) at points (P, 3), zero outside the unit sphere."""
+        out = torch.empty(len(points))
+        where, into, table = points.contiguous().numpy(), out.numpy(), field.table.detach().numpy()
+        cuts = np.linspace(0, len(points), self.threads + 1).astype(int)
+
+        def work(s: int) -> None:
+            part = slice(cuts[s], cuts[s + 1])
+            kernels.density(where[part], table, self.sides, self.starts, self.model, into[part])
+
+        self.run(work, list(range(self.threads)))
+        return out
+
+
+class _Render(torch.autograd.Function):
+    """(table, head weights) -> (colour, opacity, depth, normal, orientation)."""
+
+    @staticmethod
+    def forward(ctx: Any, fused: FusedGrid, scene: dict[str, Any], *parameters: Tensor) -> tuple[Tensor, ...]:
+        learned = [p.detach().contiguous().numpy() for p in parameters]
+        rays = len(scene["near"])
+        out = [torch.empty(rays, 3), torch.empty(rays), torch.empty(rays), torch.empty(rays, 3), torch.empty(rays)]
+        results = [o.numpy() for o in out]
+        forward = kernels.forward_kernel(fused.features)
+        inputs = len(fused.sides) * fused.features
+
+        def work(order: np.ndarray) -> tuple[np.ndarray, ...]:
+            kept = np.empty(len(order) * (scene["samples"] + 1), np.int16)
+            bounds = np.empty(len(order) + 1, np.int64)
+            n = kernels.candidates(
+                order, scene["origins"], scene["directions"], scene["near"], scene["far"], scene["offset"],
+                scene["step"], scene["cells"], kept, bounds,
+            )  # fmt: skip
+            blocks = -(-n // kernels.LANES)
+            shapes: list[tuple[int, ...]] = [(n, 4), (n,), (n,), (n, 3)]
+            shapes += [(blocks, inputs, kernels.LANES), (blocks, 3, kernels.LANES), (n,), (n,)]
+            saved = (np.empty(len(order) + 1, np.int64), *(np.empty(shape, np.float32) for shape in shapes))
+            forward(
+                order, kept, bounds, scene["origins"], scene["directions"], scene["lights"], scene["near"],
+                scene["offset"], scene["step"], scene["ambient"], scene["mode"],
+                learned[0], fused.sides, fused.starts, fused.model, *learned[1:], *saved, *results,
+            )  # fmt: skip
+            return saved
+
+        saved = fused.run(work, _shares(rays, fused.threads))
+        if any(ctx.needs_input_grad):
+            ctx.fused, ctx.scene, ctx.kept = fused, scene, saved
+            ctx.save_for_backward(*parameters)
+        return tuple(out)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        fused, scene = ctx.fused, ctx.scene
+        learned = [p.detach().contiguous().numpy() for p in ctx.saved_tensors]
+        given = [g.contiguous().numpy() for g in upstream]
+        table = learned[0]
+        parts, dirty = fused.scratch(*table.shape)
+        heads = [np.empty((fused.threads, *w.shape), np.float32) for w in learned[1:]]
+        backward = kernels.backward_kernel(fused.features)
+        shares = _shares(len(scene["near"]), fused.threads)
+
+        def work(s: int) -> None:
+            first, place, slope, _, *rest = ctx.kept[s]
+            backward(
+                shares[s], scene["directions"], scene["lights"], scene["ambient"], scene["mode"],
+                fused.sides, fused.starts, fused.model, *learned[1:4], first, place, slope, *rest, *given,
+                parts[s], dirty[s], fused.rows, *(h[s] for h in heads),
+            )  # fmt: skip
+
+        fused.run(work, list(range(fused.threads)))
+        d_table = torch.empty(table.shape)
+        cuts = np.linspace(0, fused.row_count, fused.threads + 1).astype(int)
+
+        def gather(s: int) -> None:
+            ends = int(cuts[s]), int(cuts[s + 1])
+            kernels.collect(parts, dirty, fused.sides, fused.starts, fused.rows, *ends, d_table.numpy())
+
+        fused.run(gather, list(range(fused.threads)))
+        return None, None, d_table, *(torch.from_numpy(h.sum(0)) for h in heads)
+
+
+def render(
+    fused: FusedGrid,
+    field: GridField,
+    rays: Rays,
+    shading: Shading,
+    light: Tensor,
+    ambient: float,
+    near: Tensor,
+    far: Tensor,
+    offset: Tensor,
+    samples: int,
+) -> Rendering:
+    """What ``volume.render`` gives for regular samples, for a float32 field on the CPU."""
+    arrays = {"origins": rays.origins, "directions": rays.directions, "lights": light}
+    arrays |= {"near": near, "far": far, "offset": offset}
+    scene: dict[str, Any] = {k: v.detach().contiguous().numpy() for k, v in arrays.items()}
+    scene |= {"samples": samples, "step": np.float32(2 / samples), "ambient": np.float32(ambient)}
+    scene |= {"mode": MODES[shading], "cells": field.occupancy.cells.numpy()}
+    parameters = (field.table, field.hidden_weight, field.hidden_bias, field.out_weight, field.out_bias)
+    return Rendering(*_Render.apply(fused, scene, *parameters))

@@ -1,0 +1,18 @@
+"""Settings to scene."""
+
+from __future__ import annotations
+
+import torch
+
+from dreamfusion.config import SceneSettings
+from dreamfusion.scene.field import RadianceField
+from dreamfusion.scene.grid import GridField
+from dreamfusion.scene.mlp import MlpField
+
+
+def make_scene(
+    settings: SceneSettings, generator: torch.Generator, device: torch.device | str = "cpu"
+) -> RadianceField:
+    """A fresh scene on ``device``; the same settings and seed give the same scene."""
+    field = GridField if settings.kind == "grid" else MlpField
+    return field(settings, generator).to(device)

@@ -1,0 +1,84 @@
+"""The paper's kind of field: an MLP that reads an integrated positional encoding (mip-NeRF, mip-NeRF 360)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from dreamfusion.config import SceneSettings
+from dreamfusion.scene.field import RadianceField
+from dreamfusion.scene.volume import Frustums
+
+OCCUPANCY_SIDE = 32
+POINT_VARIANCE = (1 / 256) ** 2  # blur of a point that is looked at without a cone, world units squared
+
+
+def frustum_gaussian(distance: Tensor, width: Tensor, base_radius: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean distance, variance along and variance across the axis, (P,) each, of conical frustums.
+
+    Barron et al. 2021 (mip-NeRF), eq. 7: t_mu is the middle ``distance``, t_delta half the ``width``, and
+    ``base_radius`` the cone's radius at distance 1.
+    """
+    m2, h2 = distance**2, (width / 2) ** 2
+    base = 3 * m2 + h2
+    mean = distance + 2 * distance * h2 / base
+    along = h2 / 3 - (4 / 15) * h2**2 * (12 * m2 - h2) / base**2
+    across = base_radius**2 * (m2 / 4 + 5 * h2 / 12 - (4 / 15) * h2**2 / base)
+    return mean, along, across
+
+
+def integrated_encoding(mean: Tensor, variance: Tensor, octaves: int) -> Tensor:
+    """E[sin(2^l x)], E[cos(2^l x)] of Gaussians, (P, 6 * octaves); mean and (diagonal) variance (P, 3).
+
+    Barron et al. 2021, eq. 14: sin(2^l mean) exp(-4^l variance / 2), and the same with cos.
+    """
+    scale = 2.0 ** torch.arange(octaves, device=mean.device, dtype=mean.dtype)
+    phase = (mean[:, None] * scale[:, None]).flatten(1)
+    fade = torch.exp(-0.5 * (variance[:, None] * scale[:, None] ** 2).flatten(1))
+    return torch.cat([fade * phase.sin(), fade * phase.cos()], -1)
+
+
+class MlpField(RadianceField):
+    """A trunk of residual layers (swish, layer norm: Poole et al. 2022, A.2), heads for raw density and albedo."""
+
+    def __init__(self, settings: SceneSettings, generator: torch.Generator):
+        super().__init__(settings, OCCUPANCY_SIDE)
+        wide = settings.hidden
+
+        def linear(inputs: int, outputs: int, bound: float) -> nn.Linear:
+            layer = nn.utils.skip_init(nn.Linear, inputs, outputs, device=generator.device)
+            with torch.no_grad():
+                layer.weight.copy_(
+                    (torch.rand(outputs, inputs, generator=generator, device=generator.device) * 2 - 1) * bound
+                )
+                layer.bias.zero_()
+            return layer
+
+        inputs = 6 * settings.frequencies
+        self.first = linear(inputs, wide, math.sqrt(3 / inputs))
+        self.norms = nn.ModuleList(nn.LayerNorm(wide) for _ in range(settings.depth - 1))
+        self.layers = nn.ModuleList(linear(wide, wide, math.sqrt(3 / wide)) for _ in range(settings.depth - 1))
+        self.out = linear(wide, 4, 0.3 / math.sqrt(wide))
+        self.to(generator.device)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"grid": [], "head": [p for p in self.parameters()]}
+
+    def gaussian(self, points: Tensor, frustums: Frustums | None) -> tuple[Tensor, Tensor]:
+        """Mean and diagonal variance, (P, 3) each, of what is looked at (Barron et al. 2021, eqs. 8, 15, 16)."""
+        if frustums is None:
+            return points, torch.full_like(points, POINT_VARIANCE)
+        base_radius = frustums.pixel_radius * 2 / math.sqrt(3)  # matches the variance of the pixel's square
+        mean, along, across = frustum_gaussian(frustums.distance, frustums.width, base_radius)
+        squares = frustums.direction**2
+        variance = along[:, None] * squares + across[:, None] * (1 - squares)
+        return points + (mean - frustums.distance)[:, None] * frustums.direction, variance
+
+    def network(self, points: Tensor, frustums: Frustums | None, colour: bool) -> tuple[Tensor, Tensor | None]:
+        x = self.first(integrated_encoding(*self.gaussian(points, frustums), self.settings.frequencies))
+        for norm, layer in zip(self.norms, self.layers, strict=True):
+            x = x + layer(nn.functional.silu(norm(x)))
+        out = self.out(nn.functional.silu(x))
+        return out[:, 0], out[:, 1:] if colour else None

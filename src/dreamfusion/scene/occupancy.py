@@ -1,0 +1,58 @@
+"""Which cells of space may hold something, so that rays can skip the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+EVERY = 16  # optimiser steps between refreshes
+DECAY = 0.8  # of a cell's remembered density at each refresh
+NEGLIGIBLE = 1e-3  # largest alpha of a sample that may be skipped
+_R3 = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)  # Roberts' low-discrepancy sequence in 3D
+
+
+class Occupancy(nn.Module):
+    """A grid of ``side``^3 cells over [-1, 1]^3 that remembers the largest density lately seen in each (Mueller et
+    al. 2022, appendix C). All is state: a run that is taken up again skips the same samples.
+
+    Before the first refresh everything counts as occupied.
+    """
+
+    values: Tensor
+    cells: Tensor
+    refreshes: Tensor
+
+    def __init__(self, side: int, samples: int):
+        super().__init__()
+        self.side = side
+        self.threshold = NEGLIGIBLE * samples / 2  # density whose alpha over one step of 2 / samples is negligible
+        self.register_buffer("values", torch.zeros(side, side, side))
+        self.register_buffer("cells", torch.ones(side, side, side, dtype=torch.bool))
+        self.register_buffer("refreshes", torch.zeros((), dtype=torch.int64))
+
+    def lookup(self, points: Tensor) -> Tensor:
+        """Whether the cells of points (P, 3) in [-1, 1]^3 may hold something, (P,) bool."""
+        i = ((points + 1) * (self.side / 2)).long().clamp(0, self.side - 1)
+        return self.cells[i[:, 0], i[:, 1], i[:, 2]]
+
+    @torch.no_grad()
+    def refresh(self, density: Callable[[Tensor], Tensor], step: int) -> None:
+        """Look at one point of every cell (the same place in all, another at each step) and mark what is dense.
+
+        A cell is marked if it or one of its 26 neighbours holds more than the threshold.
+        """
+        shift = [(0.5 + step * r) % 1 for r in _R3]
+        axes = [(torch.arange(self.side, device=self.values.device) + s) * (2 / self.side) - 1 for s in shift]
+        points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3).to(self.values)
+        seen = torch.cat([density(p) for p in points.split(1 << 18)]).reshape(self.values.shape)
+        self.values.copy_(torch.maximum(self.values * DECAY, seen))
+        around = torch.nn.functional.max_pool3d(self.values[None], 3, stride=1, padding=1)[0]
+        self.cells.copy_(around > self.threshold)
+        self.refreshes += 1
+
+    def after_step(self, density: Callable[[Tensor], Tensor], step: int) -> None:
+        """Refresh now and then; the first time at once, because skipping is what makes rendering fast."""
+        if step % EVERY == 0 or not self.refreshes:
+            self.refresh(density, step)

@@ -1,0 +1,101 @@
+"""Volume rendering in plain PyTorch: the mathematics that every fast path has to equal. N = rays, M = samples a ray."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dreamfusion.scene.base import Rays, Rendering, Shading
+from dreamfusion.scene.sampling import Samples
+from dreamfusion.scene.shading import shade
+
+OPAQUE = 1e-4  # a ray ends where its transmittance has fallen below this
+NORMAL_EPS = 1e-4  # keeps normals and their gradients finite where the density is flat
+
+
+class Field(Protocol):
+    """What can be rendered: a raw density (before activation) and an albedo everywhere in the unit sphere."""
+
+    def query(self, points: Tensor, frustums: Frustums | None, colour: bool) -> tuple[Tensor, Tensor | None]:
+        """Raw density (P,) and, if asked for, albedo (P, 3) at points (P, 3)."""
+        ...
+
+    def activate(self, raw: Tensor) -> Tensor:
+        """Density in 1 / world unit of a raw density."""
+        ...
+
+    def occupied(self, points: Tensor) -> Tensor:
+        """False (P,) where the density is known to be negligible."""
+        ...
+
+
+class Frustums:
+    """The piece of a pixel's cone around each point: direction (P, 3), distance and width (P,), pixel_radius."""
+
+    def __init__(self, direction: Tensor, distance: Tensor, width: Tensor, pixel_radius: float):
+        self.direction, self.distance, self.width, self.pixel_radius = direction, distance, width, pixel_radius
+
+
+def ray_weights(optical: Tensor) -> Tensor:
+    """Share of each sample in its ray's colour, (N, M), from optical thicknesses sigma_i * width_i (N, M).
+
+    w_i = T_i (1 - exp(-sigma_i width_i)), T_i = exp(-sum_{j<i} sigma_j width_j) (Max 1995; Mildenhall et al. 2020,
+    eq. 3); samples behind T_i < OPAQUE get nothing.
+    """
+    transmittance = torch.exp(optical - torch.cumsum(optical, -1))
+    return torch.where(transmittance >= OPAQUE, transmittance * -torch.expm1(-optical), 0.0)
+
+
+def unit_normal(gradient: Tensor) -> Tensor:
+    """Outward normal -g / sqrt(|g|^2 + eps) of a density with gradient g (P, 3)."""
+    return -gradient / (gradient.square().sum(-1, keepdim=True) + NORMAL_EPS).sqrt()
+
+
+def sample_density(field: Field, rays: Rays, samples: Samples) -> Tensor:
+    """Optical thickness sigma * width (N, M), without gradients and colours (to find where samples are worth it)."""
+    with torch.no_grad():
+        points, ray, keep, frustums = _kept_points(field, rays, samples)
+        raw, _ = field.query(points, frustums, colour=False)
+        optical = torch.zeros_like(samples.distance)
+        optical[keep] = field.activate(raw) * samples.width[keep]
+    return optical
+
+
+def _kept_points(field: Field, rays: Rays, samples: Samples) -> tuple[Tensor, Tensor, Tensor, Frustums]:
+    """The samples that may hold something: points (P, 3), their rays (P,), the mask (N, M), their frustums."""
+    places = rays.origins[:, None] + samples.distance[..., None] * rays.directions[:, None]
+    keep = samples.inside & field.occupied(places.reshape(-1, 3)).reshape(samples.inside.shape)
+    ray = keep.nonzero()[:, 0]
+    frustums = Frustums(rays.directions[ray], samples.distance[keep], samples.width[keep], rays.pixel_radius)
+    return places[keep], ray, keep, frustums
+
+
+def render(field: Field, rays: Rays, samples: Samples, shading: Shading, light: Tensor, ambient: float) -> Rendering:
+    """Render rays through the given samples; ``light`` (N, 3) points from the object towards the key light."""
+    learning = torch.is_grad_enabled()
+    points, ray, keep, frustums = _kept_points(field, rays, samples)
+    with torch.enable_grad():  # normals are a derivative even where nothing is learned
+        points = points.detach().requires_grad_()
+        raw, albedo = field.query(points, frustums, colour=shading != "textureless")
+        (gradient,) = torch.autograd.grad(raw.sum(), points, create_graph=learning)
+    if not learning:
+        raw, albedo = raw.detach(), None if albedo is None else albedo.detach()
+    normal = unit_normal(gradient)
+    colour = shade(albedo, normal, light[ray], ambient, shading)
+    optical = torch.zeros_like(samples.distance).masked_scatter(keep, field.activate(raw) * samples.width[keep])
+    weight = ray_weights(optical)[keep]
+    away = (normal * rays.directions[ray]).sum(-1).clamp_min(0).square()
+
+    def along_rays(values: Tensor) -> Tensor:
+        total = values.new_zeros((len(rays.origins), *values.shape[1:]))
+        return total.index_add(0, ray, weight.reshape(-1, *[1] * (values.ndim - 1)) * values)
+
+    return Rendering(
+        colour=along_rays(colour),
+        opacity=along_rays(torch.ones_like(weight)),
+        depth=along_rays(samples.distance[keep]),
+        normal=along_rays(normal),
+        orientation=along_rays(away),
+    )
