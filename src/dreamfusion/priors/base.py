@@ -6,7 +6,7 @@ Whatever a prior predicts inside, it answers e (the noise) outside.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -18,24 +18,48 @@ class Condition:
     """What a prior is asked about: one row a picture.
 
     tokens: (B, L, D) float embeddings; mask: (B, L) bool, true where a token stands;
-    camera: (B, 3) of azimuth and elevation in radians and distance in world units, or None (words alone).
+    camera: (B, 3) of azimuth and elevation in radians and distance in world units, or None (words alone);
+    pooled: (B, P) whole-sentence embeddings, for priors that want them;
+    nothing: words that stand for "nothing" in guidance (a negative prompt), or None for the prior's own;
+    repelled: conditions to move away from, each with its weights (B,) (Perp-Neg).
     """
 
     tokens: Tensor
     mask: Tensor
     camera: Tensor | None = None
+    pooled: Tensor | None = None
+    nothing: Condition | None = None
+    repelled: tuple[tuple[Condition, Tensor], ...] = ()
 
     def rows(self, index: Tensor) -> Condition:
         """The condition of a choice of rows, index (B',) int64."""
-        return Condition(self.tokens[index], self.mask[index], None if self.camera is None else self.camera[index])
+        return Condition(
+            self.tokens[index], self.mask[index], None if self.camera is None else self.camera[index],
+            None if self.pooled is None else self.pooled[index],
+            None if self.nothing is None else self.nothing.rows(index),
+            tuple((words.rows(index), weight[index]) for words, weight in self.repelled),
+        )  # fmt: skip
 
     def with_camera(self, camera: Tensor | None) -> Condition:
         """The same words, asked from other cameras."""
-        return Condition(self.tokens, self.mask, camera)
+        return replace(self, camera=camera)
+
+
+def stack(first: Condition, second: Condition) -> Condition:
+    """The words of both, one below the other (cameras and negatives aside); the shorter is padded."""
+    length = max(first.tokens.shape[1], second.tokens.shape[1])
+
+    def padded(x: Tensor) -> Tensor:
+        return torch.cat([x, x.new_zeros(len(x), length - x.shape[1], *x.shape[2:])], 1)
+
+    tokens = torch.cat([padded(first.tokens), padded(second.tokens)])
+    mask = torch.cat([padded(first.mask), padded(second.mask)])
+    pooled = None if first.pooled is None or second.pooled is None else torch.cat([first.pooled, second.pooled])
+    return Condition(tokens, mask, pooled=pooled)
 
 
 class Prior(Protocol):
-    """A frozen text-to-image diffusion model. Methods run without gradients except ``encode``."""
+    """A frozen text-to-image diffusion model. ``encode`` is differentiable; the caller decides for ``predict_noise``."""
 
     id: str
     hash: str
@@ -59,7 +83,14 @@ class Prior(Protocol):
         ...
 
     def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
-        """Noise predictions (with the condition, with nothing), each shaped as z_t (B, C, h, w); t (B,)."""
+        """Noise predictions (with the condition, with nothing), each shaped as z_t (B, C, h, w); t (B,).
+
+        Differentiable in z_t under the caller's grad mode. ``condition.nothing`` takes the place of no words.
+        """
+        ...
+
+    def noise_shape(self, count: int) -> tuple[int, ...]:
+        """Shape of the noise for ``count`` pictures, that of ``encode``'s answer."""
         ...
 
 

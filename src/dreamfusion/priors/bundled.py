@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import UserError
-from .base import Condition, broadcast, clean_from_noise, cosine_schedule, guide
+from .base import Condition, broadcast, clean_from_noise, cosine_schedule, guide, stack
 from .network import Denoiser, Layout
 from .text import TextEncoder, file_sha256
 
@@ -24,10 +24,8 @@ STOP_WORDS = frozenset("a an the of with and in on at to its it is very from for
 
 def inference_dtype(precision: str, device: torch.device) -> torch.dtype:
     """The arithmetic a precision setting means here; 'auto' is bfloat16 where the hardware multiplies it."""
-    if precision == "float32":
-        return torch.float32
-    if precision == "bfloat16":
-        return torch.bfloat16
+    if precision != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
     if device.type == "cpu":
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         return torch.bfloat16 if native else torch.float32
@@ -99,15 +97,23 @@ class BundledPrior:
         camera, has_camera = self._camera(condition)
         return self.layout(condition.tokens, condition.mask, camera, has_camera)
 
-    @torch.no_grad()
+    def noise_shape(self, count: int) -> tuple[int, ...]:
+        return (count, 3, SIZE, SIZE)
+
     def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         count = len(z_t)
         camera, has_camera = self._camera(condition)
         layout = self.layout(condition.tokens, condition.mask, camera, has_camera)
         yes, no = torch.ones_like(has_camera), torch.zeros_like(has_camera)
+        # Without a negative prompt the second half has no words, and then neither layout nor camera.
+        other, no_layout, has_words = condition, torch.zeros_like(layout), no
+        if condition.nothing is not None:
+            other, has_words = condition.nothing, yes
+            no_layout = self.layout(other.tokens, other.mask, camera, no)
+        both = stack(condition, other)
         v = self.denoiser(
-            z_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([layout, torch.zeros_like(layout)]), condition.tokens.repeat(2, 1, 1),
-            condition.mask.repeat(2, 1), camera.repeat(2, 1), torch.cat([yes, no]), torch.cat([has_camera, no]),
+            z_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([layout, no_layout]), both.tokens, both.mask, camera.repeat(2, 1),
+            torch.cat([yes, has_words]), torch.cat([has_camera, no]),
         )  # fmt: skip
         alpha, sigma = (broadcast(x, z_t) for x in self.alpha_sigma(t))
         with_text, without = v.to(z_t.dtype).split(count)
