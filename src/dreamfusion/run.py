@@ -1,8 +1,8 @@
 """A run's folder: settings, log, checkpoint, pictures. Whatever instant it is killed at, it can be opened again.
 
 checkpoint/ holds one tensors file and ``checkpoint.json``, which names that file and carries its SHA-256. A new
-checkpoint is a new tensors file, then one rename of ``checkpoint.json`` (the only instant that counts), then the removal
-of the old tensors file; so there is a whole checkpoint at all times.
+checkpoint is a new tensors file, then one rename of ``checkpoint.json`` (the only instant that counts), then the
+removal of the old tensors file; so there is a whole checkpoint at all times.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Run:
 
     @classmethod
     def create(cls, path: str | Path, config: Config) -> Run:
-        """A new run at ``path``, which must be free, empty, or a run that got nowhere; ``write_config`` makes the folder.
+        """A new run at ``path``: free, empty, or a run that got nowhere. ``write_config`` makes the folder.
 
         UserError where something else is there already, or where the folder could not be written to.
         """
@@ -136,7 +136,7 @@ class Run:
         return _read_page(self.path)
 
     def log(self, metrics: Mapping[str, float]) -> None:
-        """Append one step's figures to metrics.jsonl; ``step`` counts the steps done. What is not finite becomes null."""
+        """Append one step's figures to metrics.jsonl; ``step`` counts the steps done. NaN and Inf become null."""
         line = json.dumps({k: _number(v) for k, v in metrics.items()}, allow_nan=False) + "\n"
         with explained(self.path / LOG, len(line)), (self.path / LOG).open("ab") as file:
             file.write(line.encode())
@@ -207,8 +207,9 @@ class Run:
                 f"the checkpoint {path} is truncated or altered: it is not what dreamfusion writes"
             ) from None
         if version_found != FORMAT:
+            maker = f"dreamfusion {page.get('dreamfusion', '?')}"
             raise UserError(
-                f"the checkpoint {path} has format {version_found}, made by dreamfusion {page.get('dreamfusion', '?')}; "
+                f"the checkpoint {path} has format {version_found}, made by {maker}; "
                 f"this is {__version__}, which reads format {FORMAT}"
             )
         if stated != _digest(page):

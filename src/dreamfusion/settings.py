@@ -199,3 +199,8 @@ def explain(error: ValidationError, page: Mapping[str, Any]) -> str:
         value = value.get(part) if isinstance(value, Mapping) else value
     shown = repr(value) if isinstance(value, str | NoneType) else as_text(value)
     return f"{name} = {shown} is not allowed: {said or 'it must be ' + all_settings()[name].allowed}"
+
+
+def changed(config: Config, overrides: Mapping[str, Any]) -> Config:
+    """The same settings with some changed, checked as ``build`` does."""
+    return build(flatten(config.model_dump()) | dict(overrides))

@@ -1,0 +1,5 @@
+"""``python -m dreamfusion``."""
+
+from .cli import run
+
+run()

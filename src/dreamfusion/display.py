@@ -1,0 +1,91 @@
+"""What a terminal (or a log file) sees of a run while it goes on."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from .generate import Progress
+
+SHOWN = ("t", "guidance_norm", "residual_norm", "opacity")
+HIDDEN = ("step", "seconds", "shading", "skipped")
+
+
+def memory_mb() -> tuple[float, float]:
+    """Resident memory of this process now and at its peak, in MB; nan where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return float("nan"), float("nan")
+    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, KB elsewhere
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize() / 1e6, peak
+    except (OSError, ValueError, IndexError):
+        return peak, peak
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 1:02 or 2:03:04."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def figures(metrics: dict[str, Any]) -> str:
+    """A step's figures in one line, the regularisers' terms behind the usual ones."""
+    terms = [k for k in metrics if k not in SHOWN and k not in HIDDEN and not k.startswith("seconds_")]
+    said = [f"{k} {metrics[k]:.3g}" for k in (*SHOWN, *terms) if metrics.get(k) is not None]
+    return "  ".join(said) + (f"  skipped {metrics['skipped']:.0f}" if metrics.get("skipped") else "")
+
+
+class Display:
+    """A callback for ``generate``: a live bar on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, stream: TextIO | None = None, every: float = 10.0):
+        self.stream = stream or sys.stderr
+        self.every = every
+        self.said = float("-inf")
+        self.first: tuple[int, float] | None = None
+        self.bar: Any = None
+        self.task: Any = None
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        step, steps = progress.step, progress.steps
+        if self.first is None:  # a resumed run does not start at 0, and the first step compiles kernels
+            self.first = (step, progress.seconds)
+        done, spent = step - self.first[0], progress.seconds - self.first[1]
+        rate = done / spent if spent > 0 else 0.0
+        left = clock((steps - step) / rate) if rate else "-:--"
+        pace = f"{rate:.1f} steps/s  {left} left  {memory_mb()[0]:.0f} MB"
+        if self.stream.isatty():
+            self._draw(step, steps, pace, figures(progress.metrics))
+        elif time.monotonic() - self.said >= self.every or step == steps:
+            self.said = time.monotonic()
+            print(f"step {step}/{steps}  {pace}  {figures(progress.metrics)}", file=self.stream, flush=True)
+
+    def _draw(self, step: int, steps: int, pace: str, terms: str) -> None:
+        if self.bar is None:
+            from rich import progress as rich
+            from rich.console import Console
+
+            columns = (
+                rich.TextColumn("step {task.completed}/{task.total}"),
+                rich.BarColumn(bar_width=30),
+                rich.TextColumn("{task.fields[pace]}\n{task.fields[terms]}"),
+            )
+            self.bar = rich.Progress(*columns, console=Console(file=self.stream))
+            self.task = self.bar.add_task("", total=steps, pace="", terms="")
+            self.bar.start()
+        self.bar.update(self.task, completed=step, pace=pace, terms=terms)

