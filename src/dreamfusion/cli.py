@@ -18,6 +18,14 @@ from .errors import UserError, nearest
 from .options import Parser, add_settings, given_settings
 
 ABOUT = "From a sentence to a textured 3D asset, by score distillation of a 2D diffusion model."
+KINDS = {
+    "color": "lambertian",
+    "albedo": "albedo",
+    "normal": "normal",
+    "depth": "depth",
+    "textureless": "textureless",
+}
+"""What ``render --kind`` takes, and the renderer's words for it."""
 
 
 def generate(given: argparse.Namespace) -> int:
@@ -98,29 +106,33 @@ def render(given: argparse.Namespace) -> int:
 
     run = Run.open(given.run)
     azimuths = azimuths_deg(given.views)
-    size = number("--size", given.size, 16, 4096)
-    frames = number("--frames", given.frames, 1, 2000)
+    size = whole("--size", given.size, 16, 4096)
+    frames = whole("--frames", given.frames, 1, 2000)
     elevation = number("--elevation", given.elevation, -90, 90)
     radius = number("--radius", given.radius, 1, 100)
-    from . import pictures
+    from .export.files import png_bytes
+    from .export.turntable import orbit_azimuths, to_uint8, write_film
+    from .export.views import render_views
     from .files import write_atomic
     from .loop import load_scene
     from .view.cameras import orbit_cameras
 
-    kinds = names(given.kind, pictures.KINDS, "kind")
+    kinds = names(given.kind, KINDS, "kind")
     scene, _ = load_scene(run)
-    folder = Path(given.out) if given.out else run.path / "views"
-    if given.turntable:
-        for kind in kinds:
-            stem = (folder if given.out else run.path) / ("turntable" if kind == "color" else f"turntable-{kind}")
-            for path in pictures.write_turntable(scene, stem, int(frames), int(size), kind):
-                print_file(path)
-        return 0
+
+    def draw(kind: str, azimuth: float) -> Any:
+        return to_uint8(render_views(scene, orbit_cameras([azimuth], elevation, radius), size, KINDS[kind]))[0]  # type: ignore[arg-type]
+
     for kind in kinds:
-        drawn = pictures.render(scene, orbit_cameras(azimuths, elevation, radius), int(size), kind)
-        for azimuth, picture in zip(azimuths, drawn, strict=True):
-            path = folder / f"{kind}-{azimuth:g}.png"
-            write_atomic(path, pictures.png_bytes(picture))
+        if given.turntable:
+            folder = Path(given.out or run.path) / (kind if kind != "color" else "")
+            films = write_film(folder, (draw(kind, a) for a in orbit_azimuths(frames)), frames)
+            for path in films:
+                print_file(path)
+            continue
+        for azimuth in azimuths:
+            path = Path(given.out or run.path / "views") / f"{kind}-{azimuth:g}.png"
+            write_atomic(path, png_bytes(draw(kind, azimuth)))
             print_file(path)
     return 0
 
@@ -129,22 +141,25 @@ def prior_sample(given: argparse.Namespace) -> int:
     from .prompts import check_prompt, slug
 
     prompt = check_prompt(given.prompt)
-    views = int(number("--views", given.views, 1, 64))
+    views = whole("--views", given.views, 1, 64)
     guidance = number("--guidance-scale", given.guidance_scale, 0, 1000)
-    seed = int(number("--seed", given.seed, 0, 2**63 - 1))
+    seed = whole("--seed", given.seed, 0, 2**63 - 1)
     out = Path(given.out or f"{slug(prompt)}-prior.png")
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the contact sheet is a picture; its name must end in .png")
+    import numpy as np
+
+    from .export.files import png_bytes
+    from .export.turntable import to_uint8
     from .files import write_atomic
     from .loop import warn_unknown_words
-    from .pictures import png_bytes, sheet
     from .priors import load_prior
 
     prior = load_prior(given.prior)
     warn_unknown_words(prior, prompt)
     drawn = prior.sample_views(prompt, views=views, guidance_scale=guidance, seed=seed, camera=not given.words_only)
-    larger = drawn.cpu().repeat_interleave(3, 2).repeat_interleave(3, 3)  # a pixel is 3 x 3: 64 is small on a screen
-    write_atomic(out, png_bytes(sheet([larger])))
+    larger = to_uint8(drawn).repeat(3, 1).repeat(3, 2)  # 3 x 3 for a pixel: 64 is small on a screen
+    write_atomic(out, png_bytes(np.concatenate(list(larger), 1)))
     print_file(out)
     return 0
 
@@ -297,21 +312,27 @@ def names(text: str, choices: Any, what: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def number(option: str, text: str, low: float, high: float) -> float:
-    """A number within a range, whole if the range's ends are written whole and the text is; UserError otherwise."""
+def number(option: str, text: str, low: float, high: float, kind: Callable[[str], float] = float) -> float:
+    """A number within a range; UserError otherwise."""
     try:
-        value = int(text) if option in ("--size", "--frames", "--views", "--seed") else float(text)
+        value = kind(text)
     except ValueError:
         value = float("nan")
     if not low <= value <= high:
-        raise UserError(f"{option} = {text!r} is not allowed: it must be a number, {low} to {high}")
+        words = "a whole number" if kind is int else "a number"
+        raise UserError(f"{option} = {text!r} is not allowed: it must be {words}, {low} to {high}")
     return value
+
+
+def whole(option: str, text: str, low: int, high: int) -> int:
+    """The same for whole numbers."""
+    return int(number(option, text, low, high, int))
 
 
 def azimuths_deg(text: str) -> list[float]:
     """'4' is four azimuths all round; '0,90' (or '45,') are azimuths in degrees."""
     if "," not in text:
-        count = int(number("--views", text, 1, 360))
+        count = whole("--views", text, 1, 360)
         return [360 * k / count for k in range(count)]
     return [number("each of --views", part, -360, 360) for part in text.split(",") if part.strip()]
 

@@ -102,7 +102,7 @@ def add_settings(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -
                     dest=setting.name,
                     metavar=metavar(setting),
                     default=argparse.SUPPRESS,
-                    help=help_text(setting),
+                    help=help_text(setting, defaults.get(setting.name, setting.default)),
                 )
 
 

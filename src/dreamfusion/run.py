@@ -30,6 +30,7 @@ from .settings import build, flatten
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .asset import Asset
     from .scene.base import Scene
 
 FORMAT = 1
@@ -218,16 +219,19 @@ class Run:
 
     def write_preview(self, scene: Scene, quick: bool = False) -> None:
         """preview.png: azimuths x (colour, normals, textureless); ``quick`` draws fewer and smaller ones."""
-        from . import pictures
+        from .export.files import png_bytes
+        from .export.turntable import preview_sheet
 
-        sheet = pictures.preview(scene, azimuths=4 if quick else 8, size=96 if quick else 192)
-        write_atomic(self.path / "preview.png", pictures.png_bytes(sheet))
+        sheet = preview_sheet(scene, size=96, views=4) if quick else preview_sheet(scene)
+        write_atomic(self.path / "preview.png", png_bytes(sheet))
 
-    def write_turntable(self, scene: Scene, frames: int, size: int) -> list[Path]:
-        """turntable.mp4 and .gif; nothing for 0 frames. Returns the files written."""
-        from . import pictures
+    def write_turntable(self, scene: Scene, frames: int, size: int, asset: Asset | None = None) -> str:
+        """turntable.mp4 and .gif from the field; from the asset's mesh where the field would be too slow. Tells which:
+        'field', 'mesh', or 'none' for 0 frames."""
+        from .export.turntable import turntable
 
-        return pictures.write_turntable(scene, self.path / "turntable", frames, size) if frames else []
+        mesh, texture = (asset.mesh, asset.texture) if asset else (None, None)
+        return turntable(self.path, scene, mesh, texture, frames=frames, size=size)
 
 
 def _check_writable(path: Path) -> None:
