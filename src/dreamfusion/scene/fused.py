@@ -101,7 +101,7 @@ class _Render(torch.autograd.Function):
         forward = kernels.forward_kernel(fused.features)
         inputs = len(fused.sides) * fused.features
 
-        def work(order: np.ndarray) -> tuple[np.ndarray, ...]:
+        def work(order: np.ndarray) -> tuple[Any, ...]:
             kept = np.empty(len(order) * (scene["samples"] + 1), np.int16)
             bounds = np.empty(len(order) + 1, np.int64)
             n = kernels.candidates(

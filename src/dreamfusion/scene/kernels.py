@@ -1,16 +1,18 @@
-"""Numba kernels of the fused renderer (see ``fused.py``); the mathematics is in ``volume.py``, ``grid.py``, ``field.py``.
+"""Numba kernels of the fused renderer (``fused.py``); the mathematics is in ``volume.py``, ``grid.py``, ``field.py``.
 
-Each kernel runs on one thread over a fixed share of the rays, so that several run side by side without the GIL. Names:
-r a ray, j its place in the share, m a kept sample, l a level, f a feature, h a hidden unit, i a lane. Per-sample numbers
-of the colour head lie in blocks of ``LANES`` samples, lane last, so that its loops become vector instructions.
-The model's constants come as an argument (``fused.MODEL``): compiled code is kept on disk and would not notice a change.
-``fastmath`` allows only what changes rounding (contraction, reordering): not-a-number and infinity keep their meaning.
+Each kernel runs on one thread over a fixed share of the rays, so that several run side by side without the GIL.
+Names: r a ray, j its place in the share, m a kept sample, l a level, f a feature, h a hidden unit, i a lane.
+Per-sample numbers of the colour head lie in blocks of ``LANES`` samples, lane last, so that its loops become vector
+instructions. The model's constants come as an argument (``fused.MODEL``): compiled code is kept on disk and would not
+notice a change. ``fastmath`` allows only what changes rounding (contraction, reordering): not-a-number and infinity
+keep their meaning.
 """
 
+# mypy: disable-error-code="no-untyped-def, assignment"
 from __future__ import annotations
 
 from functools import lru_cache
-from math import exp, floor, log1p, sqrt
+from math import exp, expm1, floor, log1p, sqrt
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,7 @@ _ONE, _HALF, _ZERO = _F(1), _F(0.5), _F(0)
 
 
 @njit(**OPTIONS)
-def candidates(order, origins, directions, near, far, offset, step, cells, kept, bounds):  # type: ignore[no-untyped-def]
+def candidates(order, origins, directions, near, far, offset, step, cells, kept, bounds):
     """List the samples in occupied cells: for the share's ray j, kept[bounds[j]:bounds[j + 1]] are their numbers."""
     side = cells.shape[0]
     half = _F(side) * _HALF
@@ -56,15 +58,15 @@ def candidates(order, origins, directions, near, far, offset, step, cells, kept,
 
 
 @njit(inline="always", **OPTIONS)
-def _corner(p, side):  # type: ignore[no-untyped-def]
+def _corner(p, side):
     """Lower vertex and fraction of a coordinate in [-1, 1] on a grid of ``side`` vertices."""
     q = (p + _ONE) * (_F(side - 1) * _HALF)
-    low = min(max(int(floor(q)), 0), side - 2)
+    low = min(max(int(floor(q)), 0), side - 2)  # noqa: RUF046 - the compiled floor gives a float
     return low, q - _F(low)
 
 
 @njit(**OPTIONS)
-def density(points, table, sides, starts, model, out):  # type: ignore[no-untyped-def]
+def density(points, table, sides, starts, model, out):
     """Density (P,) at points (P, 3), zero outside the unit sphere; ``model`` as in ``fused.MODEL``."""
     bump, narrow, scale, sharp, shift = model[0], model[1], model[2], model[3], model[4]
     for p in range(len(points)):
@@ -97,7 +99,7 @@ def forward_kernel(features: int) -> Any:
     """The forward kernel for a number of features (a constant there, so that loops over channels unroll)."""
 
     @njit(**OPTIONS)
-    def forward(  # type: ignore[no-untyped-def]
+    def forward(
         order, kept, bounds, origins, directions, lights, near, offset, step, ambient, shading,
         table, sides, starts, model, w1, b1, w2, b2,
         first, place, slope, optical, gradient, feature, rgb, weight, after,
@@ -198,7 +200,7 @@ def forward_kernel(features: int) -> Any:
             for m in range(first[j], first[j + 1]):
                 thick += optical[m]
                 left = exp(-thick)
-                w = through * (_ONE - exp(-optical[m]))
+                w = -through * expm1(-optical[m])
                 through = left
                 weight[m], after[m] = w, left
                 gx, gy, gz = gradient[m, 0], gradient[m, 1], gradient[m, 2]
@@ -237,7 +239,7 @@ def backward_kernel(features: int) -> Any:
     """The backward kernel for a number of features."""
 
     @njit(**OPTIONS)
-    def backward(  # type: ignore[no-untyped-def]
+    def backward(
         order, directions, lights, ambient, shading, sides, starts, model, w1, b1, w2,
         first, place, slope, gradient, feature, rgb, weight, after,
         d_colour, d_opacity, d_depth, d_normal, d_orientation,
@@ -369,7 +371,7 @@ def backward_kernel(features: int) -> Any:
 
 
 @njit(**OPTIONS)
-def collect(parts, dirty, sides, starts, rows, begin, end, out):  # type: ignore[no-untyped-def]
+def collect(parts, dirty, sides, starts, rows, begin, end, out):
     """out (V, channels) = sum of the shares' parts (S, V, channels), always in the same order, for the rows of
     vertices from ``begin`` to ``end``; parts and dirty (S, rows) are left zero for the next time."""
     shares, channels = parts.shape[0], parts.shape[2]

@@ -56,7 +56,7 @@ def unit_normal(gradient: Tensor) -> Tensor:
 def sample_density(field: Field, rays: Rays, samples: Samples) -> Tensor:
     """Optical thickness sigma * width (N, M), without gradients and colours (to find where samples are worth it)."""
     with torch.no_grad():
-        points, ray, keep, frustums = _kept_points(field, rays, samples)
+        points, _, keep, frustums = _kept_points(field, rays, samples)
         raw, _ = field.query(points, frustums, colour=False)
         optical = torch.zeros_like(samples.distance)
         optical[keep] = field.activate(raw) * samples.width[keep]

@@ -1,0 +1,56 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dreamfusion import regularizers
+from dreamfusion.config import RegularizerSettings
+from dreamfusion.scene.base import Rendering
+
+
+def rendering(n=16):
+    generator = torch.Generator().manual_seed(0)
+    normal = torch.randn(n, 3, generator=generator)
+    rest = torch.rand(3, n, generator=generator)
+    return Rendering(torch.zeros(n, 3), rest[0].requires_grad_(), rest[1], normal, rest[2])
+
+
+def test_opacity_sparsity_in_closed_form():
+    assert regularizers.opacity_sparsity(torch.tensor([0.0, math.sqrt(0.99)])).item() == pytest.approx(0.55)
+
+
+def test_entropy_in_closed_form_and_at_its_ends():
+    assert regularizers.opacity_entropy(torch.tensor([0.5])).item() == pytest.approx(math.log(2))
+    p = torch.tensor([0.2, 0.9], dtype=torch.float64)
+    expected = torch.distributions.Bernoulli(p).entropy().mean()
+    torch.testing.assert_close(regularizers.opacity_entropy(p), expected)
+    ends = torch.tensor([0.0, 1.0, 1.0 + 1e-6], requires_grad=True)
+    value = regularizers.opacity_entropy(ends)
+    value.backward()
+    assert value.item() == pytest.approx(0, abs=2e-4) and torch.isfinite(ends.grad).all()
+
+
+def test_smoothness_of_a_known_picture():
+    normal = torch.zeros(2, 2, 3)
+    normal[0, 1, 0] = 2.0  # differs by 2 from its left and its lower neighbour
+    opacity = torch.tensor([[1.0, 0.5], [1.0, 1.0]])
+    value = regularizers.smoothness(normal.reshape(-1, 3), opacity.reshape(-1), 2)
+    assert value.item() == pytest.approx(4 * 0.5 / 2 + 4 * 0.5 / 2)
+
+
+def test_smoothness_does_not_join_pictures():
+    normal = torch.cat([torch.zeros(4, 3), torch.ones(4, 3)])
+    assert regularizers.smoothness(normal, torch.ones(8), 2) == 0
+
+
+def test_total_follows_the_schedules_and_skips_what_is_off():
+    seen = rendering()
+    settings = RegularizerSettings(opacity=[(0, 0), (1, 4)], orientation=2.0)
+    loss, terms = regularizers.total(settings, seen, 4, 0.5)
+    expected = 2 * regularizers.opacity_sparsity(seen.opacity) + 2 * seen.orientation.mean()
+    torch.testing.assert_close(loss, expected)
+    assert set(terms) == {"regularizer_opacity", "regularizer_orientation"}
+    assert terms["regularizer_orientation"] == pytest.approx(seen.orientation.mean().item())
+    nothing, terms = regularizers.total(RegularizerSettings(), replace(seen, normal=seen.normal[:3]), 4, 0.5)
+    assert nothing == 0 and not terms and not nothing.requires_grad

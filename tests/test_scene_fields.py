@@ -1,0 +1,152 @@
+import math
+import time
+
+import pytest
+import torch
+from scenes import ball_picture, random_grid
+
+from dreamfusion.config import SceneSettings
+from dreamfusion.scene import make_scene
+from dreamfusion.scene.field import SHARPNESS, SHIFT
+from dreamfusion.view.backgrounds import composite
+from dreamfusion.view.cameras import Cameras, camera_rays, orbit_cameras
+
+GRAY = torch.full((1, 3), 0.5)
+SMALL_MLP = {"kind": "mlp", "hidden": 64, "depth": 3, "samples": 48, "frequencies": 5}
+
+
+@pytest.mark.parametrize("kind", ["grid", "mlp"])
+def test_a_fresh_scene_is_an_opaque_blob_in_clear_space(kind):
+    scene = make_scene(SceneSettings(kind=kind, hidden=32), torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        centre, shell, edge = scene.density(torch.tensor([[0.0, 0, 0], [0, 0.3, 0], [0.9, 0, 0]])).tolist()
+    assert 40 < centre < 110 and 5 < shell < 20 and edge < 0.1
+    albedo = scene.albedo(torch.rand(50, 3) - 0.5)
+    assert ((albedo > 0.1) & (albedo < 0.9)).all()
+
+
+def test_blob_in_closed_form():
+    scene = make_scene(SceneSettings(levels=(4,), density_bias=3, density_bias_width=0.2), torch.Generator())
+    with torch.no_grad():
+        scene.table.zero_()
+        raw = 3 * math.exp(-0.09 / 0.08)
+        expected = 20 * math.log1p(math.exp(SHARPNESS * raw - SHIFT))
+        assert scene.density(torch.tensor([[0.0, 0.3, 0.0]])).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_grid_reads_trilinearly():
+    """A table filled with a linear function is read back exactly."""
+    scene = make_scene(SceneSettings(levels=(3, 6), features=2), torch.Generator().manual_seed(0))
+    slopes = torch.tensor([[0.3, -0.2, 0.5], [1.0, 0.4, -0.7], [0.1, 0.0, 0.6]])
+    tables = []
+    for side in (3, 6):
+        axis = torch.linspace(-1, 1, side)
+        tables.append(torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3) @ slopes.T)
+    points = torch.rand(200, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.no_grad():
+        scene.table.copy_(torch.cat(tables))
+        raw, features = scene.features(points)
+    torch.testing.assert_close(raw, 2 * points @ slopes[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(features, (points @ slopes[1:].T).repeat(1, 2), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["grid", "mlp"])
+def test_normals_and_depth_of_a_ball(kind):
+    """The blob alone is a ball: normals point outward, the depth is that of its surface, nothing faces away."""
+    settings = SceneSettings(kind=kind, levels=(4,), density_scale=500, samples=256, density_bias_width=0.3)
+    scene = make_scene(settings, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for parameter in scene.parameters():
+            parameter.zero_()
+    rays = camera_rays(orbit_cameras([40], 20, 2.5), 9)
+    with torch.no_grad():
+        seen = scene.render(rays, "albedo", torch.zeros_like(rays.origins), 0.5)
+    middle = 40
+    assert seen.opacity[middle] > 0.999
+    torch.testing.assert_close(seen.normal[middle], -rays.directions[middle], atol=2e-2, rtol=0)
+    distance = seen.depth[middle].item()
+    assert 2.5 - 0.6 < distance < 2.5 - 0.25
+    assert seen.orientation[middle] < 1e-6
+    torch.testing.assert_close(seen.colour[middle], torch.full((3,), 0.5), atol=2e-3, rtol=0)
+
+
+def test_skipping_empty_cells_changes_next_to_nothing():
+    scene = random_grid(levels=(8, 16), samples=64)
+    rays = camera_rays(orbit_cameras([20, 130], 30), 16)
+    light = torch.tensor([[0.0, 0.6, 0.8]]).expand_as(rays.origins)
+    with torch.no_grad():
+        everything = scene.render(rays, "lambertian", light, 0.5)
+        for step in (16, 32, 48):
+            scene.after_step(step)
+        skipped = scene.render(rays, "lambertian", light, 0.5)
+    assert scene.occupancy.cells.float().mean() < 0.7
+    assert (everything.colour - skipped.colour).abs().max() < 2e-2
+    assert (everything.colour - skipped.colour).abs().mean() < 2e-3
+
+
+def test_state_repeats_the_scene():
+    first = random_grid(seed=0)
+    first.after_step(0)
+    second = random_grid(seed=1)
+    second.load_state_dict(first.state_dict())
+    rays = camera_rays(orbit_cameras([20], 30), 8)
+    a, b = (s.render(rays, "albedo", rays.directions, 0.5, torch.Generator().manual_seed(0)) for s in (first, second))
+    assert torch.equal(a.colour, b.colour) and torch.equal(a.depth, b.depth)
+
+
+def test_every_parameter_is_in_a_group():
+    for kind in ("grid", "mlp"):
+        scene = make_scene(SceneSettings(kind=kind, levels=(4,)), torch.Generator().manual_seed(0))
+        groups = scene.parameter_groups()
+        assert {id(p) for g in groups.values() for p in g} == {id(p) for p in scene.parameters()}
+
+
+def test_importance_samples_sharpen_the_mlp():
+    """Few samples with importance come closer to many samples than without."""
+    rays = camera_rays(orbit_cameras([20], 10), 12)
+    pictures = {}
+    for samples, importance in [(512, 0), (24, 0), (24, 48)]:
+        settings = SceneSettings(**SMALL_MLP | {"density_scale": 200, "importance": importance})
+        scene = make_scene(settings, torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            pictures[samples, importance] = scene.render(rays, "albedo", rays.directions, 0.5, samples=samples).depth
+    off = [(pictures[key] - pictures[512, 0]).abs().mean() for key in [(24, 0), (24, 48)]]
+    assert off[1] < off[0] / 2
+
+
+def fit(scene, groups, steps: int, resolution: int, seconds: float) -> float:
+    """Fit a scene to pictures of two balls; PSNR in dB over views it was not shown."""
+    optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15)
+    generator = torch.Generator().manual_seed(0)
+    end = time.monotonic() + seconds
+    for step in range(1, steps + 1):
+        azimuth, height = (torch.rand(2, 4, generator=generator) * 2 - 1).unbind()
+        same = torch.ones(4)
+        cameras = Cameras(azimuth * math.pi, height * 0.9, same * 2.5, same * math.radians(47))
+        rays = camera_rays(cameras, resolution)
+        seen = scene.render(rays, "albedo", rays.directions, 0.5, generator)
+        loss = (composite(seen.colour, seen.opacity, GRAY) - ball_picture(rays)).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        scene.after_step(step)
+        assert time.monotonic() < end, f"too slow: {step} steps in {seconds} s"
+    rays = camera_rays(orbit_cameras([15, 135, 255], 25), 48)
+    with torch.no_grad():
+        seen = scene.render(rays, "albedo", rays.directions, 0.5)
+        error = (composite(seen.colour, seen.opacity, GRAY) - ball_picture(rays)).square().mean()
+    return -10 * math.log10(error)
+
+
+def test_grid_learns_two_balls():
+    scene = make_scene(SceneSettings(levels=(12, 32), samples=64), torch.Generator().manual_seed(0))
+    groups = scene.parameter_groups()
+    rates = [{"params": groups["grid"], "lr": 0.05}, {"params": groups["head"], "lr": 0.005}]
+    assert fit(scene, rates, steps=100, resolution=32, seconds=60) > 22
+
+
+@pytest.mark.slow
+def test_mlp_learns_two_balls():
+    scene = make_scene(SceneSettings(**SMALL_MLP), torch.Generator().manual_seed(0))
+    rates = [{"params": scene.parameter_groups()["head"], "lr": 2e-3}]
+    assert fit(scene, rates, steps=200, resolution=16, seconds=300) > 19
