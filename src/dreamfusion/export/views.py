@@ -28,7 +28,7 @@ def render_views(
     ambient: float = 0.5,
     background: float | Tensor = GRAY,
     samples: int | None = None,
-    chunk: int = 1 << 16,
+    chunk: int = 1 << 13,
 ) -> Tensor:
     """Pictures (B, 3, H, W) in [0, 1], without gradients or jitter. The key light stands ``light_above_deg`` above
     and ``light_around_deg`` around the camera's own direction; background is a gray or a colour (3,). ``chunk`` bounds

@@ -1,0 +1,100 @@
+"""Pictures of the exported mesh by rasterisation: what a viewer of the files will see, and fast."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from dreamfusion.export.mesh import Mesh
+from dreamfusion.export.raster import rasterise
+from dreamfusion.export.texture import Picture
+from dreamfusion.scene.base import Shading
+from dreamfusion.scene.shading import CLAY
+from dreamfusion.view.cameras import Cameras
+from dreamfusion.view.lights import camera_lights
+
+SUPERSAMPLING = 2
+
+Float32s = NDArray[np.float32]
+
+
+@numba.njit(cache=True, nogil=True)
+def _shade(
+    face: NDArray[np.int32], weights: Float32s, faces: NDArray[np.int64], normals: Float32s, uv: Float32s,
+    texture: Picture, light: Float32s, ambient: float, lit: bool, textured: bool, clay: float,
+) -> Float32s:  # fmt: skip
+    """Colour and coverage (H, W, 4) of rasterised faces: base * (ambient + (1 - ambient) max(0, n . l)) where lit;
+    the texture is read bilinearly between texel centres."""
+    height, width = face.shape
+    rows, columns = texture.shape[:2]
+    out = np.zeros((height, width, 4), np.float32)
+    base = np.full(3, clay, np.float32)
+    for r in range(height):
+        for c in range(width):
+            f = face[r, c]
+            if f < 0:
+                continue
+            n0 = n1 = n2 = u = v = 0.0
+            for k in range(3):
+                w, i = weights[r, c, k], faces[f, k]
+                n0 += w * normals[i, 0]
+                n1 += w * normals[i, 1]
+                n2 += w * normals[i, 2]
+                u += w * uv[i, 0]
+                v += w * uv[i, 1]
+            if textured:
+                x = min(max(u * columns - 0.5, 0.0), columns - 1.0)
+                y = min(max((1 - v) * rows - 0.5, 0.0), rows - 1.0)
+                x0, y0 = int(x), int(y)
+                x1, y1 = min(x0 + 1, columns - 1), min(y0 + 1, rows - 1)
+                fx, fy = x - x0, y - y0
+                for k in range(3):
+                    upper = texture[y0, x0, k] * (1 - fx) + texture[y0, x1, k] * fx
+                    lower = texture[y1, x0, k] * (1 - fx) + texture[y1, x1, k] * fx
+                    base[k] = (upper * (1 - fy) + lower * fy) / 255
+            factor = 1.0
+            if lit:
+                length = max(np.sqrt(n0 * n0 + n1 * n1 + n2 * n2), 1e-9)
+                cosine = (n0 * light[0] + n1 * light[1] + n2 * light[2]) / length
+                factor = ambient + (1 - ambient) * max(cosine, 0.0)
+            for k in range(3):
+                out[r, c, k] = base[k] * factor
+            out[r, c, 3] = 1
+    return out
+
+
+def draw_mesh(
+    mesh: Mesh,
+    texture: Picture,
+    camera: Cameras,
+    size: int,
+    shading: Shading = "lambertian",
+    *,
+    light_above_deg: float = 30.0,
+    light_around_deg: float = 0.0,
+    ambient: float = 0.5,
+    background: float = 0.5,
+) -> Picture:
+    """A picture (size, size, 3) uint8 of a textured mesh in world units, shaded as ``render_views`` shades the field;
+    ``camera`` is one camera. Edges are smoothed by ``SUPERSAMPLING``."""
+    assert mesh.normals is not None and mesh.uv is not None
+    right, up, back = (axis[0].double().numpy() for axis in camera.axes())
+    relative = mesh.vertices - camera.positions()[0].double().numpy()
+    depth = -relative @ back
+    fine = size * SUPERSAMPLING
+    reach = np.maximum(depth, 1e-6) * np.tan(float(camera.fov[0]) / 2)
+    screen = np.stack([relative @ right / reach + 1, 1 - relative @ up / reach], -1) * (fine / 2)
+    nearness = np.where(depth > 1e-3, 1 / np.maximum(depth, 1e-3), -1.0)
+    face, weights = rasterise(
+        screen[mesh.faces].astype(np.float32), nearness[mesh.faces].astype(np.float32), fine, fine, 0.0
+    )
+    above, around = (camera.fov.new_tensor([np.deg2rad(a)]) for a in (light_above_deg, light_around_deg))
+    light = camera_lights(camera, above, around)[0].float().numpy()
+    rgba = _shade(
+        face, weights, mesh.faces, mesh.normals.astype(np.float32), mesh.uv.astype(np.float32), texture, light,
+        ambient, shading != "albedo", shading != "textureless", CLAY,
+    )  # fmt: skip
+    rgba = rgba.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING, 4).mean((1, 3))
+    colour = rgba[..., :3] + (1 - rgba[..., 3:]) * background
+    return np.round(np.clip(colour, 0, 1) * 255).astype(np.uint8)

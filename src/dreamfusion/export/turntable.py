@@ -1,0 +1,166 @@
+"""A turn around the object as a film, and a sheet of stills."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Literal
+
+import imageio.v2 as imageio
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from dreamfusion.export.drawing import draw_mesh
+from dreamfusion.export.mesh import Mesh
+from dreamfusion.export.texture import Picture
+from dreamfusion.export.views import Kind, render_views
+from dreamfusion.files import replacing
+from dreamfusion.scene.base import Scene
+from dreamfusion.view.cameras import Cameras, orbit_cameras
+
+GIF_FRAMES = 60
+GIF_SIZE = 256
+SHEET_KINDS: tuple[Kind, ...] = ("lambertian", "normal", "textureless")
+
+
+def orbit_azimuths(frames: int) -> list[float]:
+    """Azimuths in degrees of a full turn that begins at the front and closes without a doubled frame."""
+    return [360 * i / frames for i in range(frames)]
+
+
+def to_uint8(pictures: Tensor) -> Picture:
+    """Pictures (B, 3, H, W) in [0, 1] as (B, H, W, 3) uint8."""
+    return np.asarray((pictures.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+
+
+def field_frames(scene: Scene, cameras: Cameras, size: int) -> Iterator[Picture]:
+    """Frames (size, size, 3), lit, one for each camera, rendered from the field."""
+    for i in range(len(cameras)):
+        yield to_uint8(render_views(scene, _one(cameras, i), size))[0]
+
+
+def mesh_frames(mesh: Mesh, texture: Picture, cameras: Cameras, size: int, threads: int = 2) -> Iterator[Picture]:
+    """The same frames, drawn from the exported mesh."""
+    with ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(lambda i: draw_mesh(mesh, texture, _one(cameras, i), size), range(len(cameras)))
+
+
+def _one(cameras: Cameras, i: int) -> Cameras:
+    span = slice(i, i + 1)
+    return Cameras(cameras.azimuth[span], cameras.elevation[span], cameras.radius[span], cameras.fov[span])
+
+
+def write_film(folder: Path, frames: Iterable[Picture], count: int, fps: int = 30) -> list[Path]:
+    """Write ``count`` frames (H, W, 3) as turntable.mp4 (H.264, yuv420p: every player shows it) and turntable.gif (at
+    most ``GIF_FRAMES`` frames, at most ``GIF_SIZE`` wide, one palette for all). Returns the two paths."""
+    film, animation = folder / "turntable.mp4", folder / "turntable.gif"
+    stride = -(-count // GIF_FRAMES)
+    small: list[Image.Image] = []
+    with replacing(film) as path:
+        writer = imageio.get_writer(
+            path, fps=fps, codec="libx264", pixelformat="yuv420p", macro_block_size=2, quality=None,
+            output_params=["-crf", "18", "-preset", "medium", "-movflags", "+faststart"], ffmpeg_log_level="error",
+        )  # fmt: skip
+        with closing(writer):  # unlike the writer's own context, also after an error
+            for i, frame in enumerate(frames):
+                writer.append_data(frame)  # type: ignore[attr-defined]
+                if i % stride == 0:
+                    image = Image.fromarray(frame)
+                    image.thumbnail((GIF_SIZE, GIF_SIZE), Image.Resampling.LANCZOS)
+                    small.append(image)
+    with replacing(animation) as path:
+        _write_gif(path, small, 1000 * stride / fps)
+    return [film, animation]
+
+
+def _write_gif(path: Path, frames: list[Image.Image], milliseconds: float) -> None:
+    """A GIF that loops. One adaptive palette, taken from views all around, keeps still pixels still."""
+    some = [np.asarray(frame) for frame in frames[:: max(1, len(frames) // 8)]]
+    palette = Image.fromarray(np.concatenate(some)).quantize(255, method=Image.Quantize.MEDIANCUT)
+    indexed = [frame.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for frame in frames]
+    duration = max(20, round(milliseconds / 10) * 10)  # GIF counts in hundredths; players distrust less than two
+    indexed[0].save(path, format="GIF", save_all=True, append_images=indexed[1:], duration=duration, loop=0)
+
+
+def turntable(
+    folder: str | Path,
+    scene: Scene | None,
+    mesh: Mesh | None = None,
+    texture: Picture | None = None,
+    *,
+    frames: int = 120,
+    size: int = 512,
+    source: Literal["auto", "field", "mesh"] = "auto",
+    seconds: float = 30.0,
+    elevation_deg: float = 15.0,
+    radius: float = 2.5,
+    fov_deg: float = 47.0,
+    fps: int = 30,
+) -> Literal["field", "mesh", "none"]:
+    """Write turntable.mp4 and turntable.gif into ``folder``; tells what the frames show.
+
+    The field is rendered afresh at ``size``, whatever the training resolution was. Where that would take longer than
+    ``seconds`` (judged by a few frames; fields without fused kernels are that slow) and a textured mesh in world units
+    is given, ``auto`` draws the mesh instead. ``frames`` = 0 writes nothing. An odd ``size`` is made even.
+    """
+    if frames == 0:
+        return "none"
+    size += size % 2  # yuv420p halves the colour planes
+    cameras = orbit_cameras(orbit_azimuths(frames), elevation_deg, radius, fov_deg)
+    drawn: Iterator[Picture] | None = None
+    chosen: Literal["field", "mesh"] = "field"
+    if mesh is not None and texture is not None and source != "field":
+        drawn, chosen = mesh_frames(mesh, texture, cameras, size), "mesh"
+    if scene is not None and source != "mesh":
+        if drawn is None or _field_seconds(scene, cameras, size) <= seconds:
+            drawn, chosen = field_frames(scene, cameras, size), "field"
+    if drawn is None:
+        raise ValueError("turntable needs a scene, or a mesh with its texture")
+    write_film(Path(folder), drawn, frames, fps)
+    return chosen
+
+
+def _field_seconds(scene: Scene, cameras: Cameras, size: int) -> float:
+    """Estimate of the time all frames of the field would take: from quarter-size frames of the front and a side, after
+    one that wakes compilers and caches."""
+    small = max(size // 4, 1)
+    spent = []
+    for i in (0, 0, len(cameras) // 4):
+        start = time.perf_counter()
+        render_views(scene, _one(cameras, i), small)
+        spent.append(time.perf_counter() - start)
+    return sum(spent[1:]) / 2 * (size / small) ** 2 * len(cameras)
+
+
+def preview_sheet(
+    scene: Scene,
+    size: int = 192,
+    views: int = 8,
+    kinds: tuple[Kind, ...] = SHEET_KINDS,
+    elevation_deg: float = 15.0,
+    radius: float = 2.5,
+    fov_deg: float = 47.0,
+) -> Picture:
+    """One picture of the scene from ``views`` azimuths (columns) in several kinds (rows), labelled."""
+    azimuths = orbit_azimuths(views)
+    cameras = orbit_cameras(azimuths, elevation_deg, radius, fov_deg)
+    rows = [to_uint8(render_views(scene, cameras, size, kind)) for kind in kinds]
+    top, left = 20, 92
+    sheet = Image.new("RGB", (left + views * size, top + len(kinds) * size), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for column, azimuth in enumerate(azimuths):
+        name = {0.0: " front", 90.0: " +X", 180.0: " back", 270.0: " -X"}.get(azimuth, "")
+        centre = left + column * size + size // 2
+        draw.text((centre, top // 2), f"{azimuth:g}\N{DEGREE SIGN}{name}", "black", font, anchor="mm")
+    for row, kind in enumerate(kinds):
+        label = "colour" if kind == "lambertian" else kind
+        draw.text((left // 2, top + row * size + size // 2), label, "black", font, anchor="mm")
+    for (row, pictures), column in itertools.product(enumerate(rows), range(views)):
+        sheet.paste(Image.fromarray(pictures[column]), (left + column * size, top + row * size))
+    return np.asarray(sheet, np.uint8)
