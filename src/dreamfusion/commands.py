@@ -1,0 +1,227 @@
+"""What the commands do: read the options, call the library, print. torch is imported only to compute."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError, nearest
+from .options import given_settings
+
+KINDS = {
+    "color": "lambertian",
+    "albedo": "albedo",
+    "normal": "normal",
+    "depth": "depth",
+    "textureless": "textureless",
+}
+"""What ``render --kind`` takes, and the renderer's words for it."""
+
+
+def generate(given: argparse.Namespace) -> int:
+    from .presets import resolve
+    from .run import Run, default_path
+
+    settings = given_settings(given)
+    # Mistakes are found before torch is loaded, which takes seconds.
+    if given.resume:
+        extra = [*(["a prompt"] if given.prompt else []), *settings]
+        extra += [name for name in ("preset", "out") if getattr(given, name)]
+        if extra:
+            raise UserError(f"--resume goes on with the run's own settings; leave out {', '.join(extra)}")
+        run = Run.open(given.resume)
+        run.load_checkpoint()
+        config = run.config
+        where: dict[str, Any] = {"resume": Path(given.resume)}
+    else:
+        config = resolve(given.preset or "balanced", settings, given.prompt or "")
+        out = Path(given.out) if given.out else default_path(config.prompt, config.seed)
+        Run.create(out, config)
+        where = {"out": out, "config": config}
+    from . import loop
+    from .display import Display
+
+    folder = next(path for path in where.values() if isinstance(path, Path))
+    print(f"{config.prompt!r}, preset {config.preset}, seed {config.seed}, in {folder}", file=sys.stderr)
+    begin = time.monotonic()
+    try:
+        with Display() as display:
+            asset = loop.generate(callbacks=[display], **where)
+    except loop.Interrupted as stop:
+        print(f"dreamfusion: {stop}", file=sys.stderr)
+        return 128 + stop.signal
+    summary(folder, asset.geometry_report(), time.monotonic() - begin)
+    return 0
+
+
+def summary(folder: Path, report: dict[str, Any], seconds: float) -> None:
+    """What was made, on standard output."""
+    from .display import clock, memory_mb
+    from .run import CONFIG, LOG
+
+    tight = "watertight" if report["watertight"] else "not watertight"
+    print(f"{clock(seconds)} min, peak memory {memory_mb()[1]:.0f} MB, {report['triangles']} triangles, {tight}")
+    for name in ("asset.glb", "turntable.mp4", "turntable.gif", "preview.png", CONFIG, LOG):
+        if (folder / name).is_file():
+            print_file(folder / name)
+
+
+def print_file(path: Path) -> None:
+    print(f"  {path}  ({path.stat().st_size / 1e6:.2f} MB)")
+
+
+def export(given: argparse.Namespace) -> int:
+    from .run import Run
+    from .settings import changed
+
+    run = Run.open(given.run)
+    options = {f"export.{name}": getattr(given, name) for name in ("faces", "texture_size", "resolution", "level")}
+    config = changed(run.config, {k: v for k, v in options.items() if v is not None})
+    from .asset import Asset
+    from .export.files import FORMATS
+    from .loop import load_scene
+
+    formats = names(given.format, FORMATS, "format")
+    scene, _ = load_scene(run)
+    asset = Asset.from_scene(scene, config.export, config.prompt, {"preset": config.preset, "seed": config.seed})
+    folder = Path(given.out) if given.out else run.path
+    for kind in formats:
+        for path in asset.save(folder / f"asset.{kind}"):
+            print_file(path)
+    return 0
+
+
+def render(given: argparse.Namespace) -> int:
+    from .run import Run
+
+    run = Run.open(given.run)
+    azimuths = azimuths_deg(given.views)
+    size = whole("--size", given.size, 16, 4096)
+    frames = whole("--frames", given.frames, 1, 2000)
+    elevation = number("--elevation", given.elevation, -90, 90)
+    radius = number("--radius", given.radius, 1, 100)
+    from .export.files import png_bytes
+    from .export.turntable import orbit_azimuths, to_uint8, write_film
+    from .export.views import render_views
+    from .files import write_atomic
+    from .loop import load_scene
+    from .view.cameras import orbit_cameras
+
+    kinds = names(given.kind, KINDS, "kind")
+    scene, _ = load_scene(run)
+
+    def draw(kind: str, azimuth: float) -> Any:
+        return to_uint8(render_views(scene, orbit_cameras([azimuth], elevation, radius), size, KINDS[kind]))[0]  # type: ignore[arg-type]
+
+    for kind in kinds:
+        if given.turntable:
+            folder = Path(given.out or run.path) / (kind if kind != "color" else "")
+            films = write_film(folder, (draw(kind, a) for a in orbit_azimuths(frames)), frames)
+            for path in films:
+                print_file(path)
+            continue
+        for azimuth in azimuths:
+            path = Path(given.out or run.path / "views") / f"{kind}-{azimuth:g}.png"
+            write_atomic(path, png_bytes(draw(kind, azimuth)))
+            print_file(path)
+    return 0
+
+
+def prior_sample(given: argparse.Namespace) -> int:
+    from .prompts import check_prompt, slug
+
+    prompt = check_prompt(given.prompt)
+    views = whole("--views", given.views, 1, 64)
+    guidance = number("--guidance-scale", given.guidance_scale, 0, 1000)
+    seed = whole("--seed", given.seed, 0, 2**63 - 1)
+    out = Path(given.out or f"{slug(prompt)}-prior.png")
+    if out.suffix.lower() != ".png":
+        raise UserError(f"--out {out}: the contact sheet is a picture; its name must end in .png")
+    import numpy as np
+
+    from .export.files import png_bytes
+    from .export.turntable import to_uint8
+    from .files import write_atomic
+    from .loop import warn_unknown_words
+    from .priors import load_prior
+
+    prior = load_prior(given.prior)
+    warn_unknown_words(prior, prompt)
+    drawn = prior.sample_views(prompt, views=views, guidance_scale=guidance, seed=seed, camera=not given.words_only)
+    larger = to_uint8(drawn).repeat(3, 1).repeat(3, 2)  # 3 x 3 for a pixel: 64 is small on a screen
+    write_atomic(out, png_bytes(np.concatenate(list(larger), 1)))
+    print_file(out)
+    return 0
+
+
+def prior_info(given: argparse.Namespace) -> int:
+    from .priors import load_prior
+
+    for key, value in load_prior(given.prior).info().items():
+        if isinstance(value, list | tuple):
+            value = f"{len(value)}: {', '.join(map(str, value))}"
+        print(f"{key}: {value}")
+    return 0
+
+
+def presets(given: argparse.Namespace) -> int:
+    from .presets import load_preset, preset_names, preset_text
+    from .settings import as_text, build, flatten
+
+    if given.name is None:
+        for name in preset_names():
+            print(f"{name:12} {preset_text(name).splitlines()[0].lstrip('# ')}")
+    elif given.full:
+        for setting, value in flatten(build(load_preset(given.name)).model_dump()).items():
+            if setting != "prompt":
+                print(f"{setting}: {as_text(value)}")
+    else:
+        print(preset_text(given.name), end="")
+    return 0
+
+
+def doctor(given: argparse.Namespace) -> int:
+    from .doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        print(finding)
+    return 1 if any(f.missing for f in findings) else 0
+
+
+def names(text: str, choices: Any, what: str) -> list[str]:
+    """'a,b' as a list, each one of the choices; UserError with the nearest otherwise."""
+    found = [part.strip().lower() for part in text.split(",") if part.strip()]
+    for part in found or [text]:
+        if part not in choices:
+            raise UserError(f"unknown {what} {part!r}{nearest(part, choices)}")
+    return list(dict.fromkeys(found))
+
+
+def number(option: str, text: str, low: float, high: float, kind: Callable[[str], float] = float) -> float:
+    """A number within a range; UserError otherwise."""
+    try:
+        value = kind(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        words = "a whole number" if kind is int else "a number"
+        raise UserError(f"{option} = {text!r} is not allowed: it must be {words}, {low} to {high}")
+    return value
+
+
+def whole(option: str, text: str, low: int, high: int) -> int:
+    """The same for whole numbers."""
+    return int(number(option, text, low, high, int))
+
+
+def azimuths_deg(text: str) -> list[float]:
+    """'4' is four azimuths all round; '0,90' (or '45,') are azimuths in degrees."""
+    if "," not in text:
+        count = whole("--views", text, 1, 360)
+        return [360 * k / count for k in range(count)]
+    return [number("each of --views", part, -360, 360) for part in text.split(",") if part.strip()]
