@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dreamfusion.loop import Trainer
 from dreamfusion.priors.base import Condition, broadcast, cosine_schedule
-from dreamfusion.settings import resolve
+from dreamfusion.presets import resolve
 from dreamfusion.view.backgrounds import composite
 from dreamfusion.view.cameras import Cameras, camera_rays, to_pictures
 from dreamfusion.view.lights import camera_lights

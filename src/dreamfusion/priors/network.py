@@ -126,9 +126,13 @@ class Layout(nn.Module):
             self.attention.append(Attention(width, words) if level == 1 else nn.Identity())
             inside = width
         self.out = nn.Sequential(norm(inside), nn.SiLU(), nn.Conv2d(inside, 12, 3, padding=1))
+        self.coarse = nn.Sequential(norm(widths[-2]), nn.SiLU(), nn.Conv2d(widths[-2], 12, 3, padding=1))
 
-    def forward(self, tokens: Tensor, mask: Tensor, camera: Tensor, has_camera: Tensor) -> Tensor:
-        """tokens (B, L, 384), mask (B, L) bool, camera (B, 3), has_camera (B,) bool."""
+    def forward(self, tokens: Tensor, mask: Tensor, camera: Tensor, has_camera: Tensor, coarse: bool = False) -> Tensor:
+        """tokens (B, L, 384), mask (B, L) bool, camera (B, 3), has_camera (B,) bool.
+
+        ``coarse`` answers (B, 3, 32, 32) from the stage before the last at half the cost: training starts with it.
+        """
         dtype = self.seed.weight.dtype
         words, pooled = self.words(tokens.to(dtype), mask)
         seen = torch.where(has_camera[:, None], self.camera(camera_features(camera).to(dtype)), self.no_camera)
@@ -139,6 +143,8 @@ class Layout(nn.Module):
             style = F.silu(layer(style) * (1 + scale) + shift)
         x = self.seed(style).unflatten(-1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
         for level, (block, attention) in enumerate(zip(self.blocks, self.attention, strict=True)):
+            if coarse and level == len(self.blocks) - 1:
+                return F.pixel_shuffle(self.coarse(x).float(), 2)
             if level:
                 x = F.interpolate(x, scale_factor=2, mode="nearest")
             x = block(x, style)
