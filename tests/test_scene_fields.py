@@ -3,7 +3,7 @@ import time
 
 import pytest
 import torch
-from scenes import ball_picture, random_grid
+from scenes import FIELDS, ball_picture, random_grid
 
 from dreamfusion.config import SceneSettings
 from dreamfusion.scene import make_scene
@@ -94,6 +94,18 @@ def test_state_repeats_the_scene():
     assert torch.equal(a.colour, b.colour) and torch.equal(a.depth, b.depth)
 
 
+def test_large_pictures_in_parts_equal_the_whole(monkeypatch):
+    scene = random_grid()
+    rays = camera_rays(orbit_cameras([20], 30), 12)
+    light = torch.nn.functional.normalize(torch.randn(144, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    with torch.no_grad():
+        whole = scene.render(rays, "lambertian", light, 0.5, torch.Generator().manual_seed(1))
+        monkeypatch.setattr("dreamfusion.scene.field.AT_ONCE", 50)
+        parts = scene.render(rays, "lambertian", light, 0.5, torch.Generator().manual_seed(1))
+    for name in FIELDS:
+        assert torch.equal(getattr(whole, name), getattr(parts, name))
+
+
 def test_every_parameter_is_in_a_group():
     for kind in ("grid", "mlp"):
         scene = make_scene(SceneSettings(kind=kind, levels=(4,)), torch.Generator().manual_seed(0))
@@ -142,11 +154,11 @@ def test_grid_learns_two_balls():
     scene = make_scene(SceneSettings(levels=(12, 32), samples=64), torch.Generator().manual_seed(0))
     groups = scene.parameter_groups()
     rates = [{"params": groups["grid"], "lr": 0.05}, {"params": groups["head"], "lr": 0.005}]
-    assert fit(scene, rates, steps=100, resolution=32, seconds=60) > 22
+    assert fit(scene, rates, steps=100, resolution=32, seconds=60) > 26
 
 
 @pytest.mark.slow
 def test_mlp_learns_two_balls():
     scene = make_scene(SceneSettings(**SMALL_MLP), torch.Generator().manual_seed(0))
     rates = [{"params": scene.parameter_groups()["head"], "lr": 2e-3}]
-    assert fit(scene, rates, steps=200, resolution=16, seconds=300) > 19
+    assert fit(scene, rates, steps=200, resolution=16, seconds=300) > 24

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +17,7 @@ from dreamfusion.scene.volume import Frustums
 # of 0.03 / world unit (6 % opacity through the whole sphere), the blob's centre (raw 5) 70, its one-sigma shell 10.
 SHARPNESS = 2.0
 SHIFT = 6.5
+AT_ONCE = 1 << 15  # rays; large pictures without gradients are drawn in parts, to bound the memory
 
 
 class RadianceField(nn.Module):
@@ -80,7 +83,15 @@ class RadianceField(nn.Module):
         """Render rays (see ``base.Scene.render``)."""
         near, far = sampling.unit_sphere(rays.origins, rays.directions)
         offset = sampling.ray_offsets(near, generator)
-        return self.render_between(rays, shading, light, ambient, near, far, offset, samples or self.settings.samples)
+        samples = samples or self.settings.samples
+        if torch.is_grad_enabled() or len(near) <= AT_ONCE:
+            return self.render_between(rays, shading, light, ambient, near, far, offset, samples)
+        parts = []
+        for low in range(0, len(near), AT_ONCE):
+            i = slice(low, low + AT_ONCE)
+            some = Rays(rays.origins[i], rays.directions[i], rays.pixel_radius)
+            parts.append(self.render_between(some, shading, light[i], ambient, near[i], far[i], offset[i], samples))
+        return Rendering(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Rendering)))
 
     def render_between(
         self,

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-LANES = 16
+LANES = 64
 ALBEDO, LAMBERTIAN, TEXTURELESS = 0, 1, 2
 OPTIONS: dict[str, Any] = {
     "nogil": True,
@@ -299,34 +299,41 @@ def backward_kernel(features: int) -> Any:
         hidden = np.empty(LANES, np.float32)
         d_hidden = np.empty(LANES, np.float32)
         d_feature = np.zeros((inputs, LANES), np.float32)
-        lanes_w1 = np.zeros((wide, inputs, LANES), np.float32)
-        lanes_b1 = np.zeros((wide, LANES), np.float32)
-        lanes_w2 = np.zeros((3, wide, LANES), np.float32)
-        lanes_b2 = np.zeros((3, LANES), np.float32)
+        d_w1[:], d_b1[:], d_w2[:], d_b2[:] = _ZERO, _ZERO, _ZERO, _ZERO
         for block in range(blocks):
             if shading != TEXTURELESS:
                 d_feature[:] = _ZERO
                 for c in range(3):
+                    total_c = _ZERO
                     for i in range(LANES):
-                        lanes_b2[c, i] += d_logit[block, c, i]
-                for h in range(wide):
+                        total_c += d_logit[block, c, i]
+                    d_b2[c] += total_c
+                for h in range(wide):  # every loop writes one array or one sum: others would not become vectors
                     for i in range(LANES):
                         hidden[i] = b1[h]
                     for f in range(inputs):
                         for i in range(LANES):
                             hidden[i] += w1[h, f] * feature[block, f, i]
                     for i in range(LANES):
-                        d_hidden[i] = _ZERO
+                        pull = w2[0, h] * d_logit[block, 0, i] + w2[1, h] * d_logit[block, 1, i]
+                        pull += w2[2, h] * d_logit[block, 2, i]
+                        d_hidden[i] = pull if hidden[i] > _ZERO else _ZERO
                     for c in range(3):
+                        total_c = _ZERO
                         for i in range(LANES):
-                            lanes_w2[c, h, i] += d_logit[block, c, i] * max(hidden[i], _ZERO)
-                            d_hidden[i] += w2[c, h] * d_logit[block, c, i]
+                            total_c += d_logit[block, c, i] * max(hidden[i], _ZERO)
+                        d_w2[c, h] += total_c
+                    total_h = _ZERO
                     for i in range(LANES):
-                        d_hidden[i] = d_hidden[i] if hidden[i] > _ZERO else _ZERO
-                        lanes_b1[h, i] += d_hidden[i]
+                        total_h += d_hidden[i]
+                    d_b1[h] += total_h
+                    for f in range(inputs):
+                        total_f = _ZERO
+                        for i in range(LANES):
+                            total_f += d_hidden[i] * feature[block, f, i]
+                        d_w1[h, f] += total_f
                     for f in range(inputs):
                         for i in range(LANES):
-                            lanes_w1[h, f, i] += d_hidden[i] * feature[block, f, i]
                             d_feature[f, i] += w1[h, f] * d_hidden[i]
 
             for m in range(block * LANES, min(block * LANES + LANES, total)):
@@ -358,14 +365,6 @@ def backward_kernel(features: int) -> Any:
                                     d_table[b, f + 1] += wxy * ez * d_feature[l * features + f, i]
                                 for f in range(features):
                                     d_table[b + 1, f + 1] += wxy * fz * d_feature[l * features + f, i]
-        for h in range(wide):
-            d_b1[h] = lanes_b1[h].sum()
-            for f in range(inputs):
-                d_w1[h, f] = lanes_w1[h, f].sum()
-            for c in range(3):
-                d_w2[c, h] = lanes_w2[c, h].sum()
-        for c in range(3):
-            d_b2[c] = lanes_b2[c].sum()
 
     return backward
 
