@@ -46,10 +46,10 @@ def generate(given: argparse.Namespace) -> int:
     from .display import Display
 
     folder = next(path for path in where.values() if isinstance(path, Path))
-    print(f"{config.prompt!r}, preset {config.preset}, seed {config.seed}, in {folder}", file=sys.stderr)
+    title = f"{config.prompt!r}, preset {config.preset}, seed {config.seed}, in {folder}"
     begin = time.monotonic()
     try:
-        with Display() as display:
+        with Display(title) as display:
             asset = loop.generate(callbacks=[display], **where)
     except loop.Interrupted as stop:
         print(f"dreamfusion: {stop}", file=sys.stderr)

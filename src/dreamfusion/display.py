@@ -46,7 +46,8 @@ def figures(metrics: dict[str, Any]) -> str:
 class Display:
     """A callback for ``generate``: a live bar on a terminal, a plain line now and then elsewhere."""
 
-    def __init__(self, stream: TextIO | None = None, every: float = 10.0):
+    def __init__(self, title: str = "", stream: TextIO | None = None, every: float = 10.0):
+        self.title = title
         self.stream = stream or sys.stderr
         self.every = every
         self.said = float("-inf")
@@ -65,6 +66,8 @@ class Display:
         step, steps = progress.step, progress.steps
         if self.first is None:  # a resumed run does not start at 0, and the first step compiles kernels
             self.first = (step, progress.seconds)
+            if self.title:
+                print(self.title, file=self.stream, flush=True)
         done, spent = step - self.first[0], progress.seconds - self.first[1]
         rate = done / spent if spent > 0 else 0.0
         left = clock((steps - step) / rate) if rate else "-:--"

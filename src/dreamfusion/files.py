@@ -49,13 +49,13 @@ def sync_folder(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
     """A temporary path with the same suffix, in the same folder, for a library that wants to write a file itself.
 
     On leaving, the file takes the place of ``path``; on an error it is removed and ``path`` stays as it was.
     """
     path = Path(path)
-    with explained(path):
+    with explained(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=path.suffix)
         os.close(handle)
@@ -74,7 +74,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 def write_atomic(path: str | Path, data: bytes) -> None:
     """Write one file. UserError where the disk is full or the place cannot be written to; nothing is left behind."""
-    with explained(path, len(data)), replacing(path) as temporary:
+    with replacing(path, len(data)) as temporary:
         temporary.write_bytes(data)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from .errors import UserError
-from .settings import SHORTHANDS, Setting, all_settings, as_text, describe
+from .settings import SHORTHANDS, Setting, all_settings, as_text, closest, describe
 
 GROUPS = {
     "": "the run",
@@ -57,14 +56,9 @@ def unknown_argument(word: str, known: Iterable[str]) -> str:
     """One line about an argument nobody asked for."""
     if not word.startswith("-"):
         return f"unexpected argument {word!r}; put a prompt of several words in quotes"
-    name = word.partition("=")[0].replace("_", "-")
-    known = list(known)
-    leaves = {o.rpartition(".")[2].lstrip("-"): o for o in known}
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-    found = found or [leaves[x] for x in difflib.get_close_matches(name.lstrip("-").rpartition(".")[2], leaves, n=1)]
-    return f"unknown option {word.partition('=')[0]!r}" + (
-        f" (did you mean {found[0]!r}?)" if found else "; see --help"
-    )
+    name = word.partition("=")[0]
+    found = closest(name.lstrip("-").replace("_", "-"), [option.lstrip("-") for option in known])
+    return f"unknown option {name!r}" + (f" (did you mean '--{found}'?)" if found else "; see --help")
 
 
 def join_negative(argv: list[str]) -> list[str]:

@@ -46,9 +46,9 @@ def load_preset(name: str = "balanced") -> dict[str, Any]:
         raise UserError(f"the preset {name} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(page, dict):
         raise UserError(f"the preset {name} is not a page of settings (name: value)")
-    values = flatten(page["config"] if isinstance(page.get("config"), Mapping) else page)
-    values.setdefault("preset", name if name in preset_names() else Path(name).name)
     try:
+        values = flatten(page["config"] if isinstance(page.get("config"), Mapping) else page)
+        values.setdefault("preset", name if name in preset_names() else Path(name).name)
         build(values)
     except UserError as error:
         raise UserError(f"in the preset {name}: {error}") from None

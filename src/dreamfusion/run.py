@@ -218,11 +218,11 @@ class Run:
         return page
 
     def write_preview(self, scene: Scene, quick: bool = False) -> None:
-        """preview.png: azimuths x (colour, normals, textureless); ``quick`` draws fewer and smaller ones."""
+        """preview.png: azimuths x (colour, normals, textureless); ``quick`` draws fewer of them."""
         from .export.files import png_bytes
         from .export.turntable import preview_sheet
 
-        sheet = preview_sheet(scene, size=96, views=4) if quick else preview_sheet(scene)
+        sheet = preview_sheet(scene, views=4) if quick else preview_sheet(scene)
         write_atomic(self.path / "preview.png", png_bytes(sheet))
 
     def write_turntable(self, scene: Scene, frames: int, size: int, asset: Asset | None = None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -142,16 +142,23 @@ def full_name(name: str) -> str:
     return name
 
 
+def closest(name: str, names: Iterable[str]) -> str | None:
+    """The dotted name whose last part is most like this one's, of the same group if there is one like it."""
+    group, _, leaf = name.rpartition(".")
+    names = list(names)
+    inside = [n for n in names if n.rpartition(".")[0] == group]
+    for some in (inside, names):
+        leaves = {n.rpartition(".")[2]: n for n in reversed(some)}
+        if found := difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.6):
+            return leaves[found[0]]
+    return None
+
+
 def nearest_settings(name: str) -> str:
-    """`` (did you mean 'x'?)`` for a name that is no setting, by its whole or by the part after the dot."""
-    names = list(all_settings())
-    leaves = {n.rpartition(".")[2]: n for n in names}
-    found = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
-    found = found or [leaves[x] for x in difflib.get_close_matches(name.rpartition(".")[2], leaves, n=1, cutoff=0.6)]
-    if found:
-        return f" (did you mean {found[0]!r}?)"
-    group = name.partition(".")[0]
-    inside = [n for n in names if n.startswith(group + ".")]
+    """`` (did you mean 'x'?)`` for a name that is no setting; the group's settings where nothing is near."""
+    if found := closest(name, all_settings()):
+        return f" (did you mean {found!r}?)"
+    inside = [n for n in all_settings() if n.startswith(name.partition(".")[0] + ".")]
     return f" (choices: {', '.join(inside)})" if inside else "; 'dreamfusion generate --help' lists them"
 
 

@@ -1,0 +1,67 @@
+"""Stand-ins for the tests: a prior with a closed form, small settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dreamfusion.priors.base import Condition, broadcast, cosine_schedule
+
+SMALL = {
+    "steps": 6,
+    "views_per_step": 1,
+    "resolution": 12,
+    "threads": 1,
+    "scene.fast": False,
+    "scene.levels": "6,10",
+    "scene.samples": 12,
+    "export.resolution": 24,
+    "export.texture_size": 64,
+    "export.faces": 300,
+    "export.turntable_frames": 0,
+}
+
+
+class GrayBallPrior:
+    """Knows one picture, a dark disc on gray, and answers its exact score; ``on_ask`` is called at each question."""
+
+    id = "gray-ball"
+    hash = "0" * 64
+    resolution = 12
+    device = torch.device("cpu")
+
+    def __init__(self, on_ask: Callable[[], None] | None = None):
+        x = torch.linspace(-1, 1, 12)
+        disc = (x[:, None] ** 2 + x[None] ** 2 < 0.5).float()
+        self.clean = -0.5 * disc.expand(1, 3, 12, 12)
+        self.on_ask = on_ask
+
+    def embed(self, captions: list[str]) -> Condition:
+        return Condition(torch.zeros(len(captions), 2, 4), torch.ones(len(captions), 2, dtype=torch.bool))
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return cosine_schedule(t)
+
+    def encode(self, picture: Tensor) -> Tensor:
+        return picture * 2 - 1
+
+    def decode(self, z: Tensor) -> Tensor:
+        return (z + 1) / 2
+
+    def noise_shape(self, count: int, *_: Any) -> tuple[int, ...]:
+        return (count, 3, 12, 12)
+
+    def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        if self.on_ask:
+            self.on_ask()
+        alpha, sigma = (broadcast(x, z_t) for x in self.alpha_sigma(t))
+        noise = (z_t - alpha * self.clean) / sigma
+        return noise, noise
+
+
+def options(settings: dict[str, Any]) -> list[str]:
+    """Settings as words of a command line."""
+    return [f"--{name.replace('_', '-')}={str(value).lower()}" for name, value in settings.items()]
