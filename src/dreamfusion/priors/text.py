@@ -44,13 +44,20 @@ class TextEncoder:
     def load(cls) -> TextEncoder:
         """Load and verify the weights; UserError where they are not the official ones."""
         from transformers import AutoTokenizer, BertModel
+        from transformers.utils import logging
 
         folder = weights_folder()
         found = file_sha256(folder / "model.safetensors")
         if found != WEIGHTS_SHA256:
             raise UserError(f"the text encoder's weights are not the official ones (SHA-256 {found[:12]}…, expected {WEIGHTS_SHA256[:12]}…)")
+        loud, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()  # the unused pooling layer is no news
+        logging.disable_progress_bar()
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         model = BertModel.from_pretrained(str(folder), local_files_only=True, add_pooling_layer=False)
+        logging.set_verbosity(loud)
+        if bars:
+            logging.enable_progress_bar()
         return cls(tokenizer, model.eval().requires_grad_(False))
 
     @torch.no_grad()
