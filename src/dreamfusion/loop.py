@@ -172,12 +172,13 @@ class Trainer:
         self.scene.after_step(self.done + 1)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that the next step depends on: tensors and counters."""
+        """Everything that the next step depends on: tensors and counters; after the last step, the scene alone."""
         tensors = {f"scene.{k}": v for k, v in self.scene.state_dict().items()}
         if self.background is not None:
             tensors |= {f"background.{k}": v for k, v in self.background.state_dict().items()}
-        for i, p in enumerate(p for group in self.groups for p in group["params"]):
-            tensors |= {f"adam.{i}.{k}": v for k, v in self.optimizer.state.get(p, {}).items()}
+        if self.done < self.config.steps:
+            for i, p in enumerate(p for group in self.groups for p in group["params"]):
+                tensors |= {f"adam.{i}.{k}": v for k, v in self.optimizer.state.get(p, {}).items()}
         return tensors, {"step": self.done, "skipped": self.skipped, "skipped_in_a_row": self.skipped_in_a_row}
 
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
@@ -317,7 +318,7 @@ def finish(scene: Scene, config: Config, run: Run | None) -> Asset:
     if run is not None:
         asset.save(run.path / "asset.glb")
         run.write_preview(scene)
-        run.write_turntable(scene, config.export.turntable_frames, config.export.turntable_size)
+        run.write_turntable(scene, config.export.turntable_frames, config.export.turntable_size, asset)
     return asset
 
 

@@ -1,6 +1,6 @@
 """Pack the averaged weights of a training run for the package: ``python tools/prior/pack.py --run data/prior-run --data data/prior``.
 
-Writes ``bundled.safetensors`` (fp16) and ``bundled.json`` (hash, vocabulary, pictures seen, losses) into ``--to``.
+Writes ``bundled.safetensors`` (fp16) and ``bundled.json`` (hash, vocabulary, held-out pairs, pictures seen, losses) into ``--to``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from captions import captions
 from safetensors.torch import load_file, save_file
-from vocabulary import COLOURS, HELD_OUT_SHARE, MODELS, SYNONYMS
+from vocabulary import COLOURS, MODELS, SYNONYMS, held_out_pairs
 
 from dreamfusion.priors.bundled import WEIGHTS
 from dreamfusion.priors.text import file_sha256
@@ -40,7 +40,8 @@ def main() -> None:
     save_file(tensors, target)
     said = {w for n in MODELS for look in ("", "clay", *COLOURS) for c in captions(n, look, "") for w in c.lower().split()}
     names = sorted({*MODELS, *(s for more in SYNONYMS.values() for s in more)})
-    record |= {"sha256": file_sha256(target), "names": names, "colours": list(COLOURS), "words": sorted(said), "held_out_share": HELD_OUT_SHARE}
+    record |= {"sha256": file_sha256(target), "names": names, "colours": list(COLOURS), "words": sorted(said)}
+    record["held_out"] = [f"{colour} {name}" for name, colour in held_out_pairs()]
     (args.to / "bundled.json").write_text(json.dumps(record, indent=1) + "\n")
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
 
