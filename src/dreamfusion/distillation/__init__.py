@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ..config import DistillationSettings
 from ..errors import UserError, nearest
 from ..priors.base import Condition, Prior
-from . import sds
+from ..priors.mixture import Mixture
+from . import reconstruction, sds
 
 
 @dataclass(frozen=True)
@@ -22,15 +24,24 @@ class Direction:
 
 
 Rule = Callable[[Tensor, Prior, Condition, Tensor, Tensor, DistillationSettings], tuple[Tensor, dict[str, float]]]
-RULES: dict[str, Rule] = {"sds": sds.direction}
+RULES: dict[str, Rule] = {"sds": sds.direction, "reconstruction": reconstruction.direction}
 
 
-def direction(picture: Tensor, prior: Prior, condition: Condition, t: Tensor, noise: Tensor, settings: DistillationSettings) -> Direction:
+def direction(
+    picture: Tensor, prior: Prior | Mixture, condition: Condition, t: Tensor, noise: Tensor, settings: DistillationSettings
+) -> Direction:
     """Ask the settings' rule which way the pictures (B, 3, H, W) in [0, 1] should move.
 
-    t (B,) in [0, 1]; noise has the shape of ``prior.encode(picture)``. UserError for an unknown rule.
+    t (B,) in [0, 1]; noise has the shape ``prior.noise_shape(B)``. UserError for an unknown rule. A mixture's parts are
+    asked one by one, each in its own space, and their directions are added in the space of pictures.
     """
     if settings.kind not in RULES:
         raise UserError(f"unknown distillation {settings.kind!r}{nearest(settings.kind, RULES)}")
+    if isinstance(prior, Mixture):
+        answers = [
+            (share, direction(picture, part, words, t, own, settings)) for share, part, words, own in prior.split(condition, noise)
+        ]
+        metrics = {name: sum(share * a.metrics[name] for share, a in answers) for name in answers[0][1].metrics}
+        return Direction(sum((share * a.gradient for share, a in answers), torch.zeros_like(picture)), metrics)
     gradient, metrics = RULES[settings.kind](picture, prior, condition, t, noise, settings)
     return Direction(gradient, metrics)

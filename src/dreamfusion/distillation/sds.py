@@ -28,12 +28,36 @@ def rescale_guidance(guided: Tensor, conditional: Tensor, share: float) -> Tenso
     return share * rescaled + (1 - share) * guided
 
 
-@torch.no_grad()
-def guided_noise(prior: Prior, z_t: Tensor, t: Tensor, condition: Condition, settings: DistillationSettings) -> tuple[Tensor, dict[str, float]]:
-    """The guided noise prediction (B, C, h, w), thresholded and rescaled as the settings ask, and its figures."""
+def without_component(x: Tensor, along: Tensor) -> Tensor:
+    """x (B, C, h, w) without its component along ``along``, row by row; x itself where ``along`` is zero."""
+    dot, square = ((a * along).flatten(1).sum(1) for a in (x, along))
+    return x - broadcast(dot / square.clamp_min(1e-12), x) * along
+
+
+def repulsion(prior: Prior, z_t: Tensor, t: Tensor, condition: Condition, wanted: Tensor, unconditional: Tensor) -> Tensor:
+    """Sum of the weighted directions of ``condition.repelled``, each only as far as it is perpendicular to ``wanted``.
+
+    Armandpour et al. 2023 (Perp-Neg), eq. 7. All are (B, C, h, w). One call of the prior answers for two of them.
+    """
+    total = torch.zeros_like(z_t)
+    for k in range(0, len(condition.repelled), 2):
+        (words, weight), *second = condition.repelled[k : k + 2]
+        answers = prior.predict_noise(z_t, t, words.against(second[0][0] if second else None))
+        for answer, factor in zip(answers, [weight, *(w for _, w in second)], strict=False):
+            total = total + broadcast(factor, z_t).to(z_t) * without_component(answer - unconditional, wanted)
+    return total
+
+
+def predict_guided(prior: Prior, z_t: Tensor, t: Tensor, condition: Condition, settings: DistillationSettings) -> tuple[Tensor, dict[str, float]]:
+    """The guided noise prediction (B, C, h, w), thresholded and rescaled as the settings ask, and its figures.
+
+    Differentiable in z_t under the caller's grad mode.
+    """
     conditional, unconditional = prior.predict_noise(z_t, t, condition)
+    metrics = {"guidance_norm": float((conditional - unconditional).detach().square().mean().sqrt())}
+    if condition.repelled:
+        conditional = conditional - repulsion(prior, z_t, t, condition, conditional - unconditional, unconditional)
     noise = guide(conditional, unconditional, settings.guidance_scale)
-    metrics = {"guidance_norm": float((conditional - unconditional).square().mean().sqrt())}
     if settings.threshold > 0 or settings.rescale > 0:
         alpha, sigma = prior.alpha_sigma(t)
         clean = clean_from_noise(z_t, noise, alpha, sigma)
@@ -43,6 +67,12 @@ def guided_noise(prior: Prior, z_t: Tensor, t: Tensor, condition: Condition, set
             clean = threshold_clean(clean, settings.threshold)
         noise = (z_t - broadcast(alpha, z_t) * clean) / broadcast(sigma, z_t).clamp_min(1e-4)
     return noise, metrics
+
+
+@torch.no_grad()
+def guided_noise(prior: Prior, z_t: Tensor, t: Tensor, condition: Condition, settings: DistillationSettings) -> tuple[Tensor, dict[str, float]]:
+    """``predict_guided`` without a gradient, which is what score distillation needs."""
+    return predict_guided(prior, z_t, t, condition, settings)
 
 
 def direction(

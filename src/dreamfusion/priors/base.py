@@ -44,6 +44,17 @@ class Condition:
         """The same words, asked from other cameras."""
         return replace(self, camera=camera)
 
+    def blended(self, other: Condition, share: Tensor) -> Condition:
+        """(1 - share) of these words and ``share`` (B,) of the other's, embedding by embedding; without camera."""
+        tokens = torch.lerp(self.tokens, other.tokens, share[:, None, None].to(self.tokens))
+        both = None if self.pooled is None or other.pooled is None else (self.pooled, other.pooled)
+        pooled = None if both is None else torch.lerp(*both, share[:, None].to(both[0]))
+        return Condition(tokens, self.mask | other.mask, pooled=pooled)
+
+    def against(self, nothing: Condition | None, repelled: tuple[tuple[Condition, Tensor], ...] = ()) -> Condition:
+        """The same words, asked against a negative prompt and away from others (see ``nothing``, ``repelled``)."""
+        return replace(self, nothing=nothing, repelled=repelled)
+
 
 def stack(first: Condition, second: Condition) -> Condition:
     """The words of both, one below the other (cameras and negatives aside); the shorter is padded."""

@@ -1,0 +1,169 @@
+"""Any checkpoint of a known family (``families``) as a prior: one class, the family's row says what differs."""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .base import Condition, stack
+from .bundled import inference_dtype
+from .checkpoint import Checkpoint
+from .embeddings import TextEncoders, load_part
+from .memory import Memory, Needs, choose, configurations, free_memory, gigabytes, needs_of_folder, side_of, vae_factor
+from .schedules import schedule_of
+
+LATENT_RANGE = 4.0
+"""A rendered latent in [0, 1] stands for one in [-4, 4]: what scaled latents (spread about 1) reach."""
+
+
+class DiffusersPrior:
+    """A frozen prior in the sense of ``base.Prior`` from a diffusers checkpoint.
+
+    Nothing large is loaded before it is needed: the text encoders for the first captions (and freed at once), then the
+    network, then the VAE (not at all if latents are rendered).
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, device: str | torch.device = "cpu", precision: str = "auto", memory: Memory = "auto",
+        text_8bit: bool = False, views: int = 1,
+    ):  # fmt: skip
+        """UserError where the checkpoint is damaged, of an unknown kind, or does not fit (``memory``, for ``views`` at once)."""
+        assert checkpoint.folder is not None
+        self.checkpoint, self.family, self.folder = checkpoint, checkpoint.family, checkpoint.folder
+        self.id, self.hash, self.device = checkpoint.id, checkpoint.revision, torch.device(device)
+        self.dtype = inference_dtype(precision, self.device)
+        self.network_config, self.vae_config = configurations(checkpoint)
+        self.side = side_of(checkpoint, self.network_config)
+        self.resolution = self.side * vae_factor(self.vae_config)
+        self.channels = int(self.vae_config["latent_channels"]) if self.family.latent else 3
+        scheduler = load_part(checkpoint.parts["scheduler"], self.folder, self.dtype)
+        self.schedule = schedule_of(scheduler, (self.side // self.family.patch) ** 2)
+        self.needs: Needs = needs_of_folder(checkpoint, self.dtype, views)
+        self.memory = choose(memory, self.needs, self.device, free_memory(self.device))
+        print(self.estimate(), file=sys.stderr)
+        large_text = self.device.type == "cuda" and self.needs.text > 0.9 * free_memory(self.device)[0]
+        text_device = torch.device("cpu") if large_text and not text_8bit else self.device
+        self.text = TextEncoders(checkpoint, text_device, self.dtype, text_8bit)
+
+    def estimate(self) -> str:
+        """One line: what will be loaded and what it will take."""
+        n = self.needs
+        return (
+            f"{self.family.name} from {self.id}: text {gigabytes(n.text)} (freed before the run), network {gigabytes(n.network)}, "
+            f"VAE {gigabytes(n.vae)}, {str(self.dtype).removeprefix('torch.')} on {self.device}; "
+            f"peak about {gigabytes(n.on_device(self.memory))} (memory: {self.memory})"
+        )
+
+    @cached_property
+    def network(self) -> Any:
+        """The U-Net or transformer, loaded when first asked."""
+        network = load_part(self.checkpoint.parts[self.family.network], self.folder, self.dtype)
+        if self.memory != "fast" and hasattr(network, "set_attention_slice"):
+            network.set_attention_slice("auto")
+        return self._place(network, self.memory == "lowest")
+
+    @cached_property
+    def vae(self) -> Any:
+        """The VAE, loaded when first asked; in float32 where it says that half precision overflows it."""
+        overflow = self.vae_config.get("force_upcast", False) and self.dtype == torch.float16
+        vae = load_part(self.checkpoint.parts["vae"], self.folder, torch.float32 if overflow else self.dtype)
+        if self.memory != "fast":
+            vae.enable_gradient_checkpointing()
+            vae.enable_tiling()
+        return self._place(vae, False)
+
+    def _place(self, model: Any, by_layer: bool) -> Any:
+        if all(p.ndim != 5 for p in model.parameters()):
+            model.to(memory_format=torch.channels_last)
+        if by_layer:
+            from accelerate import cpu_offload
+
+            cpu_offload(model, self.device, offload_buffers=True)
+            return model
+        # With ``low`` the two models take turns on the device (``_bring``).
+        return model if self.memory != "fast" else model.to(self.device)
+
+    def _bring(self, name: str) -> Any:
+        """The network or the VAE, on the device; with memory ``low`` the other one leaves it."""
+        model = getattr(self, "vae" if name == "vae" else "network")
+        if self.memory == "fast" or (self.memory == "lowest" and name != "vae"):
+            return model
+        other = self.__dict__.get("network" if name == "vae" else "vae")
+        if other is not None and self.device.type == "cuda" and self.memory == "low":
+            other.to("cpu")
+        return model.to(self.device)
+
+    @cached_property
+    def _nothing(self) -> Condition:
+        return self._here(self.text.nothing())
+
+    def _here(self, words: Condition) -> Condition:
+        pooled = None if words.pooled is None else words.pooled.to(self.device)
+        return Condition(words.tokens.to(self.device), words.mask.to(self.device), pooled=pooled)
+
+    def embed(self, captions: list[str]) -> Condition:
+        # The empty caption comes along, so that the encoders are loaded once.
+        words = self._here(self.text([*captions, ""]))
+        _ = self._nothing
+        return words.rows(torch.arange(len(captions), device=self.device))
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return self.schedule.alpha_sigma(t)
+
+    def noise_shape(self, count: int) -> tuple[int, ...]:
+        return (count, self.channels, self.side, self.side)
+
+    def encode(self, picture: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) to z; or rendered latents (B, C, h, w) in [0, 1], of a latent prior, to z directly."""
+        if self.family.latent and picture.shape[1] == self.channels and self.channels != 3:
+            return resized(picture * 2 - 1, self.side) * LATENT_RANGE
+        picture = resized(picture, self.resolution) * 2 - 1
+        if not self.family.latent:
+            return picture
+        vae = self._bring("vae")
+        # The mode, not a sample: the distribution is narrow and its noise would only add to the direction's.
+        z = vae.encode(picture.to(vae.dtype)).latent_dist.mode().float()
+        return (z - (self.vae_config.get("shift_factor") or 0.0)) * self.vae_config["scaling_factor"]
+
+    def decode(self, z: Tensor) -> Tensor:
+        if not self.family.latent:
+            return (z + 1) / 2
+        vae = self._bring("vae")
+        z = z / self.vae_config["scaling_factor"] + (self.vae_config.get("shift_factor") or 0.0)
+        return (vae.decode(z.to(vae.dtype), return_dict=False)[0].float() + 1) / 2
+
+    def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        if torch.is_grad_enabled() and self.memory == "lowest":
+            raise UserError("prior.memory 'lowest' takes weights away after each layer, so nothing can be back-propagated; use 'low' or sds")
+        nothing = condition.nothing or self._nothing.rows(torch.zeros(len(z_t), dtype=torch.long, device=self.device))
+        if self.memory == "fast":
+            both = self._predict(z_t.repeat(2, 1, 1, 1), t.repeat(2), stack(condition, nothing))
+            return both[: len(z_t)], both[len(z_t) :]
+        return self._predict(z_t, t, condition), self._predict(z_t, t, nothing)
+
+    def _predict(self, z_t: Tensor, t: Tensor, words: Condition) -> Tensor:
+        network = self._bring("network")
+        typed = Condition(words.tokens.to(self.dtype), words.mask, pooled=None if words.pooled is None else words.pooled.to(self.dtype))
+        output = self.family.call(network, z_t.to(self.dtype), self.schedule.network_time(t), typed, self.resolution)
+        return self.schedule.noise(output.float(), z_t.float(), t)
+
+    def info(self) -> dict[str, Any]:
+        """What the checkpoint is, as text and numbers."""
+        return {
+            "id": self.id, "revision": self.hash, "family": self.family.name, "pipeline": self.family.pipeline,
+            "space": f"latent {self.side} x {self.side} x {self.channels}" if self.family.latent else "pixels",
+            "resolution": self.resolution, "prediction": self.schedule.prediction, "dtype": str(self.dtype),
+            "parameters": self.checkpoint.parts[self.family.network].parameters, "memory": self.memory,
+        }  # fmt: skip
+
+
+def resized(picture: Tensor, side: int) -> Tensor:
+    """Pictures (B, C, H, W) at side x side, bilinear with antialiasing; the same tensor where they are that already."""
+    if picture.shape[-2:] == (side, side):
+        return picture
+    return torch.nn.functional.interpolate(picture, (side, side), mode="bilinear", antialias=True)

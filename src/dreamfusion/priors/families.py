@@ -1,0 +1,119 @@
+"""What differs between families of diffusion pipelines: how captions are embedded and how the network is called.
+
+Everything else (schedules, guidance, memory, spaces) is the same for all and lives in ``diffusers_prior``. The text is
+embedded by the pipeline's own ``encode_prompt``, so that tokens, padding and layers are what the network was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .base import Condition
+
+Embed = Callable[[Any, list[str], torch.device], Condition]
+Call = Callable[[Any, Tensor, Tensor, Condition, int], Tensor]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row of the table of families.
+
+    embed(pipeline, captions, device) -> Condition; call(network, z_t, network_time, words, resolution) -> output;
+    ``side``: side of z where the network's own configuration does not say; ``zeros``: nothing is zeros if the
+    pipeline's configuration says so, instead of the empty caption.
+    """
+
+    name: str
+    pipeline: str
+    network: str
+    latent: bool
+    embed: Embed
+    call: Call
+    side: int = 64
+    zeros: str = ""
+    patch: int = 1
+
+
+def whole(tokens: Tensor, pooled: Tensor | None = None) -> Condition:
+    """A condition of which every token is read (these networks take no mask: their padding was trained with)."""
+    return Condition(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device), pooled=pooled)
+
+
+def embed_if(pipeline: Any, captions: list[str], device: torch.device) -> Condition:
+    return whole(pipeline.encode_prompt(captions, do_classifier_free_guidance=False, device=device)[0])
+
+
+def embed_sd(pipeline: Any, captions: list[str], device: torch.device) -> Condition:
+    return whole(pipeline.encode_prompt(captions, device, 1, False)[0])
+
+
+def embed_sdxl(pipeline: Any, captions: list[str], device: torch.device) -> Condition:
+    tokens, _, pooled, _ = pipeline.encode_prompt(captions, device=device, do_classifier_free_guidance=False)
+    return whole(tokens, pooled)
+
+
+def embed_sd3(pipeline: Any, captions: list[str], device: torch.device) -> Condition:
+    tokens, _, pooled, _ = pipeline.encode_prompt(captions, None, None, device=device, do_classifier_free_guidance=False)
+    return whole(tokens, pooled)
+
+
+def embed_flux(pipeline: Any, captions: list[str], device: torch.device) -> Condition:
+    tokens, pooled, _ = pipeline.encode_prompt(captions, None, device=device)
+    return whole(tokens, pooled)
+
+
+def call_unet(network: Any, z_t: Tensor, time: Tensor, words: Condition, resolution: int) -> Tensor:
+    """IF, Stable Diffusion and SDXL. IF's learned variance (the second half of its channels) is split off."""
+    added = None
+    if words.pooled is not None:  # SDXL: original size, crop corner, target size (Podell et al. 2023, section 2.2)
+        sizes = torch.tensor([resolution, resolution, 0, 0, resolution, resolution], device=z_t.device, dtype=z_t.dtype)
+        added = {"text_embeds": words.pooled, "time_ids": sizes.repeat(len(z_t), 1)}
+    output = network(z_t, time, encoder_hidden_states=words.tokens, added_cond_kwargs=added, return_dict=False)[0]
+    return output[:, : z_t.shape[1]]
+
+
+def call_sd3(network: Any, z_t: Tensor, time: Tensor, words: Condition, resolution: int) -> Tensor:
+    return network(
+        hidden_states=z_t, timestep=time, encoder_hidden_states=words.tokens, pooled_projections=words.pooled, return_dict=False
+    )[0]
+
+
+def call_flux(network: Any, z_t: Tensor, time: Tensor, words: Condition, resolution: int) -> Tensor:
+    """FLUX reads 2 x 2 patches in a row with their places. A distilled guidance input is held at 1, so that the
+    guidance of ours is the only one."""
+    count, channels, height, width = z_t.shape
+    patches = z_t.reshape(count, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 1, 3, 5)
+    patches = patches.reshape(count, (height // 2) * (width // 2), channels * 4)
+    rows, columns = torch.arange(height // 2, device=z_t.device), torch.arange(width // 2, device=z_t.device)
+    grid = torch.cartesian_prod(rows, columns).to(z_t.dtype)
+    guidance = torch.ones(count, device=z_t.device) if network.config.guidance_embeds else None
+    output = network(
+        hidden_states=patches, timestep=time / 1000, guidance=guidance, pooled_projections=words.pooled,
+        encoder_hidden_states=words.tokens, txt_ids=grid.new_zeros(words.tokens.shape[1], 3),
+        img_ids=torch.cat([torch.zeros_like(grid[:, :1]), grid], 1), return_dict=False,
+    )[0]  # fmt: skip
+    output = output.reshape(count, height // 2, width // 2, channels, 2, 2).permute(0, 3, 1, 4, 2, 5)
+    return output.reshape(z_t.shape)
+
+
+FAMILIES = (
+    Family("DeepFloyd IF", "IFPipeline", "unet", False, embed_if, call_unet),
+    Family("Stable Diffusion", "StableDiffusionPipeline", "unet", True, embed_sd, call_unet),
+    Family("Stable Diffusion XL", "StableDiffusionXLPipeline", "unet", True, embed_sdxl, call_unet, 128, "force_zeros_for_empty_prompt"),
+    Family("Stable Diffusion 3", "StableDiffusion3Pipeline", "transformer", True, embed_sd3, call_sd3, 128, patch=2),
+    Family("FLUX", "FluxPipeline", "transformer", True, embed_flux, call_flux, 64, patch=2),
+)
+
+
+def family_of(pipeline: str) -> Family:
+    """The family of a pipeline class as model_index.json names it. UserError, with those we know, for any other."""
+    for family in FAMILIES:
+        if family.pipeline == pipeline:
+            return family
+    raise UserError(f"the pipeline class {pipeline!r} is not known here; known: {', '.join(f.pipeline for f in FAMILIES)}")

@@ -1,0 +1,132 @@
+"""What a checkpoint needs in memory, estimated before anything is loaded, and the way of loading that fits.
+
+Three ways, from the quickest to the smallest:
+
+- ``fast``: network and VAE stay on the device;
+- ``low``: one of them at a time (accelerate's model offload), the VAE encoder with gradient checkpointing and tiling,
+  attention in slices, guidance's two halves one after the other;
+- ``lowest``: as ``low``, and the network visits the device layer by layer (sequential offload).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from ..errors import UserError
+from .checkpoint import Checkpoint, read_json
+
+Memory = Literal["auto", "fast", "low", "lowest"]
+WAYS: tuple[Memory, ...] = ("fast", "low", "lowest")
+
+# Activations in units of (pictures x places x channels of the widest-resolution level); measured by benchmarks/priors.py.
+NETWORK_UNITS = 24.0
+ENCODER_UNITS = 26.0
+ENCODER_CHECKPOINTED_UNITS = 10.0
+LARGEST_LAYER = 0.08  # of the network, at once on the device in sequential offload
+MARGIN = 0.05  # of free memory, left to the scene and to the allocator
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes: text encoders, network, VAE, activations of a network call (two halves) and of the VAE encoder's graph."""
+
+    text: int
+    network: int
+    vae: int
+    network_work: int
+    encoder_work: int
+    encoder_work_low: int
+
+    def on_device(self, way: Memory) -> int:
+        """Peak on the device. The text encoders come and go first, so they never add to the rest."""
+        if way == "fast":
+            return max(self.text, self.network + self.vae + max(self.network_work, self.encoder_work))
+        work = max(self.network_work // 2, self.encoder_work_low)
+        if way == "low":
+            return max(self.network + self.network_work // 2, self.vae + self.encoder_work_low)
+        return max(int(self.network * LARGEST_LAYER), self.vae) + work
+
+    def on_host(self, way: Memory) -> int:
+        """Peak in the host's memory, for a device with memory of its own. Text encoders may then run on the host."""
+        return max(self.text, 0 if way == "fast" else self.network + self.vae)
+
+
+def needs_of(checkpoint: Checkpoint, config: dict[str, Any], vae: dict[str, Any], dtype: torch.dtype, resolution: int, views: int = 1) -> Needs:
+    """The needs of a checkpoint whose network and VAE have these configurations (dictionaries as in config.json)."""
+    family, size = checkpoint.family, dtype.itemsize
+    bytes_of = {name: part.parameters * size for name, part in checkpoint.parts.items()}
+    text = sum(b for name, b in bytes_of.items() if name.startswith("text_encoder"))
+    widths = config.get("block_out_channels")
+    side = resolution // vae_factor(vae)
+    # A transformer keeps about as much per place as a level of a U-Net as wide as it is.
+    width = widths[0] if widths else config.get("num_attention_heads", 24) * config.get("attention_head_dim", 64) // family.patch**2
+    work = int(NETWORK_UNITS * 2 * views * side * side * width * size)
+    encoder = views * resolution**2 * vae["block_out_channels"][0] * size if family.latent else 0
+    return Needs(
+        text, bytes_of[family.network], bytes_of.get("vae", 0), work, int(ENCODER_UNITS * encoder), int(ENCODER_CHECKPOINTED_UNITS * encoder)
+    )
+
+
+def needs_of_folder(checkpoint: Checkpoint, dtype: torch.dtype, views: int = 1) -> Needs:
+    """The needs of a checkpoint on disk."""
+    config, vae = configurations(checkpoint)
+    return needs_of(checkpoint, config, vae, dtype, side_of(checkpoint, config) * vae_factor(vae), views)
+
+
+def configurations(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The network's config.json, and the VAE's ({} for a pixel prior)."""
+    assert checkpoint.folder is not None
+    config = read_json(checkpoint.folder / checkpoint.family.network / "config.json")
+    return config, read_json(checkpoint.folder / "vae" / "config.json") if checkpoint.family.latent else {}
+
+
+def side_of(checkpoint: Checkpoint, config: dict[str, Any]) -> int:
+    """Side of z: what the network says, else what its family was trained on."""
+    return int(config.get("sample_size") or checkpoint.family.side)
+
+
+def vae_factor(vae: dict[str, Any]) -> int:
+    """Pixels a side of one latent place; 1 without a VAE."""
+    if not vae:
+        return 1
+    return 2 ** (len(vae["block_out_channels"]) - 1)
+
+
+def free_memory(device: torch.device) -> tuple[int, int]:
+    """Free bytes (on the device, on the host)."""
+    import psutil
+
+    host = int(psutil.virtual_memory().available)
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0]), host
+    return host, host
+
+
+def fits(needs: Needs, way: Memory, device: torch.device, free: tuple[int, int]) -> bool:
+    """Whether a way of loading fits into the free bytes (device, host)."""
+    if device.type != "cuda":  # nothing to offload to: weights stay, only the work shrinks
+        work = max(needs.network_work, needs.encoder_work) if way == "fast" else max(needs.network_work // 2, needs.encoder_work_low)
+        return max(needs.text, needs.network + needs.vae + work) <= (1 - MARGIN) * free[1]
+    return needs.on_device(way) <= (1 - MARGIN) * free[0] and needs.on_host(way) <= (1 - MARGIN) * free[1]
+
+
+def choose(memory: Memory, needs: Needs, device: torch.device, free: tuple[int, int]) -> Memory:
+    """The way to load: what was asked for, or the quickest that fits. UserError, before loading, where nothing fits."""
+    for way in WAYS if memory == "auto" else (memory,):
+        if fits(needs, way, device, free):
+            return way
+    asked = "even with memory 'lowest'" if memory == "auto" else f"with memory {memory!r}"
+    least = needs.on_device("lowest" if memory == "auto" else memory)
+    host = f" and {gigabytes(free[1])} of main memory" if device.type == "cuda" else ""
+    raise UserError(
+        f"the prior does not fit {asked}: it needs about {gigabytes(max(least, needs.text))}, {device} has {gigabytes(free[0])} free{host}; "
+        "take a smaller checkpoint or a half precision"
+    )
+
+
+def gigabytes(count: int) -> str:
+    """Bytes for people: '1.3 GB'."""
+    return f"{count / 1e9:.1f} GB"
