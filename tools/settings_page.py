@@ -33,7 +33,10 @@ def page() -> str:
     lines = [HEAD]
     for group, title in GROUPS.items():
         lines += [f"## {title[0].upper()}{title[1:]}", ""]
-        lines += [f"| setting | allowed | {' | '.join(presets)} | what it is |", f"|---|---|{'---|' * len(presets)}---|"]
+        lines += [
+            f"| setting | allowed | {' | '.join(presets)} | what it is |",
+            f"|---|---|{'---|' * len(presets)}---|",
+        ]
         for setting in all_settings().values():
             if setting.group == group and setting.name not in ("prompt", "preset"):
                 values = " | ".join(as_text(presets[name][setting.name]) for name in presets)
