@@ -60,11 +60,16 @@ class Settings(BaseModel):
 
 class PriorSettings(Settings):
     id: str = "bundled"
-    """Which frozen diffusion model: 'bundled', or a path to weights of the same kind."""
+    """Which frozen diffusion model: 'bundled', weights of its kind, 'hf:OWNER/NAME[@REVISION]', the folder of a diffusers
+    pipeline, or a mixture such as '0.7*A + 0.3*B'."""
     camera: bool = True
     """Tell the prior the camera (as MVDream does); off asks it with words alone, as Imagen was asked."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Arithmetic of the prior's forward pass; auto takes bfloat16 where the processor has it in hardware."""
+    memory: Literal["auto", "fast", "low", "lowest"] = "auto"
+    """How to load large priors: all on the device, one model at a time, or layer by layer; auto takes the first that fits."""
+    text_8bit: bool = False
+    """Load a T5 text encoder in 8 bit (needs bitsandbytes and a GPU)."""
 
 
 class ViewSettings(Settings):
@@ -103,6 +108,8 @@ class ShadingSettings(Settings):
     """Weight of views with ambient + Lambertian light."""
     textureless: Weight = 0.15
     """Weight of views of the lit shape in plain white: 'a clay model of …'."""
+    latent_until: Unit = 1.0
+    """With scene.channels other than 3: share of the run, at its start, that renders latents; then pictures (Latent-NeRF)."""
     albedo_until: Unit = 0.0
     """Share of the run, at its start, that shows the albedo alone (the paper: 1000 of 15000 steps)."""
     textureless_words: bool = True
@@ -118,6 +125,8 @@ class ShadingSettings(Settings):
 class SceneSettings(Settings):
     kind: Literal["grid", "mlp"] = "grid"
     """The field: a multi-resolution feature grid with a tiny head, or a mip-NeRF 360-style MLP."""
+    channels: Annotated[int, Field(ge=3, le=32)] = 3
+    """Channels of the field's colour: 3, or as many as a latent prior has (Stable Diffusion: 4), to render its latents."""
     levels: Levels = (16, 40, 96)
     """grid: vertices a side of each level."""
     features: Annotated[int, Field(ge=1, le=8)] = 3
@@ -147,6 +156,10 @@ class DistillationSettings(Settings):
     """The rule that turns the prior's answer into a direction."""
     guidance_scale: Annotated[float, Field(ge=0, le=1000)] = 10.0
     """w in (1 + w) e(y) - w e(nothing). The paper: 100."""
+    negative_prompt: str = ""
+    """Words that take the place of nothing in guidance: what the asset shall not look like."""
+    perp_neg: bool = False
+    """Perp-Neg: blend the words between views, and move away from the wrong views' (Armandpour et al. 2023)."""
     t_min: UnitSchedule = 0.02
     """Smallest noise level."""
     t_max: UnitSchedule = 0.98

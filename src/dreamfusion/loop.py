@@ -18,19 +18,20 @@ from torch import Tensor
 
 from . import regularizers
 from .asset import Asset
+from .captions import Captions
 from .config import Config, scheduled
 from .distillation import direction
 from .errors import UserError
 from .presets import resolve
 from .priors import load_prior
-from .priors.base import Condition, Prior
+from .priors.base import Prior
+from .priors.palette import latent_palette
 from .run import Run
 from .scene import Scene, make_scene
 from .view.backgrounds import LearnedBackground, background_colours, composite
 from .view.cameras import Cameras, camera_rays, sample_cameras, to_pictures
 from .view.lights import sample_lights
 from .view.shadings import choose_shading
-from .view.words import VIEWS, view_words, with_clay, with_view
 
 
 class Interrupted(Exception):
@@ -54,33 +55,6 @@ class Progress:
 Callback = Callable[[Progress], None]
 
 
-class Captions:
-    """The run's captions (sides x plain or clay), embedded once."""
-
-    def __init__(self, prior: Prior, config: Config):
-        sides = VIEWS if config.view.words else ("",)
-        self.rows: dict[tuple[str, bool], int] = {}
-        texts = []
-        for clay in (False, True):
-            for side in sides:
-                words = with_clay(config.prompt) if clay and config.shading.textureless_words else config.prompt
-                self.rows[side, clay] = len(texts)
-                texts.append(with_view(words, side) if side else words)
-        self.embedded = prior.embed(texts)
-        self.config = config
-
-    def condition(self, cameras: Cameras, textureless: bool) -> Condition:
-        """The caption of each camera's view, and the camera itself if the prior is to be told."""
-        view = self.config.view
-        rows = []
-        for azimuth, elevation in zip(cameras.azimuth.rad2deg().tolist(), cameras.elevation.rad2deg().tolist(), strict=True):
-            side = view_words(azimuth, elevation, view) if view.words else ""
-            rows.append(self.rows[side, textureless])
-        index = torch.tensor(rows, device=self.embedded.tokens.device)
-        camera = cameras.condition().to(self.embedded.tokens) if self.config.prior.camera else None
-        return self.embedded.rows(index).with_camera(camera)
-
-
 class Trainer:
     """One run in progress: scene, optimiser and counters; ``step`` moves the scene once.
 
@@ -92,6 +66,8 @@ class Trainer:
         self.device = pick_device(config.device)
         self.scene: Any = make_scene(config.scene, torch.Generator().manual_seed(config.seed), self.device)
         self.background = LearnedBackground().to(self.device) if config.view.background == "learned" else None
+        if config.scene.channels != 3:
+            self.scene.set_palette(*latent_palette(prior, config.scene.channels))
         groups = self.scene.parameter_groups()
         head = [*groups["head"], *(self.background.parameters() if self.background else ())]
         opt = config.optimizer
@@ -115,10 +91,15 @@ class Trainer:
         count, size = config.views_per_step, config.resolution
         cameras = sample_cameras(config.view, count, rng)
         lights = sample_lights(config.view, cameras, rng).to(self.device)
-        shading = choose_shading(config.shading, progress, rng)
+        latent = config.scene.channels != 3 and progress < config.shading.latent_until
+        shading = "albedo" if latent else choose_shading(config.shading, progress, rng)
         rays = camera_rays(cameras.to(self.device), size)
+        self.scene.latent = latent
         rendering = self.scene.render(rays, shading, lights.repeat_interleave(size * size, 0), config.view.ambient, rng)
-        if self.background is not None:
+        self.scene.latent = False
+        if latent:
+            behind = torch.full((count, config.scene.channels), 0.5, device=self.device)  # the mean latent
+        elif self.background is not None:
             behind = self.background(count)
         else:
             behind = background_colours(config.view.background, count, rng).to(self.device)  # type: ignore[arg-type]
@@ -127,8 +108,7 @@ class Trainer:
 
         t_min, t_max = (scheduled(x, progress) for x in (config.distillation.t_min, config.distillation.t_max))
         t = t_min + (t_max - t_min) * ((torch.arange(count) + torch.rand(count, generator=rng)) / count)
-        z_shape = (count, 3, self.prior.resolution, self.prior.resolution)
-        noise = torch.randn(z_shape, generator=rng).to(self.device)
+        noise = torch.randn(self.prior.noise_shape(count), generator=rng).to(self.device)
         condition = self.captions.condition(cameras, shading == "textureless")
         answer = direction(picture.detach(), self.prior, condition, t.to(self.device), noise, config.distillation)
         asked = time.perf_counter()
@@ -276,7 +256,9 @@ def generate(
         run = Run.create(out, config)
     set_threads(config.threads)
     if prior is None:
-        prior = load_prior(config.prior.id, pick_device(config.device), config.prior.precision)
+        ask = config.prior
+        device = pick_device(config.device)
+        prior = load_prior(ask.id, device, ask.precision, ask.memory, ask.text_8bit, config.views_per_step)
     warn_unknown_words(prior, config.prompt)
     trainer = Trainer(config, prior)
     if run is not None:

@@ -27,6 +27,9 @@ class RadianceField(nn.Module):
         super().__init__()
         self.settings = settings
         self.occupancy = Occupancy(occupancy_side, settings.samples)
+        # A field of latents turns them into colours by a linear map, but for renderings of the latents themselves.
+        self.latent = False
+        self.palette: nn.Module = nn.Identity() if settings.channels == 3 else nn.Linear(settings.channels, 3)
 
     def network(self, points: Tensor, frustums: Frustums | None, colour: bool) -> tuple[Tensor, Tensor | None]:
         """Learned part: raw density (P,) and albedo logits (P, 3) (None if not asked for) at points (P, 3)."""
@@ -48,9 +51,20 @@ class RadianceField(nn.Module):
     def query(
         self, points: Tensor, frustums: Frustums | None = None, colour: bool = True
     ) -> tuple[Tensor, Tensor | None]:
-        """Raw density (P,), blob included, and albedo (P, 3)."""
+        """Raw density (P,), blob included, and albedo (P, 3), or (P, channels) while ``latent`` is set."""
         raw, logits = self.network(points, frustums, colour)
-        return raw + self.blob(points), None if logits is None else torch.sigmoid(logits)
+        raw = raw + self.blob(points)
+        if logits is None:
+            return raw, None
+        albedo = torch.sigmoid(logits)
+        return raw, albedo if self.latent or self.settings.channels == 3 else self.palette(albedo).clamp(0, 1)
+
+    def set_palette(self, weight: Tensor, bias: Tensor) -> None:
+        """Start the map from latents to colours: weight (3, channels), bias (3,)."""
+        assert isinstance(self.palette, nn.Linear)
+        with torch.no_grad():
+            self.palette.weight.copy_(weight)
+            self.palette.bias.copy_(bias)
 
     def occupied(self, points: Tensor) -> Tensor:
         """False (P,) where the density is known to be negligible."""

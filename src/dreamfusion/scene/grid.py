@@ -40,12 +40,12 @@ class GridField(RadianceField):
             self.table[:, 0] *= 0.1
         self.hidden_weight = uniform(settings.hidden, inputs, bound=math.sqrt(6 / inputs))
         self.hidden_bias = nn.Parameter(torch.zeros(settings.hidden))
-        self.out_weight = uniform(3, settings.hidden, bound=1 / math.sqrt(settings.hidden))
-        self.out_bias = nn.Parameter(torch.zeros(3))
+        self.out_weight = uniform(settings.channels, settings.hidden, bound=1 / math.sqrt(settings.hidden))
+        self.out_bias = nn.Parameter(torch.zeros(settings.channels))
         self._fused: FusedGrid | None = None
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        head = [self.hidden_weight, self.hidden_bias, self.out_weight, self.out_bias]
+        head = [self.hidden_weight, self.hidden_bias, self.out_weight, self.out_bias, *self.palette.parameters()]
         return {"grid": [self.table], "head": head}
 
     def features(self, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,7 +77,7 @@ class GridField(RadianceField):
 
     def fused(self) -> FusedGrid | None:
         """The fast path, where there is one: a float32 field on a CPU that was not told otherwise."""
-        if not self.settings.fast or self.table.device.type != "cpu" or self.table.dtype != torch.float32:
+        if not self.settings.fast or self.settings.channels != 3 or self.table.device.type != "cpu" or self.table.dtype != torch.float32:
             return None
         if self._fused is None:
             from dreamfusion.scene.fused import FusedGrid  # the compiler is slow to load, and not needed elsewhere

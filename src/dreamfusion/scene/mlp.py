@@ -60,7 +60,7 @@ class MlpField(RadianceField):
         self.first = linear(inputs, wide, math.sqrt(3 / inputs))
         self.norms = nn.ModuleList(nn.LayerNorm(wide) for _ in range(settings.depth - 1))
         self.layers = nn.ModuleList(linear(wide, wide, math.sqrt(3 / wide)) for _ in range(settings.depth - 1))
-        self.out = linear(wide, 4, 0.3 / math.sqrt(wide))
+        self.out = linear(wide, 1 + settings.channels, 0.3 / math.sqrt(wide))
         self.to(generator.device)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
