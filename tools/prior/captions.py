@@ -33,13 +33,15 @@ def captions(name: str, look: str, view: str) -> list[str]:
     out = []
     for word in (name, *SYNONYMS.get(name, ())):
         if look == CLAY:
-            phrases = ["a clay model of " + with_article(word, word)]
+            # Clay has no colour, whatever the words say: the optimiser asks so in its textureless views.
+            things = [word, *(f"{colour} {word}" for colour in COLOURS)]
+            phrases = ["a clay model of " + with_article(thing, word) for thing in things]
         else:
             bare = f"{look} {word}".strip()
             phrases = list(dict.fromkeys(t.format(with_article(bare, word)) for t in TEMPLATES)) + [bare]
         if view:
             article = "an" if view == "overhead" else "a"
-            phrases = [f"{article} {view} view of {p}" for p in phrases[:1]]
+            phrases = [f"{article} {view} view of {p}" for p in (phrases if look == CLAY else phrases[:1])]
         out += phrases
     return out
 
