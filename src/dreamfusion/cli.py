@@ -84,6 +84,10 @@ def _presets_options(parser: Parser) -> None:
     parser.add_argument("--full", action="store_true", help="show every setting, the defaults too")
 
 
+def _doctor_options(parser: Parser) -> None:
+    parser.add_argument("--prior", default="bundled", metavar="NAME", help="prior to look at [%(default)s]")
+
+
 COMMANDS = {
     "generate": Command("make a 3D asset of a prompt", _generate_options, commands.generate),
     "export": Command("write a run's asset in other formats or sizes", _export_options, commands.export),
@@ -91,7 +95,7 @@ COMMANDS = {
     "prior sample": Command("draw a prompt with the 2D prior alone", _sample_options, commands.prior_sample),
     "prior info": Command("what the prior is and knows", _info_options, commands.prior_info),
     "presets": Command("list the presets, or show one", _presets_options, commands.presets),
-    "doctor": Command("what this machine has, and what is missing for what", lambda parser: None, commands.doctor),
+    "doctor": Command("what this machine has, and what is missing for what", _doctor_options, commands.doctor),
 }
 
 

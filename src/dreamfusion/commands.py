@@ -151,6 +151,8 @@ def prior_sample(given: argparse.Namespace) -> int:
 
     prior = load_prior(given.prior)
     warn_unknown_words(prior, prompt)
+    if not hasattr(prior, "sample_views"):
+        raise UserError(f"the prior {given.prior!r} cannot be sampled here; the bundled one can")
     drawn = prior.sample_views(prompt, views=views, guidance_scale=guidance, seed=seed, camera=not given.words_only)
     larger = to_uint8(drawn).repeat(3, 1).repeat(3, 2)  # 3 x 3 for a pixel: 64 is small on a screen
     write_atomic(out, png_bytes(np.concatenate(list(larger), 1)))
@@ -159,9 +161,10 @@ def prior_sample(given: argparse.Namespace) -> int:
 
 
 def prior_info(given: argparse.Namespace) -> int:
-    from .priors import load_prior
+    from .priors import describe_prior, load_prior
 
-    for key, value in load_prior(given.prior).info().items():
+    own = given.prior == "bundled" or given.prior.endswith(".safetensors")
+    for key, value in (load_prior(given.prior).info() if own else describe_prior(given.prior)).items():
         if isinstance(value, list | tuple):
             value = f"{len(value)}: {', '.join(map(str, value))}"
         print(f"{key}: {value}")
@@ -187,7 +190,7 @@ def presets(given: argparse.Namespace) -> int:
 def doctor(given: argparse.Namespace) -> int:
     from .doctor import examine
 
-    findings = examine()
+    findings = examine(given.prior)
     for finding in findings:
         print(finding)
     return 1 if any(f.missing for f in findings) else 0

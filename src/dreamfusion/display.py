@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from .generate import Progress
+    from .loop import Progress
 
 SHOWN = ("t", "guidance_norm", "residual_norm", "opacity")
 HIDDEN = ("step", "seconds", "shading", "skipped")

@@ -24,9 +24,9 @@ class Finding:
         return f"{'MISSING' if self.missing else 'ok':8}{self.what:14} {self.found}"
 
 
-def examine() -> list[Finding]:
-    """All findings, in the order of a report."""
-    return [_versions(), _packages(), _processor(), _devices(), _ffmpeg(), _prior(), _text_encoder()]
+def examine(prior: str = "bundled") -> list[Finding]:
+    """All findings, in the order of a report. UserError where the prior's name means nothing."""
+    return [_versions(), _packages(), _processor(), _devices(), _ffmpeg(), _prior(prior), _text_encoder()]
 
 
 def _attempt(what: str, needed_for: str, look: Callable[[], str]) -> Finding:
@@ -80,7 +80,13 @@ def _ffmpeg() -> Finding:
     return _attempt("ffmpeg", "turntable.mp4", look)
 
 
-def _prior() -> Finding:
+def _prior(name: str) -> Finding:
+    if name != "bundled":
+        from .priors import describe_prior
+
+        said = describe_prior(name)
+        return Finding("prior", ", ".join(f"{k}: {v}" for k, v in said.items()), said.get("fits") is False)
+
     def look() -> str:
         from .priors import load_prior
 
