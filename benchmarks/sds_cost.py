@@ -1,7 +1,7 @@
 """Score distillation against back-propagating the same loss through the prior: ``python benchmarks/sds_cost.py``.
 
 Both ways answer with a gradient for the same pictures from the same noise. SDS takes w(t) (e_hat - e) as it is;
-back-propagation differentiates the loss w(t) / 2 |e_hat - e|^2 through the network. Each way runs in a process of its
+'reconstruction' differentiates the loss w(t) / 2 |e_hat - e|^2 through the network. Each way runs in a process of its
 own, so that its peak memory is its own.
 """
 
@@ -16,6 +16,8 @@ import time
 
 from machine import machine
 
+WAYS = ("sds", "reconstruction")
+
 
 def measure(way: str, views: int, repeats: int) -> dict[str, float]:
     """Median seconds of one direction and the memory it added, in MB."""
@@ -24,10 +26,9 @@ def measure(way: str, views: int, repeats: int) -> dict[str, float]:
     from dreamfusion.config import DistillationSettings
     from dreamfusion.distillation import direction
     from dreamfusion.priors import load_prior
-    from dreamfusion.priors.base import broadcast, guide
 
     prior = load_prior("bundled")
-    settings = DistillationSettings(guidance_scale=10.0, threshold=0.0, rescale=0.0)
+    settings = DistillationSettings(kind=way, guidance_scale=10.0)
     words = prior.embed(["a red armchair"] * views)
     condition = words.with_camera(torch.tensor([[0.3, 0.3, 2.5]]).repeat(views, 1))
     g = torch.Generator().manual_seed(0)
@@ -35,21 +36,11 @@ def measure(way: str, views: int, repeats: int) -> dict[str, float]:
     t = torch.full((views,), 0.5)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    def once() -> torch.Tensor:
-        if way == "sds":
-            return direction(picture, prior, condition, t, noise, settings).gradient
-        x = picture.clone().requires_grad_()
-        alpha, sigma = (broadcast(a, x) for a in prior.alpha_sigma(t))
-        z_t = alpha * prior.encode(x) + sigma * noise
-        with torch.enable_grad():
-            predicted = guide(*prior.predict_noise_with_gradient(z_t, t, condition), settings.guidance_scale)
-            loss = (sigma**2 * (predicted - noise).square()).sum() / 2
-        return torch.autograd.grad(loss, x)[0]
-
     seconds = []
     for _ in range(repeats):
         begin = time.perf_counter()
-        assert bool(torch.isfinite(once()).all())
+        answer = direction(picture, prior, condition, t, noise, settings)
+        assert bool(torch.isfinite(answer.gradient).all())
         seconds.append(time.perf_counter() - begin)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"milliseconds": 1e3 * sorted(seconds)[repeats // 2], "megabytes": (after - before) / 1024}
@@ -59,20 +50,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--way", choices=("sds", "backprop"), help=argparse.SUPPRESS)
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.way:
         print(json.dumps(measure(args.way, args.views, args.repeats)))
         return
     rows = {}
-    for way in ("sds", "backprop"):
+    for way in WAYS:
         command = [sys.executable, __file__, "--way", way, "--views", str(args.views), "--repeats", str(args.repeats)]
         rows[way] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     print(machine())
     print(f"{args.views} views of 64 x 64      time        added memory")
     for way, row in rows.items():
         print(f"{way:<18} {row['milliseconds']:9.1f} ms {row['megabytes']:9.0f} MB")
-    s, b = rows["sds"], rows["backprop"]
+    s, b = (rows[way] for way in WAYS)
     print(f"back-propagation costs {b['milliseconds'] / s['milliseconds']:.1f} x the time, {b['megabytes'] / max(s['megabytes'], 1):.1f} x the memory")
 
 

@@ -61,6 +61,9 @@ class OraclePrior:
     def embed(self, captions: list[str]) -> Condition:
         return Condition(torch.zeros(len(captions), 1, 4), torch.ones(len(captions), 1, dtype=torch.bool))
 
+    def noise_shape(self, count: int) -> tuple[int, ...]:
+        return (count, 3, self.resolution, self.resolution)
+
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return cosine_schedule(t)
 
