@@ -17,9 +17,11 @@ import trimesh
 import trimesh.smoothing
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from dreamfusion.errors import UserError
+from dreamfusion.export.manifold import unpinch
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -136,7 +138,7 @@ def face_components(mesh: Mesh) -> tuple[int, Ints]:
     f, n = mesh.faces, len(mesh.vertices)
     edges = (np.concatenate([f[:, 0], f[:, 1]]), np.concatenate([f[:, 1], f[:, 2]]))
     graph = scipy.sparse.coo_matrix((np.ones(2 * len(f), np.int8), edges), shape=(n, n))
-    _, label = scipy.sparse.csgraph.connected_components(graph, directed=False)
+    _, label = connected_components(graph, directed=False)
     values, of_face = np.unique(label[f[:, 0]], return_inverse=True)
     return len(values), of_face.reshape(-1).astype(np.int64)
 
@@ -209,25 +211,25 @@ def smooth(mesh: Mesh, iterations: int = 10) -> Mesh:
 def decimate(mesh: Mesh, faces: int) -> Mesh:
     """At most about ``faces`` triangles by quadric edge collapse (Garland & Heckbert 1997).
 
-    A watertight mesh stays watertight: where a collapse pinched it, gentler collapses are tried, and if all of them
-    pinch, the least reduced mesh that is closed is returned (the given one at worst).
+    A watertight mesh stays watertight: where collapses pinched it, it is taken apart there (``unpinch``); should that
+    fail, fewer faces are collapsed (at worst none).
     """
-    if len(mesh.faces) <= faces:
-        return mesh
-    closed = _watertight(mesh)
+    closed = is_watertight(mesh)
     points, triangles = mesh.vertices.astype(np.float32), mesh.faces.astype(np.int32)
     target = faces
     while target < len(mesh.faces):
-        for aggression in (7, 4, 2):
-            p, f = fast_simplification.simplify(points, triangles, target_count=target, agg=aggression)
-            made = _outward(Mesh(np.asarray(p, np.float64), np.asarray(f, np.int64)))
-            if len(f) and (not closed or _watertight(made)):
-                return made
-        target = round(target * 1.3)
+        p, f = fast_simplification.simplify(points, triangles, target_count=target)
+        made = Mesh(np.asarray(p, np.float64), np.asarray(f, np.int64))
+        if closed and not is_watertight(made):
+            made = Mesh(*unpinch(made.vertices, made.faces))
+        if len(made.faces) and (not closed or is_watertight(made)):
+            return _outward(made)
+        target *= 2
     return mesh
 
 
-def _watertight(mesh: Mesh) -> bool:
+def is_watertight(mesh: Mesh) -> bool:
+    """Does every edge have exactly two faces, that agree about which side is outside?"""
     body = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
     return bool(body.is_watertight and body.is_winding_consistent)
 
