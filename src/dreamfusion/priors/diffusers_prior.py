@@ -127,7 +127,7 @@ class DiffusersPrior:
             return picture
         vae = self._bring("vae")
         # The mode, not a sample: the distribution is narrow and its noise would only add to the direction's.
-        z = vae.encode(picture.to(vae.dtype)).latent_dist.mode().float()
+        z = vae.encode(picture.to(vae.dtype)).latent_dist.mode().to(picture.dtype)
         return (z - (self.vae_config.get("shift_factor") or 0.0)) * self.vae_config["scaling_factor"]
 
     def decode(self, z: Tensor) -> Tensor:
@@ -150,7 +150,8 @@ class DiffusersPrior:
         network = self._bring("network")
         typed = Condition(words.tokens.to(self.dtype), words.mask, pooled=None if words.pooled is None else words.pooled.to(self.dtype))
         output = self.family.call(network, z_t.to(self.dtype), self.schedule.network_time(t), typed, self.resolution)
-        return self.schedule.noise(output.float(), z_t.float(), t)
+        exact = torch.promote_types(z_t.dtype, torch.float32)  # guidance amplifies differences: none in half precision
+        return self.schedule.noise(output.to(exact), z_t.to(exact), t)
 
     def info(self) -> dict[str, Any]:
         """What the checkpoint is, as text and numbers."""
