@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import time
 from pathlib import Path
 
@@ -124,7 +125,10 @@ def main() -> None:
             tensors |= {f"adam.{key}.{name}": value for key, value in optimizer.state.get(p, {}).items()}
         save(checkpoint, tensors | {"seen": torch.tensor(seen)})
 
-    while seen < args.pictures:
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda n, _: stopped.append(n))
+    while seen < args.pictures and not stopped:
         if args.network == "denoiser" and time.time() - layout_read > 240:
             layout, layout_read = load_layout(args.out / "layout.safetensors"), time.time()
         batch = data.batch(args.batch, np_rng)
