@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,19 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: save(name, folder) for name in NAMES}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DREAMFUSION_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The cache of embeddings, away from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("DREAMFUSION_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def priors(tiny: dict[str, Path]) -> dict[str, Any]:
+    """Every tiny prior, loaded once; tests leave them as they are."""
+    return {name: load(folder) for name, folder in tiny.items()}
 
 
 def load(folder: Path, **options: Any) -> Any:
@@ -97,8 +107,8 @@ def by_hand(name: str, folder: Path, z_t: Tensor, step: int) -> tuple[Tensor, Te
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_same_noise_as_the_pipeline_by_hand(name: str, tiny: dict[str, Path]) -> None:
-    prior = load(tiny[name])
+def test_same_noise_as_the_pipeline_by_hand(name: str, tiny: dict[str, Path], priors: dict[str, Any]) -> None:
+    prior = priors[name]
     z_t = torch.randn(prior.noise_shape(2), generator=torch.Generator().manual_seed(0))
     words = prior.embed(CAPTIONS)
     with torch.no_grad():
@@ -110,15 +120,14 @@ def test_same_noise_as_the_pipeline_by_hand(name: str, tiny: dict[str, Path]) ->
 
 
 @pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux"])
-def test_encode_and_decode_are_the_vaes(name: str, tiny: dict[str, Path]) -> None:
-    prior = load(tiny[name])
-    pipeline = diffusers.DiffusionPipeline.from_pretrained(str(tiny[name]))
+def test_encode_and_decode_are_the_vaes(name: str, tiny: dict[str, Path], priors: dict[str, Any]) -> None:
+    prior, vae = priors[name], diffusers.AutoencoderKL.from_pretrained(str(tiny[name] / "vae"))
     picture = torch.rand(1, 3, prior.resolution, prior.resolution, generator=torch.Generator().manual_seed(1))
-    config = pipeline.vae.config
+    config = vae.config
     with torch.no_grad():
-        expected = (pipeline.vae.encode(picture * 2 - 1).latent_dist.mean - (config.shift_factor or 0)) * config.scaling_factor
+        expected = (vae.encode(picture * 2 - 1).latent_dist.mean - (config.shift_factor or 0)) * config.scaling_factor
         torch.testing.assert_close(prior.encode(picture), expected)
-        back = pipeline.vae.decode(expected / config.scaling_factor + (config.shift_factor or 0)).sample / 2 + 0.5
+        back = vae.decode(expected / config.scaling_factor + (config.shift_factor or 0)).sample / 2 + 0.5
         torch.testing.assert_close(prior.decode(expected), back, rtol=1e-4, atol=1e-5)
 
 
@@ -150,8 +159,8 @@ def test_reconstruction_is_the_gradient_of_its_loss(name: str, tiny: dict[str, P
 @pytest.mark.parametrize("kind", ["sds", "reconstruction"])
 @pytest.mark.parametrize("scene", ["grid", "mlp"])
 @pytest.mark.parametrize("name", ["if", "sd", "sdxl", "sd3", "flux"])
-def test_matrix(name: str, scene: str, kind: str, tiny: dict[str, Path]) -> None:
-    prior = load(tiny[name])
+def test_matrix(name: str, scene: str, kind: str, priors: dict[str, Any]) -> None:
+    prior = priors[name]
     settings = {
         **SMALL, "steps": "10", "scene.kind": scene, "scene.hidden": "8", "distillation.kind": kind, "prior.camera": "false",
         "resolution": str(prior.resolution), "device": "cpu",
@@ -201,9 +210,9 @@ def test_a_point_distribution_as_flow_has_its_closed_form(tiny: dict[str, Path],
 
 
 @pytest.mark.parametrize("memory", ["low", "lowest"])
-def test_saving_memory_changes_no_answer(memory: str, tiny: dict[str, Path]) -> None:
+def test_saving_memory_changes_no_answer(memory: str, tiny: dict[str, Path], priors: dict[str, Any]) -> None:
     for name in ("sd", "sd3"):
-        fast, small = load(tiny[name], memory="fast"), load(tiny[name], memory=memory)
+        fast, small = priors[name], load(tiny[name], memory=memory)
         z_t, t = torch.randn(fast.noise_shape(1)), torch.tensor([0.5])
         picture = torch.rand(1, 3, fast.resolution, fast.resolution)
         with torch.no_grad():
@@ -217,8 +226,8 @@ def test_saving_memory_changes_no_answer(memory: str, tiny: dict[str, Path]) -> 
         torch.testing.assert_close(x.grad, y.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_half_precision_is_near_float32(tiny: dict[str, Path]) -> None:
-    full, half = load(tiny["sdxl"]), load_prior(str(tiny["sdxl"]), "cpu", "bfloat16")
+def test_half_precision_is_near_float32(tiny: dict[str, Path], priors: dict[str, Any]) -> None:
+    full, half = priors["sdxl"], load_prior(str(tiny["sdxl"]), "cpu", "bfloat16")
     z_t, t = torch.randn(full.noise_shape(1)), torch.tensor([0.5])
     with torch.no_grad():
         a, b = full.predict_noise(z_t, t, full.embed(["a"]))[0], half.predict_noise(z_t, t, half.embed(["a"]))[0]
@@ -226,9 +235,11 @@ def test_half_precision_is_near_float32(tiny: dict[str, Path]) -> None:
 
 
 def test_text_encoders_are_loaded_once_and_never_where_the_cache_knows(
-    tiny: dict[str, Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dreamfusion.priors.embeddings import TextEncoders
+
+    monkeypatch.setenv("DREAMFUSION_CACHE", str(tmp_path))
 
     loads = []
     real = TextEncoders._pipeline
@@ -239,7 +250,7 @@ def test_text_encoders_are_loaded_once_and_never_where_the_cache_knows(
     second = prior.embed(CAPTIONS)
     assert len(loads) == 1 and "network" not in prior.__dict__  # and nothing else was loaded either
     assert torch.equal(first.tokens, second.tokens) and torch.equal(first.pooled, second.pooled)
-    for file in cache.rglob("*.safetensors"):
+    for file in tmp_path.rglob("*.safetensors"):
         file.write_bytes(b"damaged")
     third = load(tiny["sdxl"]).embed(CAPTIONS)
     assert len(loads) == 2 and torch.equal(first.tokens, third.tokens)
@@ -278,3 +289,15 @@ def test_the_palette_recovers_a_linear_vae(tiny: dict[str, Path]) -> None:
     colour = torch.tensor([0.9, 0.2, 0.4])
     latent = Linear().encode(colour.reshape(1, 3, 1, 1).expand(1, 3, 2, 2)).flatten() / 8 + 0.5
     torch.testing.assert_close(weight @ latent + bias, colour, atol=0.05, rtol=0)
+
+
+def test_text_encoders_give_their_memory_back(tiny: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dreamfusion.priors.embeddings import TextEncoders
+
+    monkeypatch.setenv("DREAMFUSION_CACHE", str(tmp_path))
+    kept = []
+    real = TextEncoders._pipeline
+    monkeypatch.setattr(TextEncoders, "_pipeline", lambda self: kept.append(real(self)) or kept[-1])
+    load(tiny["sd3"]).embed(["a"])
+    encoders = [kept[0].text_encoder, kept[0].text_encoder_2, kept[0].text_encoder_3]
+    assert all(p.is_meta for e in encoders for p in e.parameters())

@@ -90,14 +90,21 @@ class TextEncoders:
         pipeline = self._pipeline()
         with torch.no_grad():
             words = self.checkpoint.family.embed(pipeline, captions, self.device)
-        del pipeline
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        self._free(pipeline)
         index = torch.arange(len(captions), device=words.tokens.device)
         rows = [words.rows(index[k : k + 1]) for k in range(len(captions))]
         # Kept in float32, which holds every value of the smaller types; the prior's own type is applied when it asks.
         return [whole(r.tokens.float().cpu(), None if r.pooled is None else r.pooled.float().cpu()) for r in rows]
+
+    def _free(self, pipeline: Any) -> None:
+        """Give the encoders' memory back now, whoever still refers to them."""
+        for part in self.checkpoint.text_parts:
+            if part.weights:
+                with suppress(ValueError, RuntimeError, NotImplementedError):  # models in 8 bit do not move
+                    getattr(pipeline, part.name).to("meta")
+        if self.device.type == "cuda":
+            gc.collect()
+            torch.cuda.empty_cache()
 
     def _pipeline(self) -> Any:
         """The checkpoint's pipeline with its tokenizers and text encoders alone."""
