@@ -17,17 +17,18 @@ from ..errors import UserError
 from .base import Condition, Prior
 
 TERM = re.compile(r"^(?P<share>[0-9]*\.?[0-9]+)\s*\*\s*(?P<id>\S.*)$")
+PLUS = re.compile(r"\s\+(?:\s|$)")
 
 
 def is_mixture(id: str) -> bool:
     """Whether an id means a mixture (and not a folder with a plus in its name)."""
-    return bool(TERM.match(id.strip())) or any(TERM.match(part.strip()) for part in id.split(" + "))
+    return bool(TERM.match(id.strip())) or any(TERM.match(part.strip()) for part in PLUS.split(id))
 
 
 def parse_mixture(id: str) -> list[tuple[float, str]]:
     """'0.7*A + 0.3*B' as [(0.7, 'A'), (0.3, 'B')]. UserError where a term does not parse or a share is not above 0."""
     terms = []
-    for text in id.split(" + "):
+    for text in PLUS.split(id):
         found = TERM.match(text.strip())
         if not found or float(found["share"]) <= 0:
             raise UserError(f"the mixture {id!r} does not parse at {text.strip()!r}; write SHARE*PRIOR + SHARE*PRIOR, such as 0.7*bundled + 0.3*hf:OWNER/NAME")
