@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +19,20 @@ VIEW = ViewSettings()
 CLAY_ALBEDO = 0.8
 BACKGROUND = 0.5
 LUMA = torch.tensor([0.299, 0.587, 0.114])
-COLOURED_SHARE, CLAY_SHARE, VIEW_WORD_SHARE = 0.55, 0.12, 0.6
+COLOURED_SHARE, CLAY_SHARE, WITHOUT_CAMERA = 0.55, 0.12, 0.15
+VIEW_WORD_SHARE = {True: 0.5, False: 0.9}  # with and without the camera: where it is not told, the words must say it
 
 
 @dataclass
 class Batch:
-    """pictures (B, 3, 64, 64) in [-1, 1]; tokens (B, L, 384); mask (B, L); camera (B, 3) radians, radians, distance."""
+    """pictures (B, 3, 64, 64) in [-1, 1]; tokens (B, L, 384); mask (B, L); camera (B, 3) radians, radians, distance;
+    has_camera (B,) bool, false where the networks are not to be told it."""
 
     pictures: Tensor
     tokens: Tensor
     mask: Tensor
     camera: Tensor
+    has_camera: Tensor
 
 
 def tint(albedo: Tensor, colour: Tensor, mean_luma: Tensor) -> Tensor:
@@ -100,12 +103,13 @@ class Data:
                 return colour
 
     def batch(self, size: int, rng: np.random.Generator) -> Batch:
-        """A random batch; the view's word is said in three of five captions."""
-        items = []
-        for _ in range(size):
+        """A random batch."""
+        items, told = [], rng.random(size) >= WITHOUT_CAMERA
+        for has_camera in told.tolist():
             name = self.names[rng.integers(len(self.names))]
-            items.append((name, self.look(name, rng), int(rng.integers(*self.span[name])), rng.random() < VIEW_WORD_SHARE))
-        return self.make(items, rng)
+            say = rng.random() < VIEW_WORD_SHARE[has_camera]
+            items.append((name, self.look(name, rng), int(rng.integers(*self.span[name])), say))
+        return replace(self.make(items, rng), has_camera=torch.from_numpy(told))
 
     def make(self, items: list[tuple[str, str, int, bool]], rng: np.random.Generator | None) -> Batch:
         """The batch of given (name, look, view number, say the view) items."""
@@ -119,4 +123,4 @@ class Data:
         pictures = compose(pixels, torch.tensor(colours), torch.tensor([i[1] == CLAY for i in items]), luma)
         tokens, mask = self.captions.gather(rows)
         camera = torch.cat([torch.deg2rad(cameras[:, :2]), cameras[:, 2:]], 1)
-        return Batch(pictures, tokens, mask, camera)
+        return Batch(pictures, tokens, mask, camera, torch.ones(len(items), dtype=torch.bool))

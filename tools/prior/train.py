@@ -27,24 +27,22 @@ from vocabulary import held_out_pairs
 from dreamfusion.priors.base import broadcast, cosine_schedule
 from dreamfusion.priors.network import Denoiser, Layout
 
-WITHOUT_CAMERA, WITHOUT_TEXT = 0.12, 0.1
+WITHOUT_TEXT = 0.1
 EMA = 0.999
 
 
-def layout_loss(model: Layout, batch: Batch, rng: torch.Generator, coarse: bool = False) -> Tensor:
+def layout_loss(model: Layout, batch: Batch, coarse: bool = False) -> Tensor:
     """Mean squared error of the mean picture, at half the size where ``coarse``."""
-    has_camera = torch.rand(len(batch.camera), generator=rng) >= WITHOUT_CAMERA
     with torch.autocast("cpu", torch.bfloat16):
-        guess = model(batch.tokens, batch.mask, batch.camera, has_camera, coarse)
+        guess = model(batch.tokens, batch.mask, batch.camera, batch.has_camera, coarse)
     return F.mse_loss(guess, F.avg_pool2d(batch.pictures, 2) if coarse else batch.pictures)
 
 
 def denoiser_loss(model: Denoiser, layout: Layout, batch: Batch, rng: torch.Generator) -> Tensor:
     """v-prediction loss, E |v_hat - (alpha e - sigma x)|^2 (Salimans & Ho 2022), t stratified over the batch."""
     size = len(batch.camera)
-    has_camera = torch.rand(size, generator=rng) >= WITHOUT_CAMERA
     has_text = torch.rand(size, generator=rng) >= WITHOUT_TEXT
-    has_camera &= has_text
+    has_camera = batch.has_camera & has_text
     t = (torch.arange(size) + torch.rand(size, generator=rng)) / size
     alpha, sigma = (broadcast(x, batch.pictures) for x in cosine_schedule(t))
     noise = torch.randn(batch.pictures.shape, generator=rng)
@@ -133,7 +131,7 @@ def main() -> None:
             layout, layout_read = load_layout(args.out / "layout.safetensors"), time.time()
         batch = data.batch(args.batch, np_rng)
         if isinstance(model, Layout):
-            loss = layout_loss(model, batch, rng, args.coarse)
+            loss = layout_loss(model, batch, args.coarse)
         else:
             assert isinstance(model, Denoiser) and layout is not None
             loss = denoiser_loss(model, layout, batch, rng)
@@ -157,7 +155,7 @@ def main() -> None:
                 with torch.no_grad():
                     g = torch.Generator().manual_seed(1)
                     if isinstance(check, Layout):
-                        record["held_out"] = float(layout_loss(check, validation, g, args.coarse))
+                        record["held_out"] = float(layout_loss(check, validation, args.coarse))
                     elif layout is not None:
                         record["held_out"] = float(denoiser_loss(check, layout, validation, g))
             print(" ".join(f"{k} {v:.5g}" for k, v in record.items()), flush=True)
