@@ -30,7 +30,19 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        command = [sys.executable, "-m", "dreamfusion", "generate", args.prompt, "--preset", args.preset, "--threads", args.threads, "--out", str(out)]
+        command = [
+            sys.executable,
+            "-m",
+            "dreamfusion",
+            "generate",
+            args.prompt,
+            "--preset",
+            args.preset,
+            "--threads",
+            args.threads,
+            "--out",
+            str(out),
+        ]
         begin = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         wall = time.perf_counter() - begin

@@ -58,13 +58,16 @@ def main() -> None:
     rows = {}
     for way in WAYS:
         command = [sys.executable, __file__, "--way", way, "--views", str(args.views), "--repeats", str(args.repeats)]
-        rows[way] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        rows[way] = json.loads(
+            subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+        )
     print(machine())
     print(f"{args.views} views of 64 x 64      time        added memory")
     for way, row in rows.items():
         print(f"{way:<18} {row['milliseconds']:9.1f} ms {row['megabytes']:9.0f} MB")
     s, b = (rows[way] for way in WAYS)
-    print(f"back-propagation costs {b['milliseconds'] / s['milliseconds']:.1f} x the time, {b['megabytes'] / max(s['megabytes'], 1):.1f} x the memory")
+    time_ratio, memory_ratio = (b[k] / max(s[k], 1) for k in ("milliseconds", "megabytes"))
+    print(f"back-propagation costs {time_ratio:.1f} x the time, {memory_ratio:.1f} x the memory")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,11 @@ def test_following_the_direction_arrives_at_the_mean() -> None:
     for _ in range(800):
         t = 0.02 + 0.96 * torch.rand(1, generator=g)
         noise = torch.randn(1, 3, 8, 8, generator=g)
-        picture = picture - 0.02 * direction(picture, prior, condition(1), t, noise, DistillationSettings(guidance_scale=0.0)).gradient
+        picture = (
+            picture
+            - 0.02
+            * direction(picture, prior, condition(1), t, noise, DistillationSettings(guidance_scale=0.0)).gradient
+        )
     assert (picture * 2 - 1 - mean).abs().mean() < 0.05
 
 
@@ -110,4 +114,11 @@ def test_weights(kind: str, expected: float) -> None:
 
 def test_unknown_rule_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'sds'"):
-        direction(torch.zeros(1, 3, 8, 8), GaussianPrior(torch.zeros(1), 1.0), condition(1), torch.ones(1), torch.zeros(1), DistillationSettings(kind="sdz"))
+        direction(
+            torch.zeros(1, 3, 8, 8),
+            GaussianPrior(torch.zeros(1), 1.0),
+            condition(1),
+            torch.ones(1),
+            torch.zeros(1),
+            DistillationSettings(kind="sdz"),
+        )

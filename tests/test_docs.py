@@ -67,6 +67,8 @@ def test_commands_are_understood(line: str, tmp_path: Path, monkeypatch: pytest.
 
 def test_words_that_look_like_options_are_options() -> None:
     known = {o for name in cli.COMMANDS for action in cli.parser_of(name)._actions for o in action.option_strings}
+    for tool in [*(ROOT / "tools").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]:
+        known |= set(re.findall(r"add_argument\(\s*\"(--[\w-]+)", tool.read_text()))
     for page in PAGES:
         prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
         for option in re.findall(r"`(--[a-z][\w.-]*)", prose):

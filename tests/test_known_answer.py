@@ -14,13 +14,17 @@ import torch
 from torch import Tensor
 
 from dreamfusion.loop import Trainer
-from dreamfusion.priors.base import Condition, broadcast, cosine_schedule
 from dreamfusion.presets import resolve
+from dreamfusion.priors.base import Condition, broadcast, cosine_schedule
 from dreamfusion.view.backgrounds import composite
 from dreamfusion.view.cameras import Cameras, camera_rays, to_pictures
 from dreamfusion.view.lights import camera_lights
 
-SPHERES = [((0.0, -0.15, 0.0), 0.5, (0.8, 0.2, 0.15)), ((0.0, 0.45, 0.2), 0.3, (0.2, 0.7, 0.3)), ((0.5, -0.2, 0.3), 0.22, (0.2, 0.3, 0.9))]
+SPHERES = [
+    ((0.0, -0.15, 0.0), 0.5, (0.8, 0.2, 0.15)),
+    ((0.0, 0.45, 0.2), 0.3, (0.2, 0.7, 0.3)),
+    ((0.5, -0.2, 0.3), 0.22, (0.2, 0.3, 0.9)),
+]
 AMBIENT = 0.5
 
 

@@ -12,6 +12,9 @@ from torch import Tensor
 
 diffusers = pytest.importorskip("diffusers")
 
+from fakes import SMALL  # noqa: E402
+from tiny_pipelines import NAMES, save  # noqa: E402
+
 from dreamfusion.config import DistillationSettings  # noqa: E402
 from dreamfusion.distillation import direction  # noqa: E402
 from dreamfusion.loop import Trainer  # noqa: E402
@@ -19,8 +22,6 @@ from dreamfusion.presets import resolve  # noqa: E402
 from dreamfusion.priors import load_prior  # noqa: E402
 from dreamfusion.priors.base import broadcast, clean_from_noise  # noqa: E402
 from dreamfusion.priors.palette import latent_palette  # noqa: E402
-from fakes import SMALL  # noqa: E402
-from tiny_pipelines import NAMES, save  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 CAPTIONS = ["a front view of a cat", "a dog"]
@@ -73,7 +74,9 @@ def by_hand(name: str, folder: Path, z_t: Tensor, step: int) -> tuple[Tensor, Te
         yes, no, pooled_yes, pooled_no = pipeline.encode_prompt(CAPTIONS, do_classifier_free_guidance=True)
         ids = pipeline._get_add_time_ids((size, size), (0, 0), (size, size), torch.float32, 32).repeat(2, 1)
         out = [
-            pipeline.unet(z_t, step, encoder_hidden_states=w, added_cond_kwargs={"text_embeds": p, "time_ids": ids}).sample
+            pipeline.unet(
+                z_t, step, encoder_hidden_states=w, added_cond_kwargs={"text_embeds": p, "time_ids": ids}
+            ).sample
             for w, p in ((yes, pooled_yes), (no, pooled_no))
         ]
     elif name == "sd3":
@@ -188,7 +191,9 @@ def test_sds_runs_the_network_forward_only(tiny: dict[str, Path]) -> None:
     assert recorded == [False, True]
 
 
-def test_a_point_distribution_as_flow_has_its_closed_form(tiny: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_point_distribution_as_flow_has_its_closed_form(
+    tiny: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Data at one latent m: v = (z_t - m) / sigma. Through the whole adapter, e_hat must lead back to m.
     prior = load(tiny["sd3"])
     m = torch.randn(prior.noise_shape(1), generator=torch.Generator().manual_seed(3))
@@ -217,7 +222,9 @@ def test_saving_memory_changes_no_answer(memory: str, tiny: dict[str, Path], pri
         picture = torch.rand(1, 3, fast.resolution, fast.resolution)
         with torch.no_grad():
             for a, b in zip(
-                fast.predict_noise(z_t, t, fast.embed(["a"])), small.predict_noise(z_t, t, small.embed(["a"])), strict=True
+                fast.predict_noise(z_t, t, fast.embed(["a"])),
+                small.predict_noise(z_t, t, small.embed(["a"])),
+                strict=True,
             ):
                 torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
         x, y = (picture.clone().requires_grad_() for _ in range(2))
@@ -282,7 +289,9 @@ def test_the_palette_recovers_a_linear_vae(tiny: dict[str, Path]) -> None:
         id, channels, resolution, device = "linear", 4, 32, "cpu"
 
         def encode(self, picture: Tensor) -> Tensor:
-            mixed = torch.einsum("kc,bchw->bkhw", torch.tensor([[1.0, 0, 0], [0, 2, 0], [0, 0, 3], [1, 1, 1]]), picture - 0.5)
+            mixed = torch.einsum(
+                "kc,bchw->bkhw", torch.tensor([[1.0, 0, 0], [0, 2, 0], [0, 0, 3], [1, 1, 1]]), picture - 0.5
+            )
             return torch.nn.functional.avg_pool2d(mixed, 2)
 
     weight, bias = latent_palette(Linear(), 4)
@@ -291,7 +300,9 @@ def test_the_palette_recovers_a_linear_vae(tiny: dict[str, Path]) -> None:
     torch.testing.assert_close(weight @ latent + bias, colour, atol=0.05, rtol=0)
 
 
-def test_text_encoders_give_their_memory_back(tiny: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_encoders_give_their_memory_back(
+    tiny: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from dreamfusion.priors.embeddings import TextEncoders
 
     monkeypatch.setenv("DREAMFUSION_CACHE", str(tmp_path))

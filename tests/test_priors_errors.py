@@ -15,17 +15,18 @@ from safetensors.torch import load_file, save_file
 
 pytest.importorskip("diffusers")
 
-from dreamfusion.config import DistillationSettings  # noqa: E402
-from dreamfusion.distillation import direction  # noqa: E402
-from dreamfusion.errors import UserError  # noqa: E402
-from dreamfusion.loop import Trainer  # noqa: E402
-from dreamfusion.presets import resolve  # noqa: E402
-from dreamfusion.priors import describe_prior, hub, load_prior, memory  # noqa: E402
-from dreamfusion.priors.checkpoint import choose_weights, open_folder, read_parts  # noqa: E402
-from dreamfusion.priors.memory import Needs, choose  # noqa: E402
-from dreamfusion.priors.mixture import Mixture, is_mixture, parse_mixture  # noqa: E402
-from fakes import SMALL, GrayBallPrior  # noqa: E402
-from tiny_pipelines import save  # noqa: E402
+from fakes import SMALL, GrayBallPrior
+from tiny_pipelines import save
+
+from dreamfusion.config import DistillationSettings
+from dreamfusion.distillation import direction
+from dreamfusion.errors import UserError
+from dreamfusion.loop import Trainer
+from dreamfusion.presets import resolve
+from dreamfusion.priors import describe_prior, hub, load_prior, memory
+from dreamfusion.priors.checkpoint import choose_weights, open_folder, read_parts
+from dreamfusion.priors.memory import Needs, choose
+from dreamfusion.priors.mixture import Mixture, is_mixture, parse_mixture
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +176,9 @@ def test_description_says_what_and_how_large(folder: Path) -> None:
 def hub_error(kind: str) -> Exception:
     from huggingface_hub import errors
 
-    httpx = pytest.importorskip("httpx2" if importlib.util.find_spec("httpx2") else "httpx")  # what the hub's client is built on
+    httpx = pytest.importorskip(
+        "httpx2" if importlib.util.find_spec("httpx2") else "httpx"
+    )  # what the hub's client is built on
 
     response = httpx.Response(404, request=httpx.Request("GET", "https://example.org"))
     return getattr(errors, kind)("no", response=response)
@@ -230,7 +233,8 @@ def test_online_only_what_is_needed_is_downloaded(saved: Path, monkeypatch: pyte
     )
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: str(saved / "model_index.json"))
     monkeypatch.setattr(
-        "huggingface_hub.HfApi.parse_safetensors_file_metadata", lambda *_, **__: SimpleNamespace(parameter_count={"F32": 1000})
+        "huggingface_hub.HfApi.parse_safetensors_file_metadata",
+        lambda *_, **__: SimpleNamespace(parameter_count={"F32": 1000}),
     )
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repo, **o: asked.update(o, repo=repo) or str(saved))
     found = hub.find("hf:a/b", half=False)
@@ -283,7 +287,11 @@ def test_a_mixture_adds_its_parts_directions() -> None:
     one, two = GrayBallPrior(), Small()
     mixture = Mixture([(0.7, one), (0.3, two)])
     g = torch.Generator().manual_seed(0)
-    picture, noise, t = torch.rand(2, 3, 12, 12, generator=g), torch.randn(mixture.noise_shape(2), generator=g), torch.tensor([0.3, 0.6])
+    picture, noise, t = (
+        torch.rand(2, 3, 12, 12, generator=g),
+        torch.randn(mixture.noise_shape(2), generator=g),
+        torch.tensor([0.3, 0.6]),
+    )
     settings = DistillationSettings()
     words = mixture.embed(["a", "b"]).rows(torch.tensor([1, 0])).with_camera(None)
     a = direction(picture, one, one.embed(["a", "b"]), t, noise[:, : 3 * 144].reshape(2, 3, 12, 12), settings).gradient
@@ -321,4 +329,11 @@ def test_back_propagation_cannot_be_offloaded_by_layer(saved: Path) -> None:
     prior = load_prior(str(saved), precision="float32", memory="lowest")
     words, picture = prior.embed(["a"]), torch.rand(1, 3, 32, 32)
     with pytest.raises(UserError, match="lowest"):
-        direction(picture, prior, words, torch.tensor([0.5]), torch.randn(prior.noise_shape(1)), DistillationSettings(kind="reconstruction"))
+        direction(
+            picture,
+            prior,
+            words,
+            torch.tensor([0.5]),
+            torch.randn(prior.noise_shape(1)),
+            DistillationSettings(kind="reconstruction"),
+        )

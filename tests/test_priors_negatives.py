@@ -54,7 +54,9 @@ def ask(azimuth: float, elevation: float = 0.0, **settings: Any) -> tuple[Words,
     config.prior.camera = False
     prior = Words()
     captions = Captions(prior, config)  # type: ignore[arg-type]
-    cameras = Cameras(*(torch.tensor([x]) for x in (math.radians(azimuth), math.radians(elevation), 2.5, math.radians(47))))
+    cameras = Cameras(
+        *(torch.tensor([x]) for x in (math.radians(azimuth), math.radians(elevation), 2.5, math.radians(47)))
+    )
     condition = captions.condition(cameras, False)
     noise, _ = guided_noise(prior, torch.zeros(1, 3, 4, 4), torch.tensor([0.5]), condition, config.distillation)  # type: ignore[arg-type]
     return prior, noise[0]
@@ -127,7 +129,14 @@ def test_stacked_words_are_padded() -> None:
 
 
 def test_rows_and_cameras_keep_the_negatives() -> None:
-    words = Condition(torch.arange(4.0).reshape(4, 1, 1), torch.ones(4, 1, dtype=torch.bool), pooled=torch.arange(4.0)[:, None])
+    words = Condition(
+        torch.arange(4.0).reshape(4, 1, 1), torch.ones(4, 1, dtype=torch.bool), pooled=torch.arange(4.0)[:, None]
+    )
     full = words.against(words, ((words, torch.arange(4.0)),)).with_camera(torch.zeros(4, 3)).rows(torch.tensor([2, 0]))
     assert full.nothing is not None and full.pooled is not None and full.camera is not None
-    assert full.nothing.tokens.flatten().tolist() == full.repelled[0][1].tolist() == full.pooled.flatten().tolist() == [2, 0]
+    assert (
+        full.nothing.tokens.flatten().tolist()
+        == full.repelled[0][1].tolist()
+        == full.pooled.flatten().tolist()
+        == [2, 0]
+    )

@@ -18,7 +18,10 @@ SD = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012
 ZERO_SNR = {**SD, "rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}
 PRESERVING = [
     ("DDPMScheduler", {}),
-    ("DDPMScheduler", {"beta_schedule": "squaredcos_cap_v2", "variance_type": "learned_range", "thresholding": True}),  # IF
+    (
+        "DDPMScheduler",
+        {"beta_schedule": "squaredcos_cap_v2", "variance_type": "learned_range", "thresholding": True},
+    ),  # IF
     ("DDPMScheduler", ZERO_SNR),
     ("DDIMScheduler", {**SD, "set_alpha_to_one": False, "steps_offset": 1}),
     ("DDIMScheduler", ZERO_SNR),
@@ -26,7 +29,12 @@ PRESERVING = [
     ("LCMScheduler", SD),
     ("TCDScheduler", SD),
 ]
-EXPLODING = ["EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "LMSDiscreteScheduler", "HeunDiscreteScheduler"]
+EXPLODING = [
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "HeunDiscreteScheduler",
+]
 STEPS = torch.tensor([0, 1, 17, 250, 500, 777, 998, 999])
 
 
@@ -59,7 +67,9 @@ def test_variance_exploding_schedulers_mean_the_same_picture_scaled(name: str) -
     for t in scheduler.timesteps[::199]:
         noisy = scheduler.add_noise(x, noise, t[None])
         sigma = scheduler.sigmas[(scheduler.timesteps == t).nonzero()[0]]
-        torch.testing.assert_close(ours(schedule, x, noise, t[None] / 1000), noisy / (sigma**2 + 1).sqrt(), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            ours(schedule, x, noise, t[None] / 1000), noisy / (sigma**2 + 1).sqrt(), rtol=1e-4, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler"])
@@ -94,7 +104,9 @@ def test_dynamic_shift_equals_the_scheduler(kind: str, tokens: int) -> None:
 
 
 def test_a_flow_prediction_of_a_dpm_solver_is_flow() -> None:
-    scheduler = diffusers.DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+    )
     scheduler.set_timesteps(20)
     sigma = schedule_of(scheduler).alpha_sigma(scheduler.timesteps[:1] * 0 + 0.5)[1]
     assert sigma.item() == pytest.approx(3 * 0.5 / (1 + 2 * 0.5))
@@ -127,7 +139,9 @@ def test_v_agrees_with_the_schedulers_own_velocity_and_clean_picture() -> None:
     scheduler.set_timesteps(1000)
     clean = scheduler.step(v, 600, z_t).pred_original_sample
     found = schedule.noise(v, z_t, step / 1000)
-    torch.testing.assert_close(clean_from_noise(z_t, found, *schedule.alpha_sigma(step / 1000)), clean, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        clean_from_noise(z_t, found, *schedule.alpha_sigma(step / 1000)), clean, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_flow_closed_form_for_one_point() -> None:

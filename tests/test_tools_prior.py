@@ -53,4 +53,6 @@ def test_compose_puts_gray_behind_and_shades_before(cover: float) -> None:
     expected = 2 * 0.75 * torch.tensor([0.2, 0.4, 0.6]) - 1 if cover else torch.zeros(3)
     torch.testing.assert_close(plain.flatten(), expected, rtol=0, atol=1e-6)
     clay = compose(pixels, None, torch.tensor([True]), torch.tensor([0.5]))
-    torch.testing.assert_close(clay.flatten(), torch.full((3,), 2 * 0.8 * 0.75 - 1 if cover else 0.0), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        clay.flatten(), torch.full((3,), 2 * 0.8 * 0.75 - 1 if cover else 0.0), rtol=0, atol=1e-6
+    )

@@ -32,7 +32,9 @@ from transformers import (
 )
 
 LETTERS = string.ascii_lowercase
-CLIP_VOCABULARY = {"<|startoftext|>": 0, "<|endoftext|>": 1} | {x: 2 + i for i, x in enumerate([*LETTERS, *(c + "</w>" for c in LETTERS)])}
+CLIP_VOCABULARY = {"<|startoftext|>": 0, "<|endoftext|>": 1} | {
+    x: 2 + i for i, x in enumerate([*LETTERS, *(c + "</w>" for c in LETTERS)])
+}
 T5_VOCABULARY = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0), *((c, -3.0) for c in LETTERS)]
 NAMES = ("if", "sd", "sdv", "sdxl", "sd3", "flux")
 
@@ -68,7 +70,9 @@ def make_if() -> Any:
         cross_attention_dim=32, encoder_hid_dim=32, attention_head_dim=8, addition_embed_type="text", addition_embed_type_num_heads=2,
         cross_attention_norm="group_norm", resnet_time_scale_shift="scale_shift", act_fn="gelu",
     )  # fmt: skip
-    scheduler = DDPMScheduler(beta_schedule="squaredcos_cap_v2", variance_type="learned_range", prediction_type="epsilon")
+    scheduler = DDPMScheduler(
+        beta_schedule="squaredcos_cap_v2", variance_type="learned_range", prediction_type="epsilon"
+    )
     return IFPipeline(tokenizer, encoder, unet, scheduler, None, None, None, requires_safety_checker=False)
 
 
@@ -83,7 +87,12 @@ def sd_unet(**config: Any) -> UNet2DConditionModel:
 def make_sd(prediction: str = "epsilon") -> Any:
     tokenizer, encoder = clip()
     scheduler = PNDMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1, prediction_type=prediction
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        skip_prk_steps=True,
+        steps_offset=1,
+        prediction_type=prediction,
     )
     unet = sd_unet(cross_attention_dim=32)
     return StableDiffusionPipeline(
@@ -94,11 +103,23 @@ def make_sd(prediction: str = "epsilon") -> Any:
 def make_sdxl() -> Any:
     (tokenizer, one), (_, two) = clip(), clip(projection=True)
     unet = sd_unet(
-        cross_attention_dim=64, addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=32 + 6 * 8
+        cross_attention_dim=64,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=32 + 6 * 8,
     )
-    scheduler = PNDMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1)
+    scheduler = PNDMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
+    )
     return StableDiffusionXLPipeline(
-        vae(scaling_factor=0.13025, force_upcast=True), one, two, tokenizer, tokenizer, unet, scheduler, add_watermarker=False
+        vae(scaling_factor=0.13025, force_upcast=True),
+        one,
+        two,
+        tokenizer,
+        tokenizer,
+        unet,
+        scheduler,
+        add_watermarker=False,
     )
 
 

@@ -69,6 +69,8 @@ class Captions:
         def column(values: list[float]) -> Tensor:
             return torch.tensor(values, device=self.embedded.tokens.device)
 
-        words = rows([p.first for p in places]).blended(rows([p.second for p in places]), column([p.share for p in places]))
+        words = rows([p.first for p in places]).blended(
+            rows([p.second for p in places]), column([p.share for p in places])
+        )
         front, side = (rows([name] * len(places)) for name in ("front", "side"))
         return words, ((front, column([p.front for p in places])), (side, column([p.side for p in places])))

@@ -29,7 +29,7 @@ from .priors.palette import latent_palette
 from .run import Run
 from .scene import Scene, make_scene
 from .view.backgrounds import LearnedBackground, background_colours, composite
-from .view.cameras import Cameras, camera_rays, sample_cameras, to_pictures
+from .view.cameras import camera_rays, sample_cameras, to_pictures
 from .view.lights import sample_lights
 from .view.shadings import choose_shading
 
@@ -71,7 +71,10 @@ class Trainer:
         groups = self.scene.parameter_groups()
         head = [*groups["head"], *(self.background.parameters() if self.background else ())]
         opt = config.optimizer
-        self.groups = [{"params": groups["grid"], "lr": opt.lr}, {"params": head, "lr": opt.lr_head}]
+        self.groups: list[dict[str, Any]] = [
+            {"params": groups["grid"], "lr": opt.lr},
+            {"params": head, "lr": opt.lr_head},
+        ]
         self.groups = [g for g in self.groups if g["params"]]
         self.rates = [g["lr"] for g in self.groups]
         self.optimizer = torch.optim.Adam(self.groups, betas=opt.betas, eps=opt.eps, fused=True)
@@ -168,7 +171,9 @@ class Trainer:
             load_state(self.background, tensors, "background.")
         for i, p in enumerate(p for group in self.groups for p in group["params"]):
             prefix = f"adam.{i}."
-            self.optimizer.state[p] = {k[len(prefix) :]: v.to(self.device) for k, v in tensors.items() if k.startswith(prefix)}
+            self.optimizer.state[p] = {
+                k[len(prefix) :]: v.to(self.device) for k, v in tensors.items() if k.startswith(prefix)
+            }
         self.done, self.skipped, self.skipped_in_a_row = meta["step"], meta["skipped"], meta["skipped_in_a_row"]
 
 
@@ -177,18 +182,24 @@ def load_state(module: torch.nn.Module, tensors: dict[str, Tensor], prefix: str)
     try:
         module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
     except RuntimeError as error:
-        raise UserError(f"the checkpoint does not fit this configuration: {str(error).splitlines()[-1].strip()}") from None
+        raise UserError(
+            f"the checkpoint does not fit this configuration: {str(error).splitlines()[-1].strip()}"
+        ) from None
 
 
 def pick_device(name: str) -> torch.device:
     """'auto' is the first of CUDA, MPS and CPU that is there; UserError for a device that is not."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); try 'auto' or 'cpu'") from None
+        raise UserError(
+            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); try 'auto' or 'cpu'"
+        ) from None
     return device
 
 
@@ -313,5 +324,3 @@ def load_scene(run: Run) -> tuple[Scene, Config]:
     tensors, _ = run.load_checkpoint()
     load_state(scene, tensors, "scene.")
     return scene, config
-
-

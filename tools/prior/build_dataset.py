@@ -89,9 +89,13 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     catalogue = args.catalogue or fetch_catalogue(args.out / "debian")
     os.environ.setdefault("LP_NUM_THREADS", "1")
-    entries = {name: read_catalogue(catalogue / f"{key.split('#')[0]}.sh3f")[int(key.split("#")[1])] for name, key in MODELS.items()}
+    entries = {
+        name: read_catalogue(catalogue / f"{key.split('#')[0]}.sh3f")[int(key.split("#")[1])]
+        for name, key in MODELS.items()
+    }
     credit = {
-        name: {"model": MODELS[name], "title": e.get("name"), "creator": e.get("creator"), "licence": e.get("license")} for name, e in entries.items()
+        name: {"model": MODELS[name], "title": e.get("name"), "creator": e.get("creator"), "licence": e.get("license")}
+        for name, e in entries.items()
     }
     (args.out / "attribution.json").write_text(json.dumps(credit, indent=1, ensure_ascii=False))
     jobs = [(str(catalogue), str(args.out), name, k, args.views) for k in range(args.passes) for name in MODELS]

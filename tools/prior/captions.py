@@ -38,7 +38,7 @@ def captions(name: str, look: str, view: str) -> list[str]:
             phrases = ["a clay model of " + with_article(thing, word) for thing in things]
         else:
             bare = f"{look} {word}".strip()
-            phrases = list(dict.fromkeys(t.format(with_article(bare, word)) for t in TEMPLATES)) + [bare]
+            phrases = [*dict.fromkeys(t.format(with_article(bare, word)) for t in TEMPLATES), bare]
         if view:
             article = "an" if view == "overhead" else "a"
             phrases = [f"{article} {view} view of {p}" for p in (phrases if look == CLAY else phrases[:1])]

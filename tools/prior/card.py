@@ -15,8 +15,12 @@ from vocabulary import COLOURS, MODELS, SYNONYMS, held_out_pairs
 from dreamfusion.priors.bundled import WEIGHTS
 
 LICENCES = {
-    "BlendSwap-CC-0": "CC0 1.0", "BlendSwap-CC-BY": "CC BY 3.0", "KatorLegaz": "CC BY 3.0 US", "Reallusion": "CC BY 3.0 US", "Scopia": "CC BY 3.0",
-}  # fmt: skip
+    "BlendSwap-CC-0": "CC0 1.0",
+    "BlendSwap-CC-BY": "CC BY 3.0",
+    "KatorLegaz": "CC BY 3.0 US",
+    "Reallusion": "CC BY 3.0 US",
+    "Scopia": "CC BY 3.0",
+}
 
 TEXT = """# The bundled prior
 
@@ -25,11 +29,13 @@ package ({size:.1f} MB, fp16). It takes the place that Imagen has in DreamFusion
 for the noise in a noisy picture, and it never sees a 3D object.
 
 - **Networks.** `layout` ({layout_m:.1f} M parameters) maps words and camera to a mean picture by regression; `denoiser`
-  ({denoiser_m:.1f} M) is a U-Net that predicts v (cosine schedule, t in [0, 1]) with the layout beside the noisy picture. Words are
-  token embeddings of all-MiniLM-L6-v2 (frozen, its SHA-256 is checked), read by cross-attention. The camera (azimuth, elevation,
+  ({denoiser_m:.1f} M) is a U-Net that predicts v (cosine schedule, t in [0, 1]) with the layout beside the noisy picture.
+  Words are token embeddings of all-MiniLM-L6-v2 (frozen, its SHA-256 is checked), read by cross-attention. The camera (azimuth, elevation,
   distance) may be left out. The unconditional branch has neither words nor layout.
 - **Vocabulary.** {names} things ({synonyms} names with synonyms), {colours} colours, clay; one instance and one light each.
-- **Training.** layout: {layout_pictures:,} pictures, denoiser: {denoiser_pictures:,} pictures, on two CPU cores; `tools/prior` has the whole recipe.
+- **Training.** layout: {layout_pictures:,} pictures, denoiser: {denoiser_pictures:,} pictures,
+  on two CPU cores; `tools/prior`
+  has the whole recipe.
 - **Held out.** {held} of {pairs} colour-object pairs ({share:.0%}) were never shown (`held_out` in `bundled.json`).
 
 ## Measured (`python tools/prior/report.py`, {samples} samples, guidance {guidance:g})
@@ -68,7 +74,9 @@ def attribution(path: Path) -> str:
     for name, credit in json.loads(path.read_text()).items():
         library = credit["model"].split("#")[0]
         groups[library].append(f"{name} ({credit['creator']})" if credit["creator"] else name)
-    return "\n\n".join(f"**{library}**, {LICENCES[library]}: {', '.join(items)}." for library, items in sorted(groups.items()))
+    return "\n\n".join(
+        f"**{library}**, {LICENCES[library]}: {', '.join(items)}." for library, items in sorted(groups.items())
+    )
 
 
 def main() -> None:
@@ -79,17 +87,38 @@ def main() -> None:
     record, report = json.loads(WEIGHTS.with_suffix(".json").read_text()), json.loads(args.report.read_text())
     from safetensors.torch import load_file
 
-    count = {n: sum(v.numel() for k, v in load_file(WEIGHTS).items() if k.startswith(n)) / 1e6 for n in ("layout", "denoiser")}
+    count = {
+        n: sum(v.numel() for k, v in load_file(WEIGHTS).items() if k.startswith(n)) / 1e6
+        for n in ("layout", "denoiser")
+    }
     held, pairs = len(held_out_pairs()), len(MODELS) * len(COLOURS)
     text = TEXT.format(
-        size=WEIGHTS.stat().st_size / 1e6, layout_m=count["layout"], denoiser_m=count["denoiser"], names=len(MODELS),
-        synonyms=len(MODELS) + sum(map(len, SYNONYMS.values())), colours=len(COLOURS), layout_pictures=record["layout"]["pictures"],
-        denoiser_pictures=record["denoiser"]["pictures"], held=held, pairs=pairs, share=held / pairs, samples=report["samples"],
-        guidance=report["guidance_scale"], others=len(MODELS) - 1, top1=report["top1"], held_top1=report["held_out_top1"], top5=report["top5"],
-        held_top5=report["held_out_top5"], mse=report["mean_squared_error"], held_mse=report["held_out_mean_squared_error"],
-        layout_held=record["layout"]["held_out_loss"], denoiser_held=record["denoiser"]["held_out_loss"],
-        weakest=", ".join(report["weakest"]) or "none", name_list=", ".join(MODELS), attribution=attribution(args.data / "attribution.json"),
-    )  # fmt: skip
+        size=WEIGHTS.stat().st_size / 1e6,
+        layout_m=count["layout"],
+        denoiser_m=count["denoiser"],
+        names=len(MODELS),
+        synonyms=len(MODELS) + sum(map(len, SYNONYMS.values())),
+        colours=len(COLOURS),
+        layout_pictures=record["layout"]["pictures"],
+        denoiser_pictures=record["denoiser"]["pictures"],
+        held=held,
+        pairs=pairs,
+        share=held / pairs,
+        samples=report["samples"],
+        guidance=report["guidance_scale"],
+        others=len(MODELS) - 1,
+        top1=report["top1"],
+        held_top1=report["held_out_top1"],
+        top5=report["top5"],
+        held_top5=report["held_out_top5"],
+        mse=report["mean_squared_error"],
+        held_mse=report["held_out_mean_squared_error"],
+        layout_held=record["layout"]["held_out_loss"],
+        denoiser_held=record["denoiser"]["held_out_loss"],
+        weakest=", ".join(report["weakest"]) or "none",
+        name_list=", ".join(MODELS),
+        attribution=attribution(args.data / "attribution.json"),
+    )
     (WEIGHTS.parent / "card.md").write_text(text)
 
 

@@ -33,12 +33,20 @@ def main() -> None:
     tensors, record = {}, {}
     for network in ("layout", "denoiser"):
         stored = load_file(args.run / f"{network}.safetensors")
-        tensors |= {f"{network}.{k[4:]}": v.to(torch.float16).contiguous() for k, v in stored.items() if k.startswith("ema.")}
+        tensors |= {
+            f"{network}.{k[4:]}": v.to(torch.float16).contiguous() for k, v in stored.items() if k.startswith("ema.")
+        }
         curve = args.run / f"{network}.jsonl"
-        record[network] = {"pictures": int(stored["seen"]), "loss": last_record(curve, "loss"), "held_out_loss": last_record(curve, "held_out")}
+        record[network] = {
+            "pictures": int(stored["seen"]),
+            "loss": last_record(curve, "loss"),
+            "held_out_loss": last_record(curve, "held_out"),
+        }
     target = args.to / "bundled.safetensors"
     save_file(tensors, target)
-    said = {w for n in MODELS for look in ("", "clay", *COLOURS) for c in captions(n, look, "") for w in c.lower().split()}
+    said = {
+        w for n in MODELS for look in ("", "clay", *COLOURS) for c in captions(n, look, "") for w in c.lower().split()
+    }
     names = sorted({*MODELS, *(s for more in SYNONYMS.values() for s in more)})
     record |= {"sha256": file_sha256(target), "names": names, "colours": list(COLOURS), "words": sorted(said)}
     record["held_out"] = [f"{colour} {name}" for name, colour in held_out_pairs()]

@@ -112,7 +112,7 @@ def load_obj(archive: zipfile.ZipFile, path: str) -> list[Part]:
         elif key == "f":
             corners = []
             for word in words[1:]:
-                ids = (word.split("/") + ["", ""])[:3]
+                ids = [*word.split("/"), "", ""][:3]
                 corners.append(
                     tuple(
                         (int(i) - 1 if int(i) > 0 else int(i) + n) if i else -1
@@ -122,7 +122,11 @@ def load_obj(archive: zipfile.ZipFile, path: str) -> list[Part]:
             bucket = faces.setdefault(use, [])
             for k in range(1, len(corners) - 1):
                 bucket.append((corners[0], corners[k], corners[k + 1]))
-    points, uvs, normals = np.array(v, np.float32), np.array(vt or [[0, 0]], np.float32), np.array(vn or [[0, 0, 0]], np.float32)
+    points, uvs, normals = (
+        np.array(v, np.float32),
+        np.array(vt or [[0, 0]], np.float32),
+        np.array(vn or [[0, 0, 0]], np.float32),
+    )
     parts = []
     for name, triangles in faces.items():
         material = materials.get(name, {"kd": (0.8, 0.8, 0.8), "d": 1.0, "map": None})
@@ -143,7 +147,9 @@ def load_obj(archive: zipfile.ZipFile, path: str) -> list[Part]:
                 image.thumbnail((512, 512))
             except (KeyError, OSError):
                 image = None
-        parts.append(Part(np.concatenate([xyz, normal, uv], -1).reshape(-1, 8).astype(np.float32), material["kd"], image))
+        parts.append(
+            Part(np.concatenate([xyz, normal, uv], -1).reshape(-1, 8).astype(np.float32), material["kd"], image)
+        )
     xyz = np.concatenate([p.vertices[:, :3] for p in parts])
     centre = (xyz.min(0) + xyz.max(0)) / 2
     scale = RADIUS / np.linalg.norm(xyz - centre, axis=1).max()
@@ -174,12 +180,18 @@ class Renderer:
         self.ctx.enable(moderngl.DEPTH_TEST)
         self.program = self.ctx.program(vertex_shader=_VERTEX, fragment_shader=_FRAGMENT)
         self.drawn = self.ctx.framebuffer(
-            [self.ctx.renderbuffer((big, big), 4, samples=4) for _ in range(2)], self.ctx.depth_renderbuffer((big, big), samples=4)
+            [self.ctx.renderbuffer((big, big), 4, samples=4) for _ in range(2)],
+            self.ctx.depth_renderbuffer((big, big), samples=4),
         )
         self.read = self.ctx.framebuffer([self.ctx.renderbuffer((big, big), 4) for _ in range(2)])
         near, far, f = 0.1, 10.0, 1.0 / math.tan(math.radians(FOV_DEG) / 2)
         self.projection = np.array(
-            [[f, 0, 0, 0], [0, f, 0, 0], [0, 0, (far + near) / (near - far), 2 * far * near / (near - far)], [0, 0, -1, 0]]
+            [
+                [f, 0, 0, 0],
+                [0, f, 0, 0],
+                [0, 0, (far + near) / (near - far), 2 * far * near / (near - far)],
+                [0, 0, -1, 0],
+            ]
         )
         lift = math.radians(LIGHT_ABOVE_DEG)
         self.program["light"].value = (0.0, math.sin(lift), math.cos(lift))

@@ -40,7 +40,9 @@ def sample_all(prior: BundledPrior, batch: Batch, guidance_scale: float, seed: i
     generator = torch.Generator().manual_seed(seed)
     for k in range(0, len(batch.camera), 32):
         part = slice(k, k + 32)
-        out.append(prior.sample(Condition(batch.tokens[part], batch.mask[part], batch.camera[part]), generator, guidance_scale))
+        out.append(
+            prior.sample(Condition(batch.tokens[part], batch.mask[part], batch.camera[part]), generator, guidance_scale)
+        )
     return torch.cat(out)
 
 
@@ -54,7 +56,14 @@ def retrieval(data: Data, items: list[tuple[str, str, int]], samples: Tensor) ->
             first, last = data.span[other]
             c = data.cameras[first:last]
             turn = np.abs((c[:, 0] - azimuth + 180) % 360 - 180)
-            rivals.append((other, colour, first + int(np.argmin(turn + np.abs(c[:, 1] - elevation) + 50 * np.abs(c[:, 2] - distance))), False))
+            rivals.append(
+                (
+                    other,
+                    colour,
+                    first + int(np.argmin(turn + np.abs(c[:, 1] - elevation) + 50 * np.abs(c[:, 2] - distance))),
+                    False,
+                )
+            )
         pictures = (data.make(rivals, None).pictures + 1) / 2
         errors = (pictures - sample).square().mean((1, 2, 3))
         ranks.append(int((errors < errors[data.names.index(name)]).sum()))
@@ -117,11 +126,17 @@ def main() -> None:
     new = np.array([held_out(name, colour) for name, colour, _ in items])
     error = (samples * 2 - 1 - batch.pictures).square().mean((1, 2, 3)).numpy()
     report = {
-        "samples": len(items), "guidance_scale": args.guidance_scale, "top1": float((ranks == 0).mean()), "top5": float((ranks < 5).mean()),
-        "held_out_samples": int(new.sum()), "held_out_top1": float((ranks[new] == 0).mean()), "held_out_top5": float((ranks[new] < 5).mean()),
-        "mean_squared_error": float(error.mean()), "held_out_mean_squared_error": float(error[new].mean()),
+        "samples": len(items),
+        "guidance_scale": args.guidance_scale,
+        "top1": float((ranks == 0).mean()),
+        "top5": float((ranks < 5).mean()),
+        "held_out_samples": int(new.sum()),
+        "held_out_top1": float((ranks[new] == 0).mean()),
+        "held_out_top5": float((ranks[new] < 5).mean()),
+        "mean_squared_error": float(error.mean()),
+        "held_out_mean_squared_error": float(error[new].mean()),
         "weakest": [" ".join(items[i][1::-1]) for i in np.argsort(-ranks)[:20] if ranks[i] > 0],
-    }  # fmt: skip
+    }
     (args.to / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report, indent=1))
     if args.run:

@@ -82,7 +82,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--init", type=Path, help="packed weights to start from")
-    parser.add_argument("--pictures", type=int, default=500_000, help="pictures to see in all; the rate falls over the last 45 %%")
+    parser.add_argument(
+        "--pictures", type=int, default=500_000, help="pictures to see in all; the rate falls over the last 45 %%"
+    )
     parser.add_argument("--coarse", action="store_true", help="layout: train the 32 x 32 stages only, twice as fast")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -100,7 +102,9 @@ def main() -> None:
     ema: dict[str, Tensor] = {}
     if args.init and not checkpoint.exists():
         packed = load_file(args.init)
-        model.load_state_dict({k.split(".", 1)[1]: v.float() for k, v in packed.items() if k.startswith(args.network + ".")})
+        model.load_state_dict(
+            {k.split(".", 1)[1]: v.float() for k, v in packed.items() if k.startswith(args.network + ".")}
+        )
     if checkpoint.exists():
         stored = load_file(checkpoint)
         model.load_state_dict({k[6:]: v for k, v in stored.items() if k.startswith("model.")})
@@ -138,7 +142,9 @@ def main() -> None:
         optimizer.zero_grad()  # stages that are not trained now keep no gradient, so AdamW leaves them alone
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        rate = min(1.0, (seen - first + args.batch) / (200 * args.batch)) * min(1.0, (args.pictures - seen) / (0.45 * args.pictures))
+        rate = min(1.0, (seen - first + args.batch) / (200 * args.batch)) * min(
+            1.0, (args.pictures - seen) / (0.45 * args.pictures)
+        )
         for group in optimizer.param_groups:
             group["lr"] = args.lr * max(rate, 0.005)
         optimizer.step()
@@ -148,7 +154,12 @@ def main() -> None:
         torch._foreach_lerp_([ema[k] for k in weights], list(weights.values()), 1 - decay)
         losses.append(float(loss.detach()))
         if len(losses) == 200:
-            record = {"seen": seen, "loss": sum(losses) / 200, "rate": args.lr * rate, "per_second": (seen - first) / (time.time() - start)}
+            record = {
+                "seen": seen,
+                "loss": sum(losses) / 200,
+                "rate": args.lr * rate,
+                "per_second": (seen - first) / (time.time() - start),
+            }
             if (seen // args.batch) % 1000 == 0:
                 check = Layout() if args.network == "layout" else Denoiser()
                 check.load_state_dict(ema)

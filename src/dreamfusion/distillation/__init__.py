@@ -28,7 +28,12 @@ RULES: dict[str, Rule] = {"sds": sds.direction, "reconstruction": reconstruction
 
 
 def direction(
-    picture: Tensor, prior: Prior | Mixture, condition: Condition, t: Tensor, noise: Tensor, settings: DistillationSettings
+    picture: Tensor,
+    prior: Prior | Mixture,
+    condition: Condition,
+    t: Tensor,
+    noise: Tensor,
+    settings: DistillationSettings,
 ) -> Direction:
     """Ask the settings' rule which way the pictures (B, 3, H, W) in [0, 1] should move.
 
@@ -39,7 +44,8 @@ def direction(
         raise UserError(f"unknown distillation {settings.kind!r}{nearest(settings.kind, RULES)}")
     if isinstance(prior, Mixture):
         answers = [
-            (share, direction(picture, part, words, t, own, settings)) for share, part, words, own in prior.split(condition, noise)
+            (share, direction(picture, part, words, t, own, settings))
+            for share, part, words, own in prior.split(condition, noise)
         ]
         metrics = {name: sum(share * a.metrics[name] for share, a in answers) for name in answers[0][1].metrics}
         return Direction(sum((share * a.gradient for share, a in answers), torch.zeros_like(picture)), metrics)

@@ -34,7 +34,9 @@ def without_component(x: Tensor, along: Tensor) -> Tensor:
     return x - broadcast(dot / square.clamp_min(1e-12), x) * along
 
 
-def repulsion(prior: Prior, z_t: Tensor, t: Tensor, condition: Condition, wanted: Tensor, unconditional: Tensor) -> Tensor:
+def repulsion(
+    prior: Prior, z_t: Tensor, t: Tensor, condition: Condition, wanted: Tensor, unconditional: Tensor
+) -> Tensor:
     """Sum of the weighted directions of ``condition.repelled``, each only as far as it is perpendicular to ``wanted``.
 
     Armandpour et al. 2023 (Perp-Neg), eq. 7. All are (B, C, h, w). One call of the prior answers for two of them.
@@ -48,7 +50,9 @@ def repulsion(prior: Prior, z_t: Tensor, t: Tensor, condition: Condition, wanted
     return total
 
 
-def predict_guided(prior: Prior, z_t: Tensor, t: Tensor, condition: Condition, settings: DistillationSettings) -> tuple[Tensor, dict[str, float]]:
+def predict_guided(
+    prior: Prior, z_t: Tensor, t: Tensor, condition: Condition, settings: DistillationSettings
+) -> tuple[Tensor, dict[str, float]]:
     """The guided noise prediction (B, C, h, w), thresholded and rescaled as the settings ask, and its figures.
 
     Differentiable in z_t under the caller's grad mode.
@@ -70,7 +74,9 @@ def predict_guided(prior: Prior, z_t: Tensor, t: Tensor, condition: Condition, s
 
 
 @torch.no_grad()
-def guided_noise(prior: Prior, z_t: Tensor, t: Tensor, condition: Condition, settings: DistillationSettings) -> tuple[Tensor, dict[str, float]]:
+def guided_noise(
+    prior: Prior, z_t: Tensor, t: Tensor, condition: Condition, settings: DistillationSettings
+) -> tuple[Tensor, dict[str, float]]:
     """``predict_guided`` without a gradient, which is what score distillation needs."""
     return predict_guided(prior, z_t, t, condition, settings)
 

@@ -35,7 +35,9 @@ def load_prior(
     from .bundled import WEIGHTS, BundledPrior
 
     if is_mixture(id):
-        return Mixture([(s, load_prior(part, device, precision, memory, text_8bit, views)) for s, part in parse_mixture(id)])
+        return Mixture(
+            [(s, load_prior(part, device, precision, memory, text_8bit, views)) for s, part in parse_mixture(id)]
+        )
     if id == "bundled":
         return BundledPrior(WEIGHTS, device, precision)
     if id.endswith(".safetensors"):
@@ -60,7 +62,9 @@ def find_checkpoint(id: str, device: str | torch.device = "cpu", precision: str 
         if id.count("/") == 1 and not id.startswith((".", "~", "/")):
             raise UserError(f"there is no folder {id}; for a model on the hub write hf:{id}")
         if "/" not in id:
-            raise UserError(f"unknown prior {id!r}{nearest(id, NAMES)}; or hf:OWNER/NAME, a folder, or a .safetensors file")
+            raise UserError(
+                f"unknown prior {id!r}{nearest(id, NAMES)}; or hf:OWNER/NAME, a folder, or a .safetensors file"
+            )
     if importlib.util.find_spec("diffusers") is None:
         raise UserError("this prior needs diffusers: pip install 'dreamfusion[diffusers]'")
     half = inference_dtype(precision, torch.device(device)).itemsize == 2

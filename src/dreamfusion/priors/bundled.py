@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -19,7 +20,9 @@ from .text import TextEncoder, file_sha256
 
 WEIGHTS = Path(__file__).parent / "weights" / "bundled.safetensors"
 SIZE = 64
-STOP_WORDS = frozenset("a an the of with and in on at to its it is very from for by or that this front side back overhead view".split())
+STOP_WORDS = frozenset(
+    "a an the of with and in on at to its it is very from for by or that this front side back overhead view".split()
+)
 
 
 def inference_dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -50,7 +53,9 @@ class BundledPrior:
     def __init__(self, path: Path = WEIGHTS, device: str | torch.device = "cpu", precision: str = "auto"):
         """Load weights; UserError if they are missing, altered (where a hash is on record) or of another shape."""
         if not path.is_file():
-            raise UserError(f"the prior's weights are missing: {path} (reinstall dreamfusion, or train them with tools/prior)")
+            raise UserError(
+                f"the prior's weights are missing: {path} (reinstall dreamfusion, or train them with tools/prior)"
+            )
         self.device = torch.device(device)
         self.dtype = inference_dtype(precision, self.device)
         self.hash = file_sha256(path)
@@ -58,13 +63,16 @@ class BundledPrior:
         self.record: dict = json.loads(record.read_text()) if record.exists() else {}
         if expected := self.record.get("sha256"):
             if expected != self.hash:
-                raise UserError(f"the prior's weights were altered: SHA-256 of {path} is {self.hash[:12]}…, expected {expected[:12]}…")
+                raise UserError(
+                    f"the prior's weights were altered: SHA-256 of {path} is {self.hash[:12]}…, expected {expected[:12]}…"
+                )
         try:
             stored = load_file(path)
             self.layout, self.denoiser = Layout(), Denoiser()
             for name, network in (("layout", self.layout), ("denoiser", self.denoiser)):
                 network.load_state_dict({k[len(name) + 1 :]: v for k, v in stored.items() if k.startswith(name + ".")})
-                network.to(device=self.device, dtype=self.dtype, memory_format=torch.channels_last).eval().requires_grad_(False)
+                network.to(self.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                network.eval().requires_grad_(False)
         except (SafetensorError, RuntimeError, OSError) as error:
             raise UserError(f"{path} does not hold this prior's weights: {str(error).splitlines()[0]}") from None
         self._encoder: TextEncoder | None = None
@@ -126,11 +134,13 @@ class BundledPrior:
         return condition.camera, torch.ones(count, dtype=torch.bool, device=self.device)
 
     @torch.no_grad()
-    def sample(self, condition: Condition, generator: torch.Generator, guidance_scale: float = 2.0, steps: int = 30) -> Tensor:
+    def sample(
+        self, condition: Condition, generator: torch.Generator, guidance_scale: float = 2.0, steps: int = 30
+    ) -> Tensor:
         """Pictures (B, 3, 64, 64) in [0, 1] by DDIM (Song et al. 2021, eta = 0) over even steps of t."""
         z = torch.randn((len(condition.tokens), 3, SIZE, SIZE), generator=generator).to(self.device)
         times = torch.linspace(0.999, 0.0, steps + 1, device=self.device)
-        for now, then in zip(times[:-1], times[1:], strict=True):
+        for now, then in pairwise(times):
             t = now.expand(len(z))
             noise = guide(*self.predict_noise(z, t, condition), guidance_scale)
             clean = clean_from_noise(z, noise, *self.alpha_sigma(t)).clamp(-1, 1)
@@ -141,7 +151,13 @@ class BundledPrior:
         return self.decode(z).clamp(0, 1)
 
     def sample_views(
-        self, prompt: str, views: int = 4, guidance_scale: float = 2.0, seed: int = 0, elevation_deg: float = 20.0, camera: bool = True
+        self,
+        prompt: str,
+        views: int = 4,
+        guidance_scale: float = 2.0,
+        seed: int = 0,
+        elevation_deg: float = 20.0,
+        camera: bool = True,
     ) -> Tensor:
         """The prompt from ``views`` azimuths all round, (views, 3, 64, 64) in [0, 1], each a sample of its own."""
         from ..config import ViewSettings
@@ -149,24 +165,39 @@ class BundledPrior:
 
         azimuths = [360.0 * k / views for k in range(views)]
         words = self.embed([with_view(prompt, view_words(a, elevation_deg, ViewSettings())) for a in azimuths])
-        cameras = torch.tensor([[math.radians(a), math.radians(elevation_deg), 2.5] for a in azimuths], device=self.device)
-        return self.sample(words.with_camera(cameras if camera else None), torch.Generator().manual_seed(seed), guidance_scale)
+        cameras = torch.tensor(
+            [[math.radians(a), math.radians(elevation_deg), 2.5] for a in azimuths], device=self.device
+        )
+        return self.sample(
+            words.with_camera(cameras if camera else None), torch.Generator().manual_seed(seed), guidance_scale
+        )
 
     def unknown_words(self, prompt: str) -> list[Unknown]:
         """Words of the prompt that no training caption held, each with the nearest name the prior knows."""
         known = set(self.record.get("words", ()))
-        words = [w for w in dict.fromkeys("".join(c if c.isalnum() or c in "'-" else " " for c in prompt.lower()).split())]
+        words = [
+            w for w in dict.fromkeys("".join(c if c.isalnum() or c in "'-" else " " for c in prompt.lower()).split())
+        ]
         strange = [w for w in words if w not in known and w not in STOP_WORDS]
         names = list(self.record.get("names", ()))
         if not strange or not names:
             return []
         similarity = self.encoder.sentence(strange) @ self.encoder.sentence(names).T
         best = similarity.max(1)
-        return [Unknown(w, names[i], float(s)) for w, s, i in zip(strange, best.values, best.indices.tolist(), strict=True)]
+        return [
+            Unknown(w, names[i], float(s)) for w, s, i in zip(strange, best.values, best.indices.tolist(), strict=True)
+        ]
 
     def info(self) -> dict:
         """What the weights are: size, hash, vocabulary and the training record."""
         with safe_open(str(WEIGHTS), "pt") as file:
             tensors = len(list(file.keys()))
         parameters = sum(p.numel() for n in (self.layout, self.denoiser) for p in n.parameters())
-        return {"id": self.id, "sha256": self.hash, "parameters": parameters, "tensors": tensors, "resolution": SIZE, "dtype": str(self.dtype)} | self.record
+        return {
+            "id": self.id,
+            "sha256": self.hash,
+            "parameters": parameters,
+            "tensors": tensors,
+            "resolution": SIZE,
+            "dtype": str(self.dtype),
+        } | self.record

@@ -37,7 +37,9 @@ class Part:
         """The class that loads this part. UserError where the installed library does not have it."""
         found = getattr(importlib.import_module(self.library), self.class_name, None)
         if found is None:
-            raise UserError(f"the installed {self.library} has no class {self.class_name}, which the checkpoint's {self.name} needs")
+            raise UserError(
+                f"the installed {self.library} has no class {self.class_name}, which the checkpoint's {self.name} needs"
+            )
         return found
 
 
@@ -78,14 +80,18 @@ def choose_weights(files: dict[str, int], name: str, half: bool) -> tuple[tuple[
     by_variant.pop("non_ema", None)
     if not by_variant:
         if any(f.endswith(PICKLES) for f in inside):
-            raise UserError(f"{name} has pickled weights only, which are never loaded; save it again with safe_serialization=True")
+            raise UserError(
+                f"{name} has pickled weights only, which are never loaded; save it again with safe_serialization=True"
+            )
         raise UserError(f"the checkpoint has no {name}: there is no {name}/*.safetensors")
     order = ["fp16", "bf16", ""] if half else ["", "fp32", "fp16", "bf16"]
     variant = next((v for v in order if v in by_variant), next(iter(by_variant)))
     return tuple(sorted(by_variant[variant])), variant or None
 
 
-def read_parts(index: dict[str, Any], files: dict[str, int], half: bool) -> tuple[Family, dict[str, Any], dict[str, Part]]:
+def read_parts(
+    index: dict[str, Any], files: dict[str, int], half: bool
+) -> tuple[Family, dict[str, Any], dict[str, Part]]:
     """Family, pipeline options and needed parts of a model_index.json whose checkpoint has ``files`` {path: bytes}.
 
     UserError for an unknown pipeline or class, or a part that is missing.
@@ -98,7 +104,9 @@ def read_parts(index: dict[str, Any], files: dict[str, int], half: bool) -> tupl
             options[name] = value
         elif name.startswith(wanted) and len(value) == 2 and value[0] is not None:
             if value[0] not in LIBRARIES:
-                raise UserError(f"{name} of the checkpoint is {value[0]}.{value[1]}, which is not a class of {' or '.join(LIBRARIES)}")
+                raise UserError(
+                    f"{name} of the checkpoint is {value[0]}.{value[1]}, which is not a class of {' or '.join(LIBRARIES)}"
+                )
             part = Part(name, *value)
             if name.startswith(("text_encoder", "vae", family.network)):
                 weights, variant = choose_weights(files, name, half)
@@ -124,9 +132,13 @@ def open_folder(folder: Path, half: bool, id: str = "", revision: str = "") -> C
     """The checkpoint saved in a folder. UserError where the folder is none or a weight file is damaged."""
     path = folder / "model_index.json"
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}; a prior is a name, hf:OWNER/NAME, or a folder saved with save_pretrained")
+        raise UserError(
+            f"there is no folder {folder}; a prior is a name, hf:OWNER/NAME, or a folder saved with save_pretrained"
+        )
     if not path.is_file():
-        raise UserError(f"{folder} has no model_index.json; give a folder that a diffusers pipeline was saved to with save_pretrained")
+        raise UserError(
+            f"{folder} has no model_index.json; give a folder that a diffusers pipeline was saved to with save_pretrained"
+        )
     index = read_json(path)
     files = {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.glob("*/*")) if p.is_file()}
     family, options, parts = read_parts(index, files, half)

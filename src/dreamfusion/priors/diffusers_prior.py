@@ -139,7 +139,9 @@ class DiffusersPrior:
 
     def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         if torch.is_grad_enabled() and self.memory == "lowest":
-            raise UserError("prior.memory 'lowest' takes weights away after each layer, so nothing can be back-propagated; use 'low' or sds")
+            raise UserError(
+                "prior.memory 'lowest' takes weights away after each layer, so nothing can be back-propagated; use 'low' or sds"
+            )
         nothing = condition.nothing or self._nothing.rows(torch.zeros(len(z_t), dtype=torch.long, device=self.device))
         if self.memory == "fast":
             both = self._predict(z_t.repeat(2, 1, 1, 1), t.repeat(2), stack(condition, nothing))
@@ -148,7 +150,11 @@ class DiffusersPrior:
 
     def _predict(self, z_t: Tensor, t: Tensor, words: Condition) -> Tensor:
         network = self._bring("network")
-        typed = Condition(words.tokens.to(self.dtype), words.mask, pooled=None if words.pooled is None else words.pooled.to(self.dtype))
+        typed = Condition(
+            words.tokens.to(self.dtype),
+            words.mask,
+            pooled=None if words.pooled is None else words.pooled.to(self.dtype),
+        )
         output = self.family.call(network, z_t.to(self.dtype), self.schedule.network_time(t), typed, self.resolution)
         exact = torch.promote_types(z_t.dtype, torch.float32)  # guidance amplifies differences: none in half precision
         return self.schedule.noise(output.to(exact), z_t.to(exact), t)

@@ -46,7 +46,9 @@ def load_part(part: Part, folder: Path, dtype: torch.dtype, **options: Any) -> A
         return loaded
     model, report = loaded
     if missing := report.get("missing_keys"):
-        raise UserError(f"{folder / part.name} lacks {len(missing)} weights, {sorted(missing)[0]} for one; it is not the model it says")
+        raise UserError(
+            f"{folder / part.name} lacks {len(missing)} weights, {sorted(missing)[0]} for one; it is not the model it says"
+        )
     return model.eval().requires_grad_(False)
 
 
@@ -82,7 +84,9 @@ class TextEncoders:
         family = self.checkpoint.family
         # SDXL's pipeline class takes zeros unless its model_index.json says otherwise.
         if family.zeros and self.checkpoint.options.get(family.zeros, True):
-            return whole(torch.zeros_like(words.tokens), None if words.pooled is None else torch.zeros_like(words.pooled))
+            return whole(
+                torch.zeros_like(words.tokens), None if words.pooled is None else torch.zeros_like(words.pooled)
+            )
         return words
 
     def _encode(self, captions: list[str]) -> list[Condition]:
@@ -121,8 +125,16 @@ class TextEncoders:
             loaded[part.name] = load_part(part, folder, self.dtype, **options)
             if part.weights and not options:
                 loaded[part.name].to(self.device)
-        none = {n: None for n, p in inspect.signature(wanted.__init__).parameters.items() if p.default is p.empty and n != "self"}
-        extra = {"requires_safety_checker": False} if "requires_safety_checker" in inspect.signature(wanted.__init__).parameters else {}
+        none = {
+            n: None
+            for n, p in inspect.signature(wanted.__init__).parameters.items()
+            if p.default is p.empty and n != "self"
+        }
+        extra = (
+            {"requires_safety_checker": False}
+            if "requires_safety_checker" in inspect.signature(wanted.__init__).parameters
+            else {}
+        )
         return wanted(**{**none, **extra, **loaded})
 
     def _place(self, caption: str) -> Path:
@@ -144,7 +156,9 @@ class TextEncoders:
 def eight_bit_config() -> Any:
     """transformers' 8-bit configuration; UserError where bitsandbytes is not installed."""
     if importlib_missing("bitsandbytes"):
-        raise UserError("text encoders in 8 bit need bitsandbytes: pip install bitsandbytes, or set prior.text_8bit to false")
+        raise UserError(
+            "text encoders in 8 bit need bitsandbytes: pip install bitsandbytes, or set prior.text_8bit to false"
+        )
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(load_in_8bit=True)

@@ -59,7 +59,9 @@ def embed_sdxl(pipeline: Any, captions: list[str], device: torch.device) -> Cond
 
 
 def embed_sd3(pipeline: Any, captions: list[str], device: torch.device) -> Condition:
-    tokens, _, pooled, _ = pipeline.encode_prompt(captions, None, None, device=device, do_classifier_free_guidance=False)
+    tokens, _, pooled, _ = pipeline.encode_prompt(
+        captions, None, None, device=device, do_classifier_free_guidance=False
+    )
     return whole(tokens, pooled)
 
 
@@ -80,7 +82,11 @@ def call_unet(network: Any, z_t: Tensor, time: Tensor, words: Condition, resolut
 
 def call_sd3(network: Any, z_t: Tensor, time: Tensor, words: Condition, resolution: int) -> Tensor:
     return network(
-        hidden_states=z_t, timestep=time, encoder_hidden_states=words.tokens, pooled_projections=words.pooled, return_dict=False
+        hidden_states=z_t,
+        timestep=time,
+        encoder_hidden_states=words.tokens,
+        pooled_projections=words.pooled,
+        return_dict=False,
     )[0]
 
 
@@ -105,7 +111,16 @@ def call_flux(network: Any, z_t: Tensor, time: Tensor, words: Condition, resolut
 FAMILIES = (
     Family("DeepFloyd IF", "IFPipeline", "unet", False, embed_if, call_unet),
     Family("Stable Diffusion", "StableDiffusionPipeline", "unet", True, embed_sd, call_unet),
-    Family("Stable Diffusion XL", "StableDiffusionXLPipeline", "unet", True, embed_sdxl, call_unet, 128, "force_zeros_for_empty_prompt"),
+    Family(
+        "Stable Diffusion XL",
+        "StableDiffusionXLPipeline",
+        "unet",
+        True,
+        embed_sdxl,
+        call_unet,
+        128,
+        "force_zeros_for_empty_prompt",
+    ),
     Family("Stable Diffusion 3", "StableDiffusion3Pipeline", "transformer", True, embed_sd3, call_sd3, 128, patch=2),
     Family("FLUX", "FluxPipeline", "transformer", True, embed_flux, call_flux, 64, patch=2),
 )
@@ -116,4 +131,6 @@ def family_of(pipeline: str) -> Family:
     for family in FAMILIES:
         if family.pipeline == pipeline:
             return family
-    raise UserError(f"the pipeline class {pipeline!r} is not known here; known: {', '.join(f.pipeline for f in FAMILIES)}")
+    raise UserError(
+        f"the pipeline class {pipeline!r} is not known here; known: {', '.join(f.pipeline for f in FAMILIES)}"
+    )

@@ -37,7 +37,9 @@ def explained(repo: str, revision: str | None) -> Iterator[None]:
             f"{repo} is gated: accept its licence at huggingface.co/{repo} while logged in, then put your token into HF_TOKEN"
         ) from None
     except errors.RepositoryNotFoundError:
-        raise UserError(f"the hub has no model {repo} (or it is private and HF_TOKEN cannot see it); check the spelling") from None
+        raise UserError(
+            f"the hub has no model {repo} (or it is private and HF_TOKEN cannot see it); check the spelling"
+        ) from None
     except errors.RevisionNotFoundError:
         raise UserError(f"{repo} has no revision {revision!r}; leave out '@{revision}' for the newest") from None
     except errors.EntryNotFoundError as error:
@@ -50,7 +52,9 @@ def explained(repo: str, revision: str | None) -> Iterator[None]:
         raise
     except Exception as error:
         # The HTTP library's own errors (no route, no name, time-out) are not part of the hub's interface.
-        if isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.startswith(("httpx", "httpcore", "requests")):
+        if isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.startswith(
+            ("httpx", "httpcore", "requests")
+        ):
             raise ConnectionError(str(error)) from error
         raise
 
@@ -85,7 +89,9 @@ def cached(repo: str, revision: str | None, half: bool, error: Exception | None 
     found = try_to_load_from_cache(repo, "model_index.json", revision=revision)
     if not isinstance(found, str):
         why = type(error.__cause__ or error).__name__ if error else "offline"
-        raise UserError(f"the hub cannot be reached ({why}) and its local cache has no {repo}; download it once, or give a folder")
+        raise UserError(
+            f"the hub cannot be reached ({why}) and its local cache has no {repo}; download it once, or give a folder"
+        )
     folder = Path(found).parent
     return open_folder(folder, half, f"hf:{repo}@{folder.name}", folder.name)
 
@@ -101,5 +107,7 @@ def download(checkpoint: Checkpoint) -> Checkpoint:
         with explained(repo, revision):
             folder = snapshot_download(repo, revision=revision, allow_patterns=checkpoint.patterns)
     except ConnectionError as error:
-        raise UserError(f"the download of {repo} broke off ({' '.join(str(error).split())[:120]}); run it again to go on") from None
+        raise UserError(
+            f"the download of {repo} broke off ({' '.join(str(error).split())[:120]}); run it again to go on"
+        ) from None
     return replace(checkpoint, folder=Path(folder))

@@ -54,7 +54,14 @@ class Needs:
         return max(self.text, 0 if way == "fast" else self.network + self.vae)
 
 
-def needs_of(checkpoint: Checkpoint, config: dict[str, Any], vae: dict[str, Any], dtype: torch.dtype, resolution: int, views: int = 1) -> Needs:
+def needs_of(
+    checkpoint: Checkpoint,
+    config: dict[str, Any],
+    vae: dict[str, Any],
+    dtype: torch.dtype,
+    resolution: int,
+    views: int = 1,
+) -> Needs:
     """The needs of a checkpoint whose network and VAE have these configurations (dictionaries as in config.json)."""
     family, size = checkpoint.family, dtype.itemsize
     bytes_of = {name: part.parameters * size for name, part in checkpoint.parts.items()}
@@ -62,11 +69,20 @@ def needs_of(checkpoint: Checkpoint, config: dict[str, Any], vae: dict[str, Any]
     widths = config.get("block_out_channels")
     side = resolution // vae_factor(vae)
     # A transformer keeps about as much per place as a level of a U-Net as wide as it is.
-    width = widths[0] if widths else config.get("num_attention_heads", 24) * config.get("attention_head_dim", 64) // family.patch**2
+    width = (
+        widths[0]
+        if widths
+        else config.get("num_attention_heads", 24) * config.get("attention_head_dim", 64) // family.patch**2
+    )
     work = int(NETWORK_UNITS * 2 * views * side * side * width * size)
     encoder = views * resolution**2 * vae["block_out_channels"][0] * size if family.latent else 0
     return Needs(
-        text, bytes_of[family.network], bytes_of.get("vae", 0), work, int(ENCODER_UNITS * encoder), int(ENCODER_CHECKPOINTED_UNITS * encoder)
+        text,
+        bytes_of[family.network],
+        bytes_of.get("vae", 0),
+        work,
+        int(ENCODER_UNITS * encoder),
+        int(ENCODER_CHECKPOINTED_UNITS * encoder),
     )
 
 
@@ -108,7 +124,11 @@ def free_memory(device: torch.device) -> tuple[int, int]:
 def fits(needs: Needs, way: Memory, device: torch.device, free: tuple[int, int]) -> bool:
     """Whether a way of loading fits into the free bytes (device, host)."""
     if device.type != "cuda":  # nothing to offload to: weights stay, only the work shrinks
-        work = max(needs.network_work, needs.encoder_work) if way == "fast" else max(needs.network_work // 2, needs.encoder_work_low)
+        work = (
+            max(needs.network_work, needs.encoder_work)
+            if way == "fast"
+            else max(needs.network_work // 2, needs.encoder_work_low)
+        )
         return max(needs.text, needs.network + needs.vae + work) <= (1 - MARGIN) * free[1]
     return needs.on_device(way) <= (1 - MARGIN) * free[0] and needs.on_host(way) <= (1 - MARGIN) * free[1]
 

@@ -60,7 +60,7 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, tokens: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        batch, channels, height, width = x.shape
+        height, width = x.shape[2:]
         h = self.norm(x).flatten(2).transpose(1, 2)
         context = h if tokens is None else tokens
         q = self.q(h).unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -183,7 +183,15 @@ class Denoiser(nn.Module):
         self.out = nn.Sequential(norm(a), nn.SiLU(), nn.Conv2d(a, 12, 3, padding=1))
 
     def forward(
-        self, z_t: Tensor, t: Tensor, layout: Tensor, tokens: Tensor, mask: Tensor, camera: Tensor, has_text: Tensor, has_camera: Tensor
+        self,
+        z_t: Tensor,
+        t: Tensor,
+        layout: Tensor,
+        tokens: Tensor,
+        mask: Tensor,
+        camera: Tensor,
+        has_text: Tensor,
+        has_camera: Tensor,
     ) -> Tensor:
         """z_t, layout (B, 3, 64, 64); t (B,); tokens (B, L, 384); camera (B, 3); has_text, has_camera (B,) bool.
 

@@ -36,5 +36,7 @@ def latent_palette(prior: Any, channels: int) -> tuple[Tensor, Tensor]:
     known = torch.cat([means, torch.ones(len(means), 1)], 1).double()
     wanted = colours.permute(0, 2, 3, 1).reshape(-1, 3).double()
     # A little ridge: random or degenerate encoders must not give colours of a million.
-    solution = torch.linalg.solve(known.T @ known + 1e-3 * torch.eye(channels + 1, dtype=torch.float64), known.T @ wanted).float()
+    solution = torch.linalg.solve(
+        known.T @ known + 1e-3 * torch.eye(channels + 1, dtype=torch.float64), known.T @ wanted
+    ).float()
     return solution[:-1].T.contiguous(), solution[-1]

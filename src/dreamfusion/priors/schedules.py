@@ -71,9 +71,13 @@ def schedule_of(scheduler: Any, image_tokens: int | None = None) -> Schedule:
     if prediction == "flow_prediction":
         return _flow(config, image_tokens)
     if not hasattr(scheduler, "alphas_cumprod") or config.get("prediction_type") is None:
-        raise UserError(f"the scheduler {name} has no noise schedule that is known here; use a DDPM- or flow-type scheduler")
+        raise UserError(
+            f"the scheduler {name} has no noise schedule that is known here; use a DDPM- or flow-type scheduler"
+        )
     if prediction not in ("epsilon", "v_prediction", "sample"):
-        raise UserError(f"the prediction type {prediction!r} of {name} is not known (known: epsilon, v_prediction, sample, flow)")
+        raise UserError(
+            f"the prediction type {prediction!r} of {name} is not known (known: epsilon, v_prediction, sample, flow)"
+        )
     kept = scheduler.alphas_cumprod.detach().cpu().double()
     time = torch.arange(len(kept), dtype=torch.float32)
     return Schedule(kept.sqrt().float(), (1 - kept).clamp_min(0).sqrt().float(), time, prediction, len(kept))

@@ -49,7 +49,9 @@ class TextEncoder:
         folder = weights_folder()
         found = file_sha256(folder / "model.safetensors")
         if found != WEIGHTS_SHA256:
-            raise UserError(f"the text encoder's weights are not the official ones (SHA-256 {found[:12]}…, expected {WEIGHTS_SHA256[:12]}…)")
+            raise UserError(
+                f"the text encoder's weights are not the official ones (SHA-256 {found[:12]}…, expected {WEIGHTS_SHA256[:12]}…)"
+            )
         loud, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
         logging.set_verbosity_error()  # the unused pooling layer is no news
         logging.disable_progress_bar()

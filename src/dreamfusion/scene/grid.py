@@ -77,7 +77,12 @@ class GridField(RadianceField):
 
     def fused(self) -> FusedGrid | None:
         """The fast path, where there is one: a float32 field on a CPU that was not told otherwise."""
-        if not self.settings.fast or self.settings.channels != 3 or self.table.device.type != "cpu" or self.table.dtype != torch.float32:
+        if (
+            not self.settings.fast
+            or self.settings.channels != 3
+            or self.table.device.type != "cpu"
+            or self.table.dtype != torch.float32
+        ):
             return None
         if self._fused is None:
             from dreamfusion.scene.fused import FusedGrid  # the compiler is slow to load, and not needed elsewhere
