@@ -60,14 +60,15 @@ class Settings(BaseModel):
 
 class PriorSettings(Settings):
     id: str = "bundled"
-    """Which frozen diffusion model: 'bundled', weights of its kind, 'hf:OWNER/NAME[@REVISION]', the folder of a diffusers
-    pipeline, or a mixture such as '0.7*A + 0.3*B'."""
+    """Which frozen diffusion model: 'bundled', weights of its kind, 'hf:OWNER/NAME[@REVISION]', the folder of a
+    diffusers pipeline, or a mixture such as '0.7*A + 0.3*B'."""
     camera: bool = True
     """Tell the prior the camera (as MVDream does); off asks it with words alone, as Imagen was asked."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Arithmetic of the prior's forward pass; auto takes bfloat16 where the processor has it in hardware."""
     memory: Literal["auto", "fast", "low", "lowest"] = "auto"
-    """How to load large priors: all on the device, one model at a time, or layer by layer; auto takes the first that fits."""
+    """How to load large priors: all on the device, one model at a time, or layer by layer; auto takes the first that
+    fits."""
     text_8bit: bool = False
     """Load a T5 text encoder in 8 bit (needs bitsandbytes and a GPU)."""
 
@@ -109,7 +110,8 @@ class ShadingSettings(Settings):
     textureless: Weight = 0.15
     """Weight of views of the lit shape in plain white: 'a clay model of …'."""
     latent_until: Unit = 1.0
-    """With scene.channels other than 3: share of the run, at its start, that renders latents; then pictures (Latent-NeRF)."""
+    """With scene.channels other than 3: share of the run, at its start, that renders latents; then pictures
+    (Latent-NeRF)."""
     albedo_until: Unit = 0.0
     """Share of the run, at its start, that shows the albedo alone (the paper: 1000 of 15000 steps)."""
     textureless_words: bool = True
@@ -126,7 +128,8 @@ class SceneSettings(Settings):
     kind: Literal["grid", "mlp"] = "grid"
     """The field: a multi-resolution feature grid with a tiny head, or a mip-NeRF 360-style MLP."""
     channels: Annotated[int, Field(ge=3, le=32)] = 3
-    """Channels of the field's colour: 3, or as many as a latent prior has (Stable Diffusion: 4), to render its latents."""
+    """Channels of the field's colour: 3, or as many as a latent prior has (Stable Diffusion: 4), to render its
+    latents."""
     levels: Levels = (16, 40, 96)
     """grid: vertices a side of each level."""
     features: Annotated[int, Field(ge=1, le=8)] = 3
