@@ -277,6 +277,8 @@ def generate(
             trainer.restore(*run.load_checkpoint())
             run.truncate_log(trainer.done)
         else:
+            if config.prior.id.startswith("hf:"):
+                config.prior.id = prior.id  # with its revision, so that a resumed run gets the same weights
             run.write_config(prior.id, prior.hash)
     optimise(trainer, run, callbacks)
     return finish(trainer.scene, config, run)

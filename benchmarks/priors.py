@@ -1,0 +1,193 @@
+"""Large priors at their real architecture with random weights: seconds and memory of one step of distillation.
+
+    python benchmarks/priors.py [--folder DIR] [--steps 3] [--threads 2] [--case if-sds …]
+
+Random weights cost what trained ones do. The pipelines are made once in DIR (3 GB) and loaded by path, as a user's would
+be; text encoders are cut down to one narrow layer, for they play no part in a step. Every case runs in a process of its
+own; memory is what the process holds above what it held once the models were loaded. On a busy
+machine believe the seconds of the processor with --threads 1, not those of the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# name: (pipeline, rule, what is rendered, memory)
+CASES = {
+    "if-sds": ("if", "sds", 3, "fast"),
+    "if-reconstruction": ("if", "reconstruction", 3, "fast"),
+    "sd-latents-sds": ("sd", "sds", 4, "fast"),
+    "sd-latents-reconstruction": ("sd", "reconstruction", 4, "fast"),
+    "sd-vae-sds": ("sd", "sds", 3, "fast"),
+    "sd-vae-sds-low": ("sd", "sds", 3, "low"),
+}
+
+
+def text_folder(kind: str, width: int) -> tuple[Any, Any]:
+    """A tokenizer of letters and a text encoder of the right width."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    import tiny_pipelines as tiny
+
+    return tiny.t5(width) if kind == "t5" else tiny.clip(width)
+
+
+def make(name: str, folder: Path) -> None:
+    """Build and save DeepFloyd IF-I-M's or Stable Diffusion 1.5's pipeline with random weights in bfloat16."""
+    import torch
+    from diffusers import (
+        AutoencoderKL,
+        DDPMScheduler,
+        IFPipeline,
+        PNDMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
+
+    if folder.is_dir():
+        return
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    pipeline: Any
+    if name == "if":
+        tokenizer, encoder = text_folder("t5", 4096)
+        unet = UNet2DConditionModel(
+            sample_size=64, in_channels=3, out_channels=6, layers_per_block=3, block_out_channels=(192, 384, 576, 768),
+            down_block_types=("ResnetDownsampleBlock2D", *["SimpleCrossAttnDownBlock2D"] * 3),
+            up_block_types=(*["SimpleCrossAttnUpBlock2D"] * 3, "ResnetUpsampleBlock2D"),
+            mid_block_type="UNetMidBlock2DSimpleCrossAttn", cross_attention_dim=768, encoder_hid_dim=4096, attention_head_dim=64,
+            addition_embed_type="text", cross_attention_norm="group_norm", resnet_time_scale_shift="scale_shift", act_fn="gelu",
+        )  # fmt: skip
+        scheduler = DDPMScheduler(beta_schedule="squaredcos_cap_v2", variance_type="learned_range")
+        pipeline = IFPipeline(tokenizer, encoder, unet, scheduler, None, None, None, requires_safety_checker=False)
+    else:
+        tokenizer, encoder = text_folder("clip", 768)
+        unet = UNet2DConditionModel(
+            sample_size=64, cross_attention_dim=768
+        )  # the class's defaults are Stable Diffusion's
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512), latent_channels=4, layers_per_block=2, sample_size=512, scaling_factor=0.18215,
+            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        )  # fmt: skip
+        scheduler = PNDMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True
+        )
+        pipeline = StableDiffusionPipeline(
+            vae, encoder, tokenizer, unet, scheduler, None, None, requires_safety_checker=False
+        )
+    pipeline.to(torch.bfloat16).save_pretrained(folder)
+
+
+def peak_of(work: Callable[[], Any]) -> tuple[float, float, int]:
+    """(seconds, seconds of processor time, bytes above the start at the peak) of a call, sampled every 5 ms."""
+    import psutil
+
+    process = psutil.Process()
+    start = highest = process.memory_info().rss
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal highest
+        while not done.wait(0.005):
+            highest = max(highest, process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    begin, begin_busy = time.perf_counter(), time.process_time()
+    try:
+        work()
+    finally:
+        seconds, busy = time.perf_counter() - begin, time.process_time() - begin_busy
+        done.set()
+        watcher.join()
+    return seconds, busy, highest - start
+
+
+def measure(case: str, folder: Path, steps: int, threads: int) -> dict[str, Any]:
+    """One case in this process: the quickest of ``steps`` steps, and the highest peak."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+    from dreamfusion.config import DistillationSettings
+    from dreamfusion.distillation import direction
+    from dreamfusion.priors import load_prior
+
+    name, rule, channels, memory = CASES[case]
+    prior = load_prior(str(folder / name), "cpu", "bfloat16", memory)
+    words = prior.embed(["a front view of a corgi"])
+    _ = prior.network, prior.vae if prior.family.latent and channels == 3 else None
+    generator = torch.Generator().manual_seed(0)
+    picture = torch.rand(1, channels, 64, 64, generator=generator)
+    settings = DistillationSettings(kind=rule)
+
+    def step() -> None:
+        noise = torch.randn(prior.noise_shape(1), generator=generator)
+        direction(picture, prior, words, torch.tensor([0.5]), noise, settings)
+
+    found = [peak_of(step) for _ in range(steps)]
+    return {
+        "case": case,
+        "parameters": sum(p.numel() for p in prior.network.parameters()),
+        "seconds": min(s for s, _, _ in found),
+        "busy": min(b for _, b, _ in found),
+        "bytes": max(b for _, _, b in found),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "dreamfusion-benchmark-priors")
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--case", nargs="*", choices=CASES, default=list(CASES))
+    parser.add_argument("--make-only", action="store_true", help="make the pipelines and stop")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.here:
+        print("RESULT " + json.dumps(measure(given.case[0], given.folder, given.steps, given.threads)))
+        return
+    for name in sorted({CASES[case][0] for case in given.case}):
+        make(name, given.folder / name)
+    if given.make_only:
+        return
+    print("| case | network | seconds a step | processor seconds | memory above the weights |\n|---|---|---|---|---|")
+    for case in given.case:
+        command = [
+            sys.executable,
+            __file__,
+            "--here",
+            "--case",
+            case,
+            "--folder",
+            str(given.folder),
+            "--steps",
+            str(given.steps),
+            "--threads",
+            str(given.threads),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True)
+        lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+        if not lines:
+            print(
+                f"| {case} | failed: {done.stderr.strip().splitlines()[-1] if done.stderr else done.returncode} | | |"
+            )
+            continue
+        found = json.loads(lines[0].removeprefix("RESULT "))
+        size, held = f"{found['parameters'] / 1e6:.0f} M", f"{found['bytes'] / 1e9:.2f} GB"
+        print(f"| {case} | {size} | {found['seconds']:.2f} | {found['busy']:.2f} | {held} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
