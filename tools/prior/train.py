@@ -119,7 +119,8 @@ def main() -> None:
     np_rng, rng = np.random.default_rng([args.seed, seen]), torch.Generator().manual_seed(args.seed + seen)
     validation = held_out_batch(data, 96, 7)
     layout, layout_read = None, 0.0
-    start, first, losses, saved = time.time(), seen, [], time.time()
+    start, first, saved, lines = time.time(), seen, time.time(), 0
+    losses: list[float] = []
 
     def store() -> None:
         tensors = {f"model.{k}": v for k, v in model.state_dict().items()} | {f"ema.{k}": v for k, v in ema.items()}
@@ -160,7 +161,8 @@ def main() -> None:
                 "rate": args.lr * rate,
                 "per_second": (seen - first) / (time.time() - start),
             }
-            if (seen // args.batch) % 1000 == 0:
+            lines += 1
+            if lines % 5 == 0:
                 check = Layout() if args.network == "layout" else Denoiser()
                 check.load_state_dict(ema)
                 with torch.no_grad():

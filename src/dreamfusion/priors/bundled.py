@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -190,14 +190,12 @@ class BundledPrior:
 
     def info(self) -> dict:
         """What the weights are: size, hash, vocabulary and the training record."""
-        with safe_open(str(WEIGHTS), "pt") as file:
-            tensors = len(list(file.keys()))
         parameters = sum(p.numel() for n in (self.layout, self.denoiser) for p in n.parameters())
+        stated = {k: v for k, v in self.record.items() if k not in ("words", "sha256")}
         return {
             "id": self.id,
             "sha256": self.hash,
             "parameters": parameters,
-            "tensors": tensors,
             "resolution": SIZE,
             "dtype": str(self.dtype),
-        } | self.record
+        } | stated
