@@ -156,7 +156,9 @@ def test_negative_values_are_not_options() -> None:
 def test_presets_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["presets"]) == 0
     listed = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in listed] == ["balanced", "dreamfusion", "fast"]
+    names = [line.split()[0] for line in listed]
+    assert names[0] == "balanced" and {"dreamfusion", "fast"} < set(names)
+    assert all(len(line.split()) > 3 for line in listed)  # each says what it is
     assert cli.main(["presets", "dreamfusion"]) == 0
     assert "guidance_scale: 100" in capsys.readouterr().out
     assert cli.main(["presets", "dreamfusion", "--full"]) == 0

@@ -116,7 +116,7 @@ def test_preset_names_in_the_guide_are_all_there() -> None:
     from dreamfusion.presets import preset_names
 
     usage = (ROOT / "docs" / "usage.md").read_text()
-    assert all(f"| `{name}` |" in usage for name in preset_names())
+    assert all(f"`{name}`" in usage for name in preset_names())
 
 
 def source_environment() -> dict[str, str]:

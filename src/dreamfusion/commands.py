@@ -177,7 +177,7 @@ def presets(given: argparse.Namespace) -> int:
 
     if given.name is None:
         for name in preset_names():
-            print(f"{name:12} {preset_text(name).splitlines()[0].lstrip('# ')}")
+            print(f"{name:16} {preset_text(name).splitlines()[0].lstrip('# ')}")
     elif given.full:
         for setting, value in flatten(build(load_preset(given.name)).model_dump()).items():
             if setting != "prompt":
