@@ -233,6 +233,17 @@ def test_saving_memory_changes_no_answer(memory: str, tiny: dict[str, Path], pri
         torch.testing.assert_close(x.grad, y.grad, rtol=1e-4, atol=1e-5)
 
 
+def test_one_model_at_a_time_is_on_the_device(tiny: dict[str, Path]) -> None:
+    prior = load(tiny["sd"], memory="low")
+    words, noise = prior.embed(["a"]), torch.randn(prior.noise_shape(1))
+    order = []
+    real = prior._bring
+    prior._bring = lambda name: order.append(name) or real(name)
+    direction(torch.rand(1, 3, 32, 32), prior, words, torch.tensor([0.5]), noise, DistillationSettings())
+    # The encoder is run again for its gradient, after the network (asked twice, for each half of guidance).
+    assert order == ["vae", "network", "network", "vae"]
+
+
 def test_half_precision_is_near_float32(tiny: dict[str, Path], priors: dict[str, Any]) -> None:
     full, half = priors["sdxl"], load_prior(str(tiny["sdxl"]), "cpu", "bfloat16")
     z_t, t = torch.randn(full.noise_shape(1)), torch.tensor([0.5])

@@ -106,7 +106,7 @@ def test_weights_of_another_model_are_refused(folder: Path) -> None:
     del tensors["conv_in.bias"]
     save_file(tensors, path)
     prior = load_prior(str(folder), precision="float32")
-    with pytest.raises(UserError, match="lacks 1 weights, conv_in.bias"):
+    with pytest.raises(UserError, match=r"lacks 1 weights, conv_in\.bias"):
         _ = prior.network
     (folder / "unet" / "config.json").write_text(json.dumps(config | {"block_out_channels": [24, 32]}))
     with pytest.raises(UserError, match="cannot be loaded"):
@@ -308,7 +308,7 @@ def test_a_mixture_runs_with_negatives() -> None:
 
 def test_latents_of_a_prior_that_has_none(saved: Path) -> None:
     for channels, prior in (("4", GrayBallPrior()), ("8", load_prior(str(saved), precision="float32"))):
-        with pytest.raises(UserError, match="scene.channels"):
+        with pytest.raises(UserError, match=r"scene\.channels"):
             Trainer(resolve("fast", {**SMALL, "device": "cpu", "scene.channels": channels}, "a cat"), prior)
 
 

@@ -116,7 +116,7 @@ def test_the_perpendicular_part_is_perpendicular() -> None:
 def test_perp_neg_needs_words_for_views() -> None:
     config = Config(prompt="a cat", distillation=DistillationSettings(perp_neg=True))
     config.view.words = False
-    with pytest.raises(UserError, match="view.words"):
+    with pytest.raises(UserError, match=r"view\.words"):
         Captions(Words(), config)  # type: ignore[arg-type]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint as recomputed
 
 from ..errors import UserError
 from .base import Condition, stack
@@ -53,10 +54,11 @@ class DiffusersPrior:
     def estimate(self) -> str:
         """One line: what will be loaded and what it will take."""
         n = self.needs
+        peak = n.on_device(self.memory, self.device.type == "cuda")
         return (
-            f"{self.family.name} from {self.id}: text {gigabytes(n.text)} (freed before the run), network {gigabytes(n.network)}, "
-            f"VAE {gigabytes(n.vae)}, {str(self.dtype).removeprefix('torch.')} on {self.device}; "
-            f"peak about {gigabytes(n.on_device(self.memory))} (memory: {self.memory})"
+            f"{self.family.name} from {self.id}: text {gigabytes(n.text)} (freed before the run), "
+            f"network {gigabytes(n.network)}, VAE {gigabytes(n.vae)}, {str(self.dtype).removeprefix('torch.')} on {self.device}; "
+            f"peak about {gigabytes(peak)} (memory: {self.memory})"
         )
 
     @cached_property
@@ -125,6 +127,13 @@ class DiffusersPrior:
         picture = resized(picture, self.resolution) * 2 - 1
         if not self.family.latent:
             return picture
+        if self.memory == "fast" or not picture.requires_grad:
+            return self._encode(picture)
+        # The graph is thrown away and made again in the backward pass, when the VAE is back on the device: the network
+        # gets the room in between.
+        return recomputed(self._encode, picture, use_reentrant=False)
+
+    def _encode(self, picture: Tensor) -> Tensor:
         vae = self._bring("vae")
         # The mode, not a sample: the distribution is narrow and its noise would only add to the direction's.
         z = vae.encode(picture.to(vae.dtype)).latent_dist.mode().to(picture.dtype)

@@ -22,7 +22,7 @@ Memory = Literal["auto", "fast", "low", "lowest"]
 WAYS: tuple[Memory, ...] = ("fast", "low", "lowest")
 
 # Activations in units of (pictures x places x channels of the widest-resolution level); measured by benchmarks/priors.py.
-NETWORK_UNITS = 24.0
+NETWORK_UNITS = 150.0
 ENCODER_UNITS = 26.0
 ENCODER_CHECKPOINTED_UNITS = 10.0
 LARGEST_LAYER = 0.08  # of the network, at once on the device in sequential offload
@@ -31,7 +31,7 @@ MARGIN = 0.05  # of free memory, left to the scene and to the allocator
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes: text encoders, network, VAE, activations of a network call (two halves) and of the VAE encoder's graph."""
+    """Bytes: text encoders, network, VAE, work of a network call (two halves) and of the VAE encoder with its gradient."""
 
     text: int
     network: int
@@ -40,14 +40,18 @@ class Needs:
     encoder_work: int
     encoder_work_low: int
 
-    def on_device(self, way: Memory) -> int:
-        """Peak on the device. The text encoders come and go first, so they never add to the rest."""
-        if way == "fast":
-            return max(self.text, self.network + self.vae + max(self.network_work, self.encoder_work))
-        work = max(self.network_work // 2, self.encoder_work_low)
-        if way == "low":
-            return max(self.network + self.network_work // 2, self.vae + self.encoder_work_low)
-        return max(int(self.network * LARGEST_LAYER), self.vae) + work
+    def on_device(self, way: Memory, offloads: bool = True) -> int:
+        """Peak on the device, for score distillation. Without ``offloads`` (no memory of its own) weights stay.
+
+        The text encoders come and go first, so they never add to the rest.
+        """
+        if way == "fast":  # the encoder's graph waits for the network's answer
+            return max(self.text, self.network + self.vae + self.network_work + self.encoder_work)
+        network_work = self.network_work // 2
+        if not offloads:
+            return max(self.text, self.network + self.vae + max(network_work, self.encoder_work_low))
+        network = self.network if way == "low" else int(self.network * LARGEST_LAYER)
+        return max(network + network_work, self.vae + self.encoder_work_low)
 
     def on_host(self, way: Memory) -> int:
         """Peak in the host's memory, for a device with memory of its own. Text encoders may then run on the host."""
@@ -113,7 +117,7 @@ def vae_factor(vae: dict[str, Any]) -> int:
 
 def free_memory(device: torch.device) -> tuple[int, int]:
     """Free bytes (on the device, on the host)."""
-    import psutil
+    import psutil  # type: ignore[import-untyped]
 
     host = int(psutil.virtual_memory().available)
     if device.type == "cuda":
@@ -123,13 +127,8 @@ def free_memory(device: torch.device) -> tuple[int, int]:
 
 def fits(needs: Needs, way: Memory, device: torch.device, free: tuple[int, int]) -> bool:
     """Whether a way of loading fits into the free bytes (device, host)."""
-    if device.type != "cuda":  # nothing to offload to: weights stay, only the work shrinks
-        work = (
-            max(needs.network_work, needs.encoder_work)
-            if way == "fast"
-            else max(needs.network_work // 2, needs.encoder_work_low)
-        )
-        return max(needs.text, needs.network + needs.vae + work) <= (1 - MARGIN) * free[1]
+    if device.type != "cuda":
+        return needs.on_device(way, offloads=False) <= (1 - MARGIN) * free[1]
     return needs.on_device(way) <= (1 - MARGIN) * free[0] and needs.on_host(way) <= (1 - MARGIN) * free[1]
 
 
@@ -139,11 +138,11 @@ def choose(memory: Memory, needs: Needs, device: torch.device, free: tuple[int, 
         if fits(needs, way, device, free):
             return way
     asked = "even with memory 'lowest'" if memory == "auto" else f"with memory {memory!r}"
-    least = needs.on_device("lowest" if memory == "auto" else memory)
+    least = needs.on_device("lowest" if memory == "auto" else memory, device.type == "cuda")
     host = f" and {gigabytes(free[1])} of main memory" if device.type == "cuda" else ""
     raise UserError(
-        f"the prior does not fit {asked}: it needs about {gigabytes(max(least, needs.text))}, {device} has {gigabytes(free[0])} free{host}; "
-        "take a smaller checkpoint or a half precision"
+        f"the prior does not fit {asked}: it needs about {gigabytes(max(least, needs.text))}, "
+        f"{device} has {gigabytes(free[0])} free{host}; take a smaller checkpoint or a half precision"
     )
 
 

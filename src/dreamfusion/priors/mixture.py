@@ -32,7 +32,8 @@ def parse_mixture(id: str) -> list[tuple[float, str]]:
         found = TERM.match(text.strip())
         if not found or float(found["share"]) <= 0:
             raise UserError(
-                f"the mixture {id!r} does not parse at {text.strip()!r}; write SHARE*PRIOR + SHARE*PRIOR, such as 0.7*bundled + 0.3*hf:OWNER/NAME"
+                f"the mixture {id!r} does not parse at {text.strip()!r}; "
+                "write SHARE*PRIOR + SHARE*PRIOR, such as 0.7*bundled + 0.3*hf:OWNER/NAME"
             )
         terms.append((float(found["share"]), found["id"].strip()))
     return terms

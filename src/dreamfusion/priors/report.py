@@ -26,10 +26,13 @@ def describe(id: str, device: str | torch.device = "cpu", precision: str = "auto
         return {"id": id, "family": "bundled", "from": str(path), "size": gigabytes(path.stat().st_size), "fits": True}
     device, dtype = torch.device(device), inference_dtype(precision, torch.device(device))
     checkpoint = find_checkpoint(id, device, precision)
+    repository = checkpoint.id.removeprefix("hf:").partition("@")[0]
     said: dict[str, Any] = {
-        "id": checkpoint.id, "family": checkpoint.family.name, "revision": checkpoint.revision,
-        "from": str(checkpoint.folder) if checkpoint.folder else f"huggingface.co/{checkpoint.id[3:].partition('@')[0]} (not downloaded yet)",
-    }  # fmt: skip
+        "id": checkpoint.id,
+        "family": checkpoint.family.name,
+        "revision": checkpoint.revision,
+        "from": str(checkpoint.folder or f"huggingface.co/{repository} (not downloaded yet)"),
+    }
     if checkpoint.licence:
         said["licence"] = checkpoint.licence
     for part in checkpoint.parts.values():
@@ -48,9 +51,13 @@ def describe(id: str, device: str | torch.device = "cpu", precision: str = "auto
     needs = needs_of_folder(checkpoint, dtype)
     try:
         way: Memory = choose("auto", needs, device, free)
-        said |= {"peak memory": gigabytes(needs.on_device(way)), "memory": way, "fits": True}
+        said |= {"peak memory": gigabytes(needs.on_device(way, device.type == "cuda")), "memory": way, "fits": True}
     except UserError as error:
-        said |= {"peak memory": gigabytes(needs.on_device("lowest")), "memory": str(error), "fits": False}
+        said |= {
+            "peak memory": gigabytes(needs.on_device("lowest", device.type == "cuda")),
+            "memory": str(error),
+            "fits": False,
+        }
     return said
 
 

@@ -67,7 +67,7 @@ def schedule_of(scheduler: Any, image_tokens: int | None = None) -> Schedule:
     """
     config = scheduler.config
     name = type(scheduler).__name__
-    prediction = config.get("prediction_type") or ("flow_prediction" if "FlowMatch" in name else "epsilon")
+    prediction: Any = config.get("prediction_type") or ("flow_prediction" if "FlowMatch" in name else "epsilon")
     if prediction == "flow_prediction":
         return _flow(config, image_tokens)
     if not hasattr(scheduler, "alphas_cumprod") or config.get("prediction_type") is None:
