@@ -20,12 +20,13 @@ from . import regularizers
 from .asset import Asset
 from .captions import Captions
 from .config import Config, scheduled
-from .distillation import direction
+from .distillation import check_rule, direction
 from .errors import UserError
 from .presets import resolve
 from .priors import load_prior
 from .priors.base import Prior
 from .priors.palette import latent_palette
+from .prompts import check_prompt
 from .run import Run
 from .scene import Scene, make_scene
 from .view.backgrounds import LearnedBackground, background_colours, composite
@@ -62,6 +63,7 @@ class Trainer:
     """
 
     def __init__(self, config: Config, prior: Prior):
+        check_rule(config.distillation.kind)
         self.config, self.prior = config, prior
         self.device = pick_device(config.device)
         self.scene: Any = make_scene(config.scene, torch.Generator().manual_seed(config.seed), self.device)
@@ -259,10 +261,13 @@ def generate(
     """
     run: Run | None = None
     if resume is not None:
+        if overrides or config is not None:
+            raise UserError("a resumed run keeps its own settings; give either resume or settings")
         run = Run.open(resume)
         config = run.config
     elif config is None:
         config = resolve(preset, overrides, prompt)
+    check_prompt(config.prompt)
     if resume is None and out is not None:
         run = Run.create(out, config)
     set_threads(config.threads)
@@ -274,6 +279,11 @@ def generate(
     trainer = Trainer(config, prior)
     if run is not None:
         if resume is not None:
+            if (recorded := run.recorded["prior"]["sha256"]) != prior.hash:
+                raise UserError(
+                    f"{run.path} was made with another prior (SHA-256 {recorded[:12]}…, now {prior.hash[:12]}…); "
+                    "start a new run with --out"
+                )
             trainer.restore(*run.load_checkpoint())
             run.truncate_log(trainer.done)
         else:
@@ -292,10 +302,11 @@ def optimise(trainer: Trainer, run: Run | None, callbacks: Sequence[Callback]) -
         while trainer.done < config.steps:
             metrics = trainer.step()
             now = time.monotonic()
+            stopped = caught[:1]  # a signal that comes later than this is for the next step, after its checkpoint
             if run is not None:
                 run.log(metrics)
                 last = trainer.done == config.steps
-                if caught or last or now - saved > config.run.checkpoint_seconds:
+                if stopped or last or now - saved > config.run.checkpoint_seconds:
                     run.save_checkpoint(*trainer.state())
                     saved = time.monotonic()
                 if not last and now - previewed > config.run.preview_seconds:
@@ -303,13 +314,13 @@ def optimise(trainer: Trainer, run: Run | None, callbacks: Sequence[Callback]) -
                     previewed = time.monotonic()
             for callback in callbacks:
                 callback(Progress(trainer.done, config.steps, metrics, now - begin))
-            if caught and trainer.done < config.steps:
-                raise Interrupted(caught[0], run.path if run else None)
+            if stopped and trainer.done < config.steps:
+                raise Interrupted(stopped[0], run.path if run else None)
 
 
 def finish(scene: Scene, config: Config, run: Run | None) -> Asset:
     """Export the asset, and into a run's folder all that belongs there."""
-    asset = Asset.from_scene(scene, config.export, config.prompt)
+    asset = Asset.from_scene(scene, config.export, config.prompt, {"preset": config.preset, "seed": config.seed})
     if run is not None:
         asset.save(run.path / "asset.glb")
         run.write_preview(scene)

@@ -27,6 +27,12 @@ Rule = Callable[[Tensor, Prior, Condition, Tensor, Tensor, DistillationSettings]
 RULES: dict[str, Rule] = {"sds": sds.direction, "reconstruction": reconstruction.direction}
 
 
+def check_rule(kind: str) -> None:
+    """UserError, with the nearest name, where there is no such rule."""
+    if kind not in RULES:
+        raise UserError(f"unknown distillation {kind!r}{nearest(kind, RULES)}")
+
+
 def direction(
     picture: Tensor,
     prior: Prior | Mixture,
@@ -40,8 +46,7 @@ def direction(
     t (B,) in [0, 1]; noise has the shape ``prior.noise_shape(B)``. UserError for an unknown rule. A mixture's parts are
     asked one by one, each in its own space, and their directions are added in the space of pictures.
     """
-    if settings.kind not in RULES:
-        raise UserError(f"unknown distillation {settings.kind!r}{nearest(settings.kind, RULES)}")
+    check_rule(settings.kind)
     if isinstance(prior, Mixture):
         answers = [
             (share, direction(picture, part, words, t, own, settings))
