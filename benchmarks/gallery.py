@@ -29,12 +29,12 @@ TILE, VIEWS, ACROSS = 144, (30.0, 210.0), 6
 def make(prompt: str, folder: Path, preset: str) -> float:
     """Generate (or finish) one asset; the seconds it took, nan where it was there."""
     begin = time.perf_counter()
-    if (folder / "asset.glb").exists() and (folder / "turntable.mp4").exists():
+    if (folder / "asset.glb").exists():
         return float("nan")
     if (folder / "checkpoint" / "checkpoint.json").exists():
         generate(resume=folder)
     else:
-        generate(prompt, preset, out=folder)
+        generate(prompt, preset, out=folder, export__turntable_frames=0)
     return time.perf_counter() - begin
 
 
