@@ -76,7 +76,7 @@ def find(id: str, half: bool) -> Checkpoint:
             for name, part in parts.items():
                 meta = [HfApi().parse_safetensors_file_metadata(repo, w, revision=info.sha) for w in part.weights]
                 parts[name] = replace(part, parameters=sum(sum(m.parameter_count.values()) for m in meta))
-            licence = str(dict(info.card_data or {}).get("license", ""))
+            licence = str(getattr(info.card_data, "license", None) or "")
             return Checkpoint(f"hf:{repo}@{info.sha}", str(info.sha), family, options, parts, None, licence)
     except ConnectionError as error:
         return cached(repo, revision, half, error)
