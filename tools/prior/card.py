@@ -46,7 +46,7 @@ for the noise in a noisy picture, and it never sees a 3D object.
 | … among the nearest five | {top5:.1%} | {held_top5:.1%} |
 | mean squared error to the true picture, pixels in [-1, 1] | {mse:.4f} | {held_mse:.4f} |
 
-Held-out loss at the end of training: layout {layout_held}, denoiser {denoiser_held}. The sample sheet is `samples.png`, the loss
+Held-out loss at the end of training: layout {layout_held}, denoiser {denoiser_held}. The sample sheet is `samples.jpg`, the loss
 curve `loss.png`, both beside the report. Weakest samples: {weakest}.
 
 ## What it does not know

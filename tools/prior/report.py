@@ -121,7 +121,7 @@ def main() -> None:
     items = choose(data, np.random.default_rng(0))
     batch = data.make([(*item, False) for item in items], None)
     samples = sample_all(prior, batch, args.guidance_scale, 0)
-    sheet(items, samples).save(args.to / "samples.png")
+    sheet(items, samples).save(args.to / "samples.jpg", quality=88)
     ranks = retrieval(data, items, samples)
     new = np.array([held_out(name, colour) for name, colour, _ in items])
     error = (samples * 2 - 1 - batch.pictures).square().mean((1, 2, 3)).numpy()

@@ -1,0 +1,127 @@
+"""The bundled prior: its weights on disk, what it answers, what it warns of."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dreamfusion.errors import UserError
+from dreamfusion.priors import load_prior
+from dreamfusion.priors.base import clean_from_noise, guide
+from dreamfusion.priors.bundled import WEIGHTS, BundledPrior
+from dreamfusion.priors.network import CAMERA_WIDTH, camera_features
+
+
+@pytest.fixture(scope="module")
+def prior() -> BundledPrior:
+    return load_prior("bundled", precision="float32")
+
+
+def test_weights_are_what_the_card_says(prior: BundledPrior) -> None:
+    record = json.loads(WEIGHTS.with_suffix(".json").read_text())
+    assert prior.hash == record["sha256"] and WEIGHTS.stat().st_size <= 40e6
+    assert len(record["names"]) >= 130 and len(record["colours"]) >= 12
+    assert all(x.dtype == torch.float16 for x in load_file(WEIGHTS).values())
+
+
+def test_altered_missing_or_foreign_weights_are_one_line(tmp_path: Path) -> None:
+    altered = tmp_path / "bundled.safetensors"
+    data = bytearray(WEIGHTS.read_bytes())
+    data[-1] ^= 1
+    altered.write_bytes(data)
+    altered.with_suffix(".json").write_text(WEIGHTS.with_suffix(".json").read_text())
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"x": torch.zeros(3)}, foreign)
+    torn = tmp_path / "torn.safetensors"
+    torn.write_bytes(bytes(data[: len(data) // 2]))
+    for path, words in (
+        (altered, "altered"),
+        (tmp_path / "no.safetensors", "missing"),
+        (foreign, "does not hold"),
+        (torn, "does not hold"),
+    ):
+        with pytest.raises(UserError, match=words) as caught:
+            load_prior(str(path))
+        assert "\n" not in str(caught.value)
+
+
+def test_noise_prediction_is_plausible_and_deterministic(prior: BundledPrior) -> None:
+    g = torch.Generator().manual_seed(0)
+    condition = prior.embed(["a red armchair"] * 2).with_camera(torch.tensor([[0.0, 0.3, 2.5], [math.pi, 0.3, 2.5]]))
+    clean = prior.mean_picture(condition).clamp(-1, 1)
+    noise, t = torch.randn(2, 3, 64, 64, generator=g), torch.tensor([0.5, 0.5])
+    alpha, sigma = prior.alpha_sigma(t)
+    z_t = alpha[:, None, None, None] * clean + sigma[:, None, None, None] * noise
+    yes, no = prior.predict_noise(z_t, t, condition)
+    assert yes.shape == no.shape == z_t.shape and not yes.requires_grad
+    # A model that had learned nothing would answer e = sigma z_t or so: an error of about alpha^2 = 0.5.
+    assert (yes - noise).square().mean() < 0.05
+    again, _ = prior.predict_noise(z_t, t, condition)
+    assert torch.equal(yes, again)
+    assert not any(
+        p.requires_grad or p.grad is not None for n in (prior.layout, prior.denoiser) for p in n.parameters()
+    )
+
+
+def test_it_knows_colours_and_cameras(prior: BundledPrior) -> None:
+    cameras = torch.tensor([[0.5, 0.3, 2.5]] * 3)
+    words = prior.embed(["a red sofa", "a green sofa", "a blue sofa"]).with_camera(cameras)
+    picture = prior.decode(prior.mean_picture(words))[:, :, 24:48, 16:48].mean((2, 3))
+    assert picture.argmax(1).tolist() == [0, 1, 2]
+    one = prior.embed(["a green car"] * 2).with_camera(torch.tensor([[0.0, 0.2, 2.5], [math.pi / 2, 0.2, 2.5]]))
+    front, side = prior.mean_picture(one)
+    wide = [(x.abs().amax(0) > 0.25).any(0).sum().item() for x in (front, side)]
+    assert wide[1] > 1.3 * wide[0], "a car is longer than it is wide"
+
+
+def test_camera_can_be_left_out(prior: BundledPrior) -> None:
+    words = prior.embed(["a side view of a green car", "a front view of a green car"])
+    pictures = prior.mean_picture(words)
+    assert torch.isfinite(pictures).all() and not torch.allclose(pictures[0], pictures[1], atol=0.05)
+
+
+def test_one_step_from_noise_is_the_asked_colour(prior: BundledPrior) -> None:
+    condition = prior.embed(["a red armchair"]).with_camera(torch.tensor([[0.4, 0.3, 2.5]]))
+    z = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    t = torch.tensor([0.97])
+    clean = clean_from_noise(z, guide(*prior.predict_noise(z, t, condition), 2.0), *prior.alpha_sigma(t))
+    red, green, blue = clean[0, :, 26:44, 24:40].mean((1, 2)).tolist()
+    assert red > green + 0.2 and red > blue + 0.2
+
+
+def test_samples_repeat(prior: BundledPrior) -> None:
+    condition = prior.embed(["a teapot"])
+    first, second = (prior.sample(condition, torch.Generator().manual_seed(5), 1.0, steps=3) for _ in range(2))
+    assert torch.equal(first, second) and first.min() >= 0 and first.max() <= 1
+
+
+def test_half_precision_agrees(prior: BundledPrior) -> None:
+    half = load_prior("bundled", precision="bfloat16")
+    condition = prior.embed(["a blue vase"]).with_camera(torch.tensor([[1.0, 0.2, 2.5]]))
+    z, t = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(2)), torch.tensor([0.4])
+    full, short = prior.predict_noise(z, t, condition)[0], half.predict_noise(z, t, condition)[0]
+    assert (full - short).abs().mean() < 0.03
+
+
+def test_unknown_words_are_named_with_their_nearest(prior: BundledPrior) -> None:
+    assert prior.unknown_words("a red armchair") == []
+    (unknown,) = prior.unknown_words("a red automobile")
+    assert unknown.word == "automobile" and unknown.nearest == "car" and 0.5 < unknown.similarity < 1
+
+
+def test_camera_features_turn_smoothly() -> None:
+    camera = torch.tensor([[0.3, 0.2, 2.5], [0.3 + 2 * math.pi, 0.2, 2.5], [0.3, 0.2, 2.7]])
+    features = camera_features(camera)
+    assert features.shape == (3, CAMERA_WIDTH)
+    torch.testing.assert_close(features[0], features[1], rtol=0, atol=1e-4)
+    assert (features[0, :-1] == features[2, :-1]).all() and features[0, -1] != features[2, -1]
+
+
+def test_unknown_prior_names_the_known() -> None:
+    with pytest.raises(UserError, match="bundled"):
+        load_prior("bundeld")
