@@ -65,8 +65,6 @@ class DiffusersPrior:
     def network(self) -> Any:
         """The U-Net or transformer, loaded when first asked."""
         network = load_part(self.checkpoint.parts[self.family.network], self.folder, self.dtype)
-        if self.memory != "fast" and hasattr(network, "set_attention_slice"):
-            network.set_attention_slice("auto")
         return self._place(network, self.memory == "lowest")
 
     @cached_property

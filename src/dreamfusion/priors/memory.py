@@ -3,9 +3,11 @@
 Three ways, from the quickest to the smallest:
 
 - ``fast``: network and VAE stay on the device;
-- ``low``: one of them at a time (accelerate's model offload), the VAE encoder with gradient checkpointing and tiling,
-  attention in slices, guidance's two halves one after the other;
-- ``lowest``: as ``low``, and the network visits the device layer by layer (sequential offload).
+- ``low``: one of them at a time, the VAE encoder with gradient checkpointing and tiling and run again for its gradient,
+  guidance's two halves one after the other;
+- ``lowest``: as ``low``, and the network visits the device layer by layer (accelerate's sequential offload).
+
+Attention is not sliced: PyTorch's fused attention never holds the matrix, and slices of it measured slower and larger.
 """
 
 from __future__ import annotations
@@ -21,10 +23,10 @@ from .checkpoint import Checkpoint, read_json
 Memory = Literal["auto", "fast", "low", "lowest"]
 WAYS: tuple[Memory, ...] = ("fast", "low", "lowest")
 
-# Activations in units of (pictures x places x channels of the widest-resolution level); measured by benchmarks/priors.py.
+# Activations in units of (pictures x places x channels at full resolution x bytes), as benchmarks/priors.py measured them.
 NETWORK_UNITS = 150.0
 ENCODER_UNITS = 26.0
-ENCODER_CHECKPOINTED_UNITS = 10.0
+ENCODER_CHECKPOINTED_UNITS = 19.0
 LARGEST_LAYER = 0.08  # of the network, at once on the device in sequential offload
 MARGIN = 0.05  # of free memory, left to the scene and to the allocator
 
@@ -49,7 +51,8 @@ class Needs:
             return max(self.text, self.network + self.vae + self.network_work + self.encoder_work)
         network_work = self.network_work // 2
         if not offloads:
-            return max(self.text, self.network + self.vae + max(network_work, self.encoder_work_low))
+            # Measured: a CPU's allocator and kernels keep what the network's call took.
+            return max(self.text, self.network + self.vae + network_work + self.encoder_work_low)
         network = self.network if way == "low" else int(self.network * LARGEST_LAYER)
         return max(network + network_work, self.vae + self.encoder_work_low)
 
