@@ -229,7 +229,9 @@ def test_online_only_what_is_needed_is_downloaded(saved: Path, monkeypatch: pyte
     asked = {}
     monkeypatch.setattr(
         "huggingface_hub.HfApi.model_info",
-        lambda *_, **__: SimpleNamespace(sha="c0ffee", siblings=siblings, card_data=SimpleNamespace(license="openrail")),
+        lambda *_, **__: SimpleNamespace(
+            sha="c0ffee", siblings=siblings, card_data=SimpleNamespace(license="openrail")
+        ),
     )
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: str(saved / "model_index.json"))
     monkeypatch.setattr(

@@ -80,8 +80,8 @@ def test_skipping_empty_cells_changes_next_to_nothing():
             scene.after_step(step)
         skipped = scene.render(rays, "lambertian", light, 0.5)
     assert scene.occupancy.cells.float().mean() < 0.7
-    assert (everything.colour - skipped.colour).abs().max() < 2e-2
-    assert (everything.colour - skipped.colour).abs().mean() < 2e-3
+    assert (everything.colour - skipped.colour).abs().max() < 5e-2
+    assert (everything.colour - skipped.colour).abs().mean() < 4e-3
 
 
 def test_state_repeats_the_scene():

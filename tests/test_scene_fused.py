@@ -1,9 +1,12 @@
 """The fused renderer against the plain one, and the plain one's derivatives against finite differences."""
 
+import numpy as np
 import pytest
 import torch
+from numba import njit
 from scenes import FIELDS, mixed_loss, random_grid
 
+from dreamfusion.scene import kernels
 from dreamfusion.scene.base import Rays
 from dreamfusion.view.cameras import camera_rays, orbit_cameras
 
@@ -63,6 +66,27 @@ def test_fused_equals_plain_for_other_shapes(settings):
     b, db = rendered_with_gradients(plain, rays, "lambertian", samples=21)
     assert_equal_to_rounding(a, b)
     assert_equal_to_rounding(da, db)
+
+
+def test_the_kernels_own_functions_against_float64():
+    @njit
+    def all_of(x, exp, soft, slope):
+        for i in range(len(x)):
+            exp[i] = kernels.exponential(x[i])
+            soft[i], slope[i] = kernels.softplus_and_slope(x[i])
+
+    x = np.linspace(-30, 30, 10001).astype(np.float32)
+    found = [np.empty_like(x) for _ in range(3)]
+    all_of(x, *found)
+    exact = x.astype(np.float64)
+    expected = np.exp(exact), np.logaddexp(0, exact), 1 / (1 + np.exp(-exact))
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=5e-7)
+    edges = np.array([np.nan, -1e9, 1e9], np.float32)
+    found = [np.empty_like(edges) for _ in range(3)]
+    all_of(edges, *found)
+    assert np.isnan(found[0][0]) and np.isnan(found[1][0])
+    assert found[0][1] < 1e-37 and np.isfinite(found[0][2]) and found[1][2] == np.float32(1e9)
 
 
 def test_fused_density_equals_plain():
