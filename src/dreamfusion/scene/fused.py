@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 
 from dreamfusion.scene import kernels
+from dreamfusion.scene.backward import backward_kernel
 from dreamfusion.scene.base import Rays, Rendering, Shading
 from dreamfusion.scene.field import SHARPNESS, SHIFT
+from dreamfusion.scene.forward import forward_kernel
 from dreamfusion.scene.shading import CLAY
 from dreamfusion.scene.volume import NORMAL_EPS, OPAQUE
 
@@ -78,12 +80,13 @@ class FusedGrid:
     def density(self, field: GridField, points: Tensor) -> Tensor:
         """Density (P,) at points (P, 3), zero outside the unit sphere."""
         out = torch.empty(len(points))
-        where, into, table = points.contiguous().numpy(), out.numpy(), field.table.detach().numpy()
+        where, into, table = points.contiguous().numpy(), out.numpy(), field.table.detach()
+        flat = table.reshape(-1).numpy()
         cuts = np.linspace(0, len(points), self.threads + 1).astype(int)
 
         def work(s: int) -> None:
             part = slice(cuts[s], cuts[s + 1])
-            kernels.density(where[part], table, self.sides, self.starts, self.model, into[part])
+            kernels.density(where[part], flat, table.shape[1], self.sides, self.starts, self.model, into[part])
 
         self.run(work, list(range(self.threads)))
         return out
@@ -98,7 +101,7 @@ class _Render(torch.autograd.Function):
         rays = len(scene["near"])
         out = [torch.empty(rays, 3), torch.empty(rays), torch.empty(rays), torch.empty(rays, 3), torch.empty(rays)]
         results = [o.numpy() for o in out]
-        forward = kernels.forward_kernel(fused.features)
+        forward = forward_kernel(fused.features)
         inputs = len(fused.sides) * fused.features
 
         def work(order: np.ndarray) -> tuple[Any, ...]:
@@ -109,13 +112,14 @@ class _Render(torch.autograd.Function):
                 scene["step"], scene["cells"], kept, bounds,
             )  # fmt: skip
             blocks = -(-n // kernels.LANES)
-            shapes: list[tuple[int, ...]] = [(n, 4), (n,), (n,), (n, 3)]
-            shapes += [(blocks, inputs, kernels.LANES), (blocks, 3, kernels.LANES), (n,), (n,)]
+            lanes = kernels.LANES
+            shapes: list[tuple[int, ...]] = [(n, 4), (n,), (blocks, 3, lanes), (blocks, lanes)]
+            shapes += [(blocks, inputs, lanes), (blocks, 3, lanes), (n,), (n,)]
             saved = (np.empty(len(order) + 1, np.int64), *(np.empty(shape, np.float32) for shape in shapes))
             forward(
                 order, kept, bounds, scene["origins"], scene["directions"], scene["lights"], scene["near"],
                 scene["offset"], scene["step"], scene["ambient"], scene["mode"],
-                learned[0], fused.sides, fused.starts, fused.model, *learned[1:], *saved, *results,
+                learned[0].reshape(-1), fused.sides, fused.starts, fused.model, *learned[1:], *saved, *results,
             )  # fmt: skip
             return saved
 
@@ -133,15 +137,14 @@ class _Render(torch.autograd.Function):
         table = learned[0]
         parts, dirty = fused.scratch(*table.shape)
         heads = [np.empty((fused.threads, *w.shape), np.float32) for w in learned[1:]]
-        backward = kernels.backward_kernel(fused.features)
+        backward = backward_kernel(fused.features)
         shares = _shares(len(scene["near"]), fused.threads)
 
         def work(s: int) -> None:
-            first, place, slope, _, *rest = ctx.kept[s]
             backward(
                 shares[s], scene["directions"], scene["lights"], scene["ambient"], scene["mode"],
-                fused.sides, fused.starts, fused.model, *learned[1:4], first, place, slope, *rest, *given,
-                parts[s], dirty[s], fused.rows, *(h[s] for h in heads),
+                fused.sides, fused.starts, fused.model, *learned[1:4], *ctx.kept[s], *given,
+                parts[s].reshape(-1), dirty[s], fused.rows, *(h[s] for h in heads),
             )  # fmt: skip
 
         fused.run(work, list(range(fused.threads)))

@@ -11,7 +11,7 @@ from dreamfusion.scene.base import Rays, Rendering, Shading
 from dreamfusion.scene.sampling import Samples
 from dreamfusion.scene.shading import shade
 
-OPAQUE = 1e-4  # a ray ends where its transmittance has fallen below this
+OPAQUE = 1e-3  # a ray ends where its transmittance has fallen below this
 NORMAL_EPS = 1e-4  # keeps normals and their gradients finite where the density is flat
 
 
