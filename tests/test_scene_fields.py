@@ -70,7 +70,7 @@ def test_normals_and_depth_of_a_ball(kind):
     torch.testing.assert_close(seen.colour[middle], torch.full((3,), 0.5), atol=2e-3, rtol=0)
 
 
-def test_skipping_empty_cells_takes_away_faint_haze_only():
+def test_skipping_empty_cells_changes_next_to_nothing():
     scene = random_grid(levels=(8, 16), samples=64)
     rays = camera_rays(orbit_cameras([20, 130], 30), 16)
     light = torch.tensor([[0.0, 0.6, 0.8]]).expand_as(rays.origins)
@@ -81,7 +81,7 @@ def test_skipping_empty_cells_takes_away_faint_haze_only():
         skipped = scene.render(rays, "lambertian", light, 0.5)
     assert scene.occupancy.cells.float().mean() < 0.7
     assert (everything.colour - skipped.colour).abs().max() < 5e-2
-    assert (everything.colour - skipped.colour).abs().mean() < 1.5e-2
+    assert (everything.colour - skipped.colour).abs().mean() < 4e-3
 
 
 def test_state_repeats_the_scene():

@@ -33,9 +33,8 @@ for the noise in a noisy picture, and it never sees a 3D object.
   Words are token embeddings of all-MiniLM-L6-v2 (frozen, its SHA-256 is checked), read by cross-attention. The camera (azimuth, elevation,
   distance) may be left out. The unconditional branch has neither words nor layout.
 - **Vocabulary.** {names} things ({synonyms} names with synonyms), {colours} colours, clay; one instance and one light each.
-- **Training.** layout: {layout_pictures:,} pictures, denoiser: {denoiser_pictures:,} pictures,
-  on two CPU cores; `tools/prior`
-  has the whole recipe.
+- **Training.** layout: {layout_pictures:,} pictures, denoiser: {denoiser_pictures:,} pictures, on two
+  CPU cores; `tools/prior` has the whole recipe.
 - **Held out.** {held} of {pairs} colour-object pairs ({share:.0%}) were never shown (`held_out` in `bundled.json`).
 
 ## Measured (`python tools/prior/report.py`, {samples} samples, guidance {guidance:g})
@@ -52,7 +51,8 @@ curve `loss.png`, both beside the report. Weakest samples: {weakest}.
 ## What it does not know
 
 Anything but the names below, seen alone on gray: no scenes, no people by name, no styles, no materials, no relations between
-things. Each name has one shape, so two runs of one prompt differ little. Thin parts (spokes, strings, legs) blur. Words
+things. Without the camera these weights hardly read the side from the words ("a back view of"): leave `prior.camera` on.
+Each name has one shape, so two runs of one prompt differ little. Thin parts (spokes, strings, legs) blur. Words
 outside the vocabulary are read as whatever known name is near in MiniLM's space; `dreamfusion generate` warns of them.
 
 Names: {name_list}.
@@ -77,6 +77,11 @@ def attribution(path: Path) -> str:
     return "\n\n".join(
         f"**{library}**, {LICENCES[library]}: {', '.join(items)}." for library, items in sorted(groups.items())
     )
+
+
+def shown(loss: float | None) -> str:
+    """A loss for the card."""
+    return "not measured" if loss is None else f"{loss:.4f}"
 
 
 def main() -> None:
@@ -113,8 +118,8 @@ def main() -> None:
         held_top5=report["held_out_top5"],
         mse=report["mean_squared_error"],
         held_mse=report["held_out_mean_squared_error"],
-        layout_held=record["layout"]["held_out_loss"],
-        denoiser_held=record["denoiser"]["held_out_loss"],
+        layout_held=shown(record["layout"]["held_out_loss"]),
+        denoiser_held=shown(record["denoiser"]["held_out_loss"]),
         weakest=", ".join(report["weakest"]) or "none",
         name_list=", ".join(MODELS),
         attribution=attribution(args.data / "attribution.json"),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 EVERY = 16  # optimiser steps between refreshes
 DECAY = 0.8  # of a cell's remembered density at each refresh
-NEGLIGIBLE = 5e-3  # largest alpha of a sample that may be skipped
+NEGLIGIBLE = 1.5e-3  # largest alpha of a sample that may be skipped
 _R3 = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)  # Roberts' low-discrepancy sequence in 3D
 
 
