@@ -60,7 +60,7 @@ def main() -> None:
             continue
         scene, _ = load_scene(Run.open(folder))
         with torch.no_grad():
-            views = render_views(scene, orbit_cameras(VIEWS, 18.0, 2.3), TILE)
+            views = render_views(scene, orbit_cameras(VIEWS, 18.0, 2.5), TILE)
         x, y = k % ACROSS * TILE * len(VIEWS), k // ACROSS * (TILE + 14)
         for j, view in enumerate(views):
             pixels = (view.clamp(0, 1).permute(1, 2, 0).numpy() * 255).round().astype("uint8")
