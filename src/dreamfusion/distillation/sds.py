@@ -39,7 +39,7 @@ def repulsion(
 ) -> Tensor:
     """Sum of the weighted directions of ``condition.repelled``, each only as far as it is perpendicular to ``wanted``.
 
-    Armandpour et al. 2023 (Perp-Neg), eq. 7. All are (B, C, h, w). One call of the prior answers for two of them.
+    Armandpour et al. 2023 (Perp-Neg): its perpendicular gradient. All are (B, C, h, w). One call of the prior answers for two of them.
     """
     total = torch.zeros_like(z_t)
     for k in range(0, len(condition.repelled), 2):

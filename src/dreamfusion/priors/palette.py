@@ -1,6 +1,6 @@
 """From a latent prior's latents to colours by a linear map, fitted to the prior's own VAE.
 
-Latent-NeRF (Metzer et al. 2022, section 3.1) found that four numbers a latent give its colour nearly linearly; here the
+Latent-NeRF (Metzer et al. 2022, "RGB refinement") found that four numbers a latent give its colour nearly linearly; here the
 map is fitted by least squares, so that it exists for every VAE.
 """
 
