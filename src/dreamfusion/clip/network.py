@@ -1,0 +1,113 @@
+"""The towers of the two bundled CLIPs (after Radford et al. 2021): pictures 64 x 64 and captions to unit vectors.
+
+``Judge``  a residual ConvNet with attention pooling and a second head for the azimuth.
+``Guide``  a small patch transformer. The two share no code but the projection of the words, and no weights at all.
+
+Captions are read as sentence embeddings (B, 384) of the frozen MiniLM encoder in ``priors/text.py``.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SIZE = 64
+SENTENCE = 384
+WIDTH = 128
+"""Of the space that pictures and captions share."""
+AZIMUTHS = 12
+"""Classes of the view head: class k is the azimuths within 15 degrees of 30 k; 0, 1 and 11 are the fronts (|az| <= 45)."""
+FRONTS = (0, 1, AZIMUTHS - 1)
+
+
+class Words(nn.Module):
+    """Sentence embeddings (N, 384) to unit vectors (N, WIDTH): a linear map, and what a small hidden layer adds."""
+
+    def __init__(self, hidden: int = 512):
+        super().__init__()
+        self.linear = nn.Linear(SENTENCE, WIDTH)
+        self.inside, self.outside = nn.Linear(SENTENCE, hidden), nn.Linear(hidden, WIDTH)
+
+    def forward(self, sentences: Tensor) -> Tensor:
+        hidden = F.gelu(self.inside(sentences * SENTENCE**0.5))  # unit vectors have small entries
+        return F.normalize(self.linear(sentences * SENTENCE**0.5) + self.outside(hidden), dim=-1)
+
+
+class Block(nn.Module):
+    """Residual: a 3 x 3 convolution, then a pointwise one that adds to the input."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm1, self.norm2 = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.relu(self.norm2(self.conv1(F.relu(self.norm1(x))))))
+
+
+class Judge(nn.Module):
+    """Pictures (B, 3, 64, 64) in [0, 1] -> unit vectors (B, WIDTH); ``view`` -> logits (B, AZIMUTHS)."""
+
+    def __init__(self, widths: tuple[int, ...] = (32, 64, 128, 256), heads: int = 8):
+        super().__init__()
+        self.words = Words()
+        self.scale = nn.Parameter(torch.tensor(2.5))
+        first, *others = widths
+        self.stem = nn.Conv2d(12, first, 3, padding=1, bias=False)
+        stages: list[nn.Module] = []
+        for before, width in zip(widths, others, strict=False):
+            stages += [nn.BatchNorm2d(before), nn.ReLU(), nn.Conv2d(before, width, 3, 2, padding=1, bias=False)]
+            stages += [Block(width)]
+        last = widths[-1]
+        self.stages = nn.Sequential(*stages, Block(last), nn.BatchNorm2d(last), nn.ReLU())
+        self.heads = heads
+        self.place = nn.Parameter(torch.randn(1, last, 4, 4) * 0.02)
+        self.query = nn.Conv2d(last, 2 * heads, 1)  # each purpose weighs the places by itself
+        self.out = nn.Linear(2 * last, WIDTH)
+        self.azimuth = nn.Sequential(nn.Linear(2 * last, 256), nn.ReLU(), nn.Linear(256, AZIMUTHS))
+
+    def features(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """What the two heads read, (B, 2 C) each: weighted means over the places, and the plain mean."""
+        x = F.pixel_unshuffle(pictures * 4 - 2, 2).contiguous(memory_format=torch.channels_last)
+        x = self.stages(self.stem(x)) + self.place
+        weight = self.query(x).flatten(2).softmax(-1)  # (B, 2 heads, places)
+        value = x.flatten(2)
+        parts = value.unflatten(1, (self.heads, -1))  # (B, heads, C / heads, places)
+        seen = [torch.einsum("bhcp,bhp->bhc", parts, w).flatten(1) for w in weight.chunk(2, 1)]
+        mean = value.mean(-1)
+        return torch.cat([seen[0], mean], 1), torch.cat([seen[1], mean], 1)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return F.normalize(self.out(self.features(pictures)[0]), dim=-1)
+
+    def view(self, pictures: Tensor) -> Tensor:
+        """Logits (B, AZIMUTHS) of the azimuth the camera sees the object from."""
+        return self.azimuth(self.features(pictures)[1])
+
+    def both(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Both at once, for training."""
+        look, view = self.features(pictures)
+        return F.normalize(self.out(look), dim=-1), self.azimuth(view)
+
+
+class Guide(nn.Module):
+    """Pictures (B, 3, 64, 64) in [0, 1] -> unit vectors (B, WIDTH), by self-attention over 8 x 8 patches."""
+
+    def __init__(self, width: int = 128, layers: int = 3, heads: int = 4):
+        super().__init__()
+        self.words = Words()
+        self.scale = nn.Parameter(torch.tensor(2.5))
+        self.stem = nn.Sequential(nn.Conv2d(48, 64, 3, padding=1), nn.GELU(), nn.Conv2d(64, width, 2, 2))
+        self.place = nn.Parameter(torch.randn(1, 64, width) * 0.02)
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 4 * width, 0.0, F.gelu, batch_first=True, norm_first=True, layer_norm_eps=1e-5
+        )
+        self.layers = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.out = nn.Linear(2 * width, WIDTH)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        patches = F.pixel_unshuffle(pictures * 4 - 2, 4).contiguous(memory_format=torch.channels_last)
+        x = self.layers(self.stem(patches).flatten(2).transpose(1, 2) + self.place)
+        return F.normalize(self.out(torch.cat([x.mean(1), x.amax(1)], -1)), dim=-1)

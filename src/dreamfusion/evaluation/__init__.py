@@ -1,0 +1,1 @@
+"""How good runs are: R-Precision, Janus rate, geometry; and comparisons of two sets of runs."""
