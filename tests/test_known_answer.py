@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dreamfusion.loop import Trainer
 from dreamfusion.presets import resolve
 from dreamfusion.priors.base import Condition, broadcast, cosine_schedule
+from dreamfusion.trainer import Trainer
 from dreamfusion.view.backgrounds import composite
 from dreamfusion.view.cameras import Cameras, camera_rays, to_pictures
 from dreamfusion.view.lights import camera_lights

@@ -17,11 +17,11 @@ from tiny_pipelines import NAMES, save  # noqa: E402
 
 from dreamfusion.config import DistillationSettings  # noqa: E402
 from dreamfusion.distillation import direction  # noqa: E402
-from dreamfusion.loop import Trainer  # noqa: E402
 from dreamfusion.presets import resolve  # noqa: E402
 from dreamfusion.priors import load_prior  # noqa: E402
 from dreamfusion.priors.base import broadcast, clean_from_noise  # noqa: E402
 from dreamfusion.priors.palette import latent_palette  # noqa: E402
+from dreamfusion.trainer import Trainer  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 CAPTIONS = ["a front view of a cat", "a dog"]

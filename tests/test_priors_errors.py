@@ -21,12 +21,12 @@ from tiny_pipelines import save
 from dreamfusion.config import DistillationSettings
 from dreamfusion.distillation import direction
 from dreamfusion.errors import UserError
-from dreamfusion.loop import Trainer
 from dreamfusion.presets import resolve
 from dreamfusion.priors import describe_prior, hub, load_prior, memory
 from dreamfusion.priors.checkpoint import choose_weights, open_folder, read_parts
 from dreamfusion.priors.memory import Needs, choose
 from dreamfusion.priors.mixture import Mixture, is_mixture, parse_mixture
+from dreamfusion.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
