@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from pictures import LOOKS, NAMES, Batch, Table, Views, batch, plain_batch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn

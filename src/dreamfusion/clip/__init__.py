@@ -1,0 +1,42 @@
+"""CLIPs: the judge that ranks finished assets, and the guide that the CLIP baselines climb. They can never be mixed up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ..errors import UserError, nearest
+from .base import Clip, Role
+from .bundled import WEIGHTS, BundledClip
+from .public import PublicClip, download
+
+__all__ = ["Clip", "load_guide", "load_judge"]
+
+
+def load_judge(name: str = "bundled", device: str | torch.device = "cpu") -> Clip:
+    """The CLIP that judges: 'bundled', 'hf:OWNER/NAME[@REVISION]', or a path. UserError for a guide's weights."""
+    return _load(name, {"bundled": "judge"}, "judge", device)
+
+
+def load_guide(name: str = "bundled-guide", device: str | torch.device = "cpu") -> Clip:
+    """The CLIP that guides a scene: 'bundled-guide', 'hf:…', or a path. UserError for a judge's weights."""
+    return _load(name, {"bundled-guide": "guide"}, "guide", device)
+
+
+def _load(name: str, bundled: dict[str, str], wanted: Role, device: str | torch.device) -> Clip:
+    path = Path(name).expanduser()
+    clip: Clip
+    if name in bundled:
+        clip = BundledClip(WEIGHTS / f"{bundled[name]}.safetensors", name, device)
+    elif name.startswith("hf:"):
+        clip = PublicClip(download(name), name, device)
+    elif path.is_dir():
+        clip = PublicClip(path, str(path), device)
+    elif path.is_file():
+        clip = BundledClip(path, str(path), device)
+    else:
+        raise UserError(f"unknown CLIP {name!r}{nearest(name, bundled)}; or hf:OWNER/NAME, or a path")
+    if clip.role not in (wanted, "any"):
+        raise UserError(f"{name} is a {clip.role}'s CLIP and must never be a {wanted}: what guides may not judge")
+    return clip

@@ -1,0 +1,52 @@
+"""What every CLIP answers: pictures and captions to unit vectors of one space."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import UserError
+
+Role = Literal["judge", "guide", "any"]
+
+
+def resized(pictures: Tensor, size: int) -> Tensor:
+    """Pictures (B, 3, H, W) at ``size`` x ``size``, with antialiasing; differentiable."""
+    if pictures.shape[-2:] == (size, size):
+        return pictures
+    return F.interpolate(pictures, (size, size), mode="bilinear", antialias=True, align_corners=False)
+
+
+class Clip:
+    """A frozen picture and caption encoder.
+
+    ``role`` says what it may do: a 'judge' never guides and a 'guide' never judges; 'any' is a public one, which may do
+    either (but not both for one run: see ``evaluation.retrieval.check_judge``). ``hash`` is the SHA-256 of its weights.
+    """
+
+    id: str
+    hash: str
+    role: Role
+    size: int
+
+    def pictures(self, x: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1] of any size -> unit vectors (B, D); differentiable."""
+        raise NotImplementedError
+
+    def captions(self, texts: list[str]) -> Tensor:
+        """Captions -> unit vectors (N, D), without gradients."""
+        raise NotImplementedError
+
+    def azimuth(self, x: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1] -> probabilities (B, 12): class k is an azimuth within 15 degrees of 30 k.
+        UserError where this CLIP was not taught to tell."""
+        raise UserError(f"the CLIP {self.id!r} cannot tell views apart; only the bundled judge can")
+
+    def similarity(self, x: Tensor, texts: list[str], batch: int = 64) -> Tensor:
+        """Cosine similarities (B, N) of pictures to captions, without gradients."""
+        with torch.no_grad():
+            seen = torch.cat([self.pictures(part) for part in x.split(batch)])
+            return seen @ self.captions(texts).T
