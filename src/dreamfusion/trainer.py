@@ -65,9 +65,8 @@ class Trainer:
         latent = config.scene.channels != 3 and progress < config.shading.latent_until
         shading = "albedo" if latent else choose_shading(config.shading, progress, rng)
         rays = camera_rays(cameras.to(self.device), size)
-        self.scene.latent = latent
-        rendering = self.scene.render(rays, shading, lights.repeat_interleave(size * size, 0), config.view.ambient, rng)
-        self.scene.latent = False
+        lights = lights.repeat_interleave(size * size, 0)
+        rendering = self.scene.render(rays, shading, lights, config.view.ambient, rng, latent=latent)
         if latent:
             behind = torch.full((count, config.scene.channels), 0.5, device=self.device)  # the mean latent
         elif self.background is not None:

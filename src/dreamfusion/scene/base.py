@@ -24,7 +24,7 @@ class Rays:
 class Rendering:
     """What the rays saw, before any background. N = rays.
 
-    colour (N, 3) premultiplied by opacity, opacity (N,), depth (N,) the expected distance (sum of w_i s_i, not divided
+    colour (N, 3), or the latents (N, channels) that were asked for, premultiplied by opacity, opacity (N,), depth (N,) the expected distance (sum of w_i s_i, not divided
     by the opacity), normal (N, 3) sum of w_i n_i, orientation (N,) sum of w_i max(0, n_i . d)^2 (Ref-NeRF eq. 11).
     """
 
@@ -46,9 +46,11 @@ class Scene(Protocol):
         ambient: float,
         generator: torch.Generator | None = None,
         samples: int | None = None,
+        latent: bool = False,
     ) -> Rendering:
         """Render rays. ``light`` (N, 3): unit direction towards the key light, for each ray. With a generator the
-        samples are jittered (training), without it they stand in the middles of their intervals."""
+        samples are jittered (training), without it they stand in the middles of their intervals. ``latent``: see a
+        field of latents (``scene.channels``) as the latents it holds, not in colours."""
         ...
 
     def density(self, points: Tensor) -> Tensor:

@@ -28,7 +28,6 @@ class RadianceField(nn.Module):
         self.settings = settings
         self.occupancy = Occupancy(occupancy_side, settings.samples)
         # A field of latents turns them into colours by a linear map, but for renderings of the latents themselves.
-        self.latent = False
         self.palette: nn.Module = nn.Identity() if settings.channels == 3 else nn.Linear(settings.channels, 3)
 
     def network(self, points: Tensor, frustums: Frustums | None, colour: bool) -> tuple[Tensor, Tensor | None]:
@@ -49,15 +48,15 @@ class RadianceField(nn.Module):
         return self.settings.density_scale * torch.nn.functional.softplus(SHARPNESS * raw - SHIFT)
 
     def query(
-        self, points: Tensor, frustums: Frustums | None = None, colour: bool = True
+        self, points: Tensor, frustums: Frustums | None = None, colour: bool = True, latent: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Raw density (P,), blob included, and albedo (P, 3), or (P, channels) while ``latent`` is set."""
+        """Raw density (P,), blob included, and albedo (P, 3), or with ``latent`` the field's latents (P, channels)."""
         raw, logits = self.network(points, frustums, colour)
         raw = raw + self.blob(points)
         if logits is None:
             return raw, None
         albedo = torch.sigmoid(logits)
-        return raw, albedo if self.latent or self.settings.channels == 3 else self.palette(albedo).clamp(0, 1)
+        return raw, albedo if latent or self.settings.channels == 3 else self.palette(albedo).clamp(0, 1)
 
     def set_palette(self, weight: Tensor, bias: Tensor) -> None:
         """Start the map from latents to colours: weight (3, channels), bias (3,)."""
@@ -93,18 +92,20 @@ class RadianceField(nn.Module):
         ambient: float,
         generator: torch.Generator | None = None,
         samples: int | None = None,
+        latent: bool = False,
     ) -> Rendering:
         """Render rays (see ``base.Scene.render``)."""
         near, far = sampling.unit_sphere(rays.origins, rays.directions)
         offset = sampling.ray_offsets(near, generator)
         samples = samples or self.settings.samples
         if torch.is_grad_enabled() or len(near) <= AT_ONCE:
-            return self.render_between(rays, shading, light, ambient, near, far, offset, samples)
+            return self.render_between(rays, shading, light, ambient, near, far, offset, samples, latent)
         parts = []
         for low in range(0, len(near), AT_ONCE):
             i = slice(low, low + AT_ONCE)
             some = Rays(rays.origins[i], rays.directions[i], rays.pixel_radius)
-            parts.append(self.render_between(some, shading, light[i], ambient, near[i], far[i], offset[i], samples))
+            cut = near[i], far[i], offset[i]
+            parts.append(self.render_between(some, shading, light[i], ambient, *cut, samples, latent))
         return Rendering(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Rendering)))
 
     def render_between(
@@ -117,10 +118,11 @@ class RadianceField(nn.Module):
         far: Tensor,
         offset: Tensor,
         samples: int,
+        latent: bool = False,
     ) -> Rendering:
         """Render rays from near to far (N,) with each ray's samples shifted by offset (N,)."""
         where = sampling.regular_samples(near, far, samples, offset)
         if self.settings.kind == "mlp" and self.settings.importance:
             weights = volume.ray_weights(volume.sample_density(self, rays, where))
             where = sampling.importance_samples(near, far, weights, self.settings.importance, offset)
-        return volume.render(self, rays, where, shading, light, ambient)
+        return volume.render(self, rays, where, shading, light, ambient, latent)

@@ -99,6 +99,7 @@ class GridField(RadianceField):
         fused = self.fused()
         if fused is None or rays.origins.dtype != torch.float32:
             return super().render_between(rays, *args)
+        *args, _ = args  # a field with a fast path holds colours, no latents
         from dreamfusion.scene.fused import render
 
         return render(fused, self, rays, *args)

@@ -18,8 +18,10 @@ NORMAL_EPS = 1e-4  # keeps normals and their gradients finite where the density 
 class Field(Protocol):
     """What can be rendered: a raw density (before activation) and an albedo everywhere in the unit sphere."""
 
-    def query(self, points: Tensor, frustums: Frustums | None, colour: bool) -> tuple[Tensor, Tensor | None]:
-        """Raw density (P,) and, if asked for, albedo (P, 3) at points (P, 3)."""
+    def query(
+        self, points: Tensor, frustums: Frustums | None, colour: bool, latent: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Raw density (P,) and, if asked for, albedo (P, 3), or latents (P, channels), at points (P, 3)."""
         ...
 
     def activate(self, raw: Tensor) -> Tensor:
@@ -72,13 +74,15 @@ def _kept_points(field: Field, rays: Rays, samples: Samples) -> tuple[Tensor, Te
     return places[keep], ray, keep, frustums
 
 
-def render(field: Field, rays: Rays, samples: Samples, shading: Shading, light: Tensor, ambient: float) -> Rendering:
+def render(
+    field: Field, rays: Rays, samples: Samples, shading: Shading, light: Tensor, ambient: float, latent: bool = False
+) -> Rendering:
     """Render rays through the given samples; ``light`` (N, 3) points from the object towards the key light."""
     learning = torch.is_grad_enabled()
     points, ray, keep, frustums = _kept_points(field, rays, samples)
     with torch.enable_grad():  # normals are a derivative even where nothing is learned
         points = points.detach().requires_grad_()
-        raw, albedo = field.query(points, frustums, colour=shading != "textureless")
+        raw, albedo = field.query(points, frustums, shading != "textureless", latent)
         (gradient,) = torch.autograd.grad(raw.sum(), points, create_graph=learning)
     if not learning:
         raw, albedo = raw.detach(), None if albedo is None else albedo.detach()
