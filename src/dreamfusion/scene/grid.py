@@ -99,7 +99,6 @@ class GridField(RadianceField):
         fused = self.fused()
         if fused is None or rays.origins.dtype != torch.float32:
             return super().render_between(rays, *args)
-        *args, _ = args  # a field with a fast path holds colours, no latents
         from dreamfusion.scene.fused import render
 
-        return render(fused, self, rays, *args)
+        return render(fused, self, rays, *args[:-1])  # what has a fast path holds colours: no question of latents
