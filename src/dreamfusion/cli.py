@@ -65,6 +65,32 @@ def _render_options(parser: Parser) -> None:
     parser.add_argument("--out", metavar="FOLDER", help="where to write [RUN/views; films in RUN]")
 
 
+def _judge_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--clip", default="bundled", metavar="NAME", help="judge: bundled, hf:OWNER/NAME, a path [%(default)s]"
+    )
+    suite = "suite or file to rank the prompts among [the bundled suite that has them]"
+    parser.add_argument("--prompts", metavar="SUITE|FILE", help=suite)
+
+
+def _evaluate_options(parser: Parser) -> None:
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="runs' folders, or folders of them")
+    _judge_options(parser)
+    parser.add_argument("--views", default="8", metavar="N", help="pictures of each asset, 1 to 64 [%(default)s]")
+    parser.add_argument("--seed", default="0", metavar="N", help="of the views, 0 or more [%(default)s]")
+    parser.add_argument("--ceiling", action="store_true", help="judge the prior's own samples of the prompts too")
+    parser.add_argument("--out", default="evaluation.json", metavar="FILE", help="the figures [%(default)s]")
+    parser.add_argument("--html", metavar="FILE", help="one page with pictures and figures")
+
+
+def _compare_options(parser: Parser) -> None:
+    what = "a folder of runs, or the evaluation.json of one"
+    parser.add_argument("first", metavar="RUNS_A", help=what)
+    parser.add_argument("second", metavar="RUNS_B", help="the same, to set against it")
+    _judge_options(parser)
+    parser.add_argument("--out", metavar="FILE", help="also write the comparison as JSON")
+
+
 def _sample_options(parser: Parser) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help="what to draw")
     parser.add_argument("--views", default="4", metavar="N", help="azimuths all round, 1 to 64 [%(default)s]")
@@ -92,6 +118,8 @@ COMMANDS = {
     "generate": Command("make a 3D asset of a prompt", _generate_options, commands.generate),
     "export": Command("write a run's asset in other formats or sizes", _export_options, commands.export),
     "render": Command("draw a run's scene: stills, turntable, normals, depth", _render_options, commands.render),
+    "evaluate": Command("how good runs are: R-Precision, Janus, geometry", _evaluate_options, commands.evaluate),
+    "compare": Command("two sets of runs against each other, prompt by prompt", _compare_options, commands.compare),
     "prior sample": Command("draw a prompt with the 2D prior alone", _sample_options, commands.prior_sample),
     "prior info": Command("what the prior is and knows", _info_options, commands.prior_info),
     "presets": Command("list the presets, or show one", _presets_options, commands.presets),

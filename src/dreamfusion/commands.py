@@ -131,6 +131,57 @@ def render(given: argparse.Namespace) -> int:
     return 0
 
 
+def evaluate(given: argparse.Namespace) -> int:
+    from .run import CONFIG
+
+    views, seed = whole("--views", given.views, 1, 64), whole("--seed", given.seed, 0, 2**31)
+    out, page = Path(given.out), Path(given.html) if given.html else None
+    if out.suffix.lower() != ".json":
+        raise UserError(f"--out {out}: the figures are JSON; its name must end in .json")
+    for run in given.runs:
+        if not Path(run).exists():
+            raise UserError(f"there is no run at {run}: no such folder (a run's folder holds {CONFIG})")
+    import json
+
+    from .evaluation import evaluate_full
+    from .evaluation.report import table
+    from .files import write_atomic
+
+    def progress(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    options = {"views": views, "seed": seed, "ceiling": given.ceiling, "progress": progress}
+    found, html = evaluate_full(given.runs, given.clip, given.prompts, **options)
+    print(table(found))
+    write_atomic(out, json.dumps(found, indent=1, allow_nan=False).encode())
+    print_file(out)
+    if page:
+        write_atomic(page, html.encode())
+        print_file(page)
+    return 0
+
+
+def compare(given: argparse.Namespace) -> int:
+    out = Path(given.out) if given.out else None
+    import json
+
+    from .evaluation import compare, evaluate, read
+    from .evaluation.compare import table
+    from .files import write_atomic
+
+    def judged(place: str) -> dict[str, Any]:
+        if Path(place).is_file():
+            return read(place)
+        return evaluate([place], given.clip, given.prompts, progress=lambda line: print(line, file=sys.stderr))
+
+    found = compare(judged(given.first), judged(given.second))
+    print(table(found))
+    if out:
+        write_atomic(out, json.dumps(found, indent=1, allow_nan=False).encode())
+        print_file(out)
+    return 0
+
+
 def prior_sample(given: argparse.Namespace) -> int:
     from .prompts import check_prompt, slug
 

@@ -1,0 +1,65 @@
+"""Is the shape sound? The asset's own report, and what its clean-up has hidden."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import trimesh
+from torch import Tensor
+
+from ..asset import Asset
+from ..errors import UserError
+from ..export.mesh import extract_surface, face_components, remove_floaters
+from ..run import Run
+from ..scene.base import Scene
+
+RESOLUTION = 64
+FLAT = 0.15
+"""A thing flatter than this is called a billboard."""
+
+
+def flatness(mesh: trimesh.Trimesh) -> float:
+    """Thinnest over middle side of the smallest box around the mesh: 1 for a cube or a stick, towards 0 for a card."""
+    thin, middle, _ = sorted(np.asarray(mesh.bounding_box_oriented.primitive.extents, np.float64).tolist())
+    return thin / middle if middle > 0 else 0.0
+
+
+def floaters(scene: Scene, level: float, resolution: int = RESOLUTION) -> tuple[int, int]:
+    """Loose pieces of the raw surface, before any clean-up: (all components, those that the export drops)."""
+    mesh = extract_surface(scene.density, resolution, level, radius=1.0)
+    before, _ = face_components(mesh)
+    after, _ = face_components(remove_floaters(mesh))
+    return before, before - after
+
+
+def report(run: Run, scene: Scene) -> dict[str, Any]:
+    """The geometry of a run: {'empty': True} where there is no surface, else watertight, components, triangles, genus,
+    floaters and flatness. The finished asset is read where it is there, otherwise made from the scene."""
+    export = run.config.export
+    try:
+        raw, loose = floaters(scene, export.level)
+        path = run.path / "asset.glb"
+        asset = Asset.load(path) if path.is_file() else Asset.from_scene(scene, export, run.config.prompt)
+    except UserError as error:
+        return {"empty": True, "why": str(error)}
+    sound = asset.geometry_report()
+    kept = ("watertight", "components", "triangles", "genus")
+    flat = flatness(asset.mesh.geometry())
+    return {k: sound[k] for k in kept} | {
+        "raw_components": raw,
+        "floaters": loose,
+        "flatness": flat,
+        "billboard": flat < FLAT,
+        "empty": False,
+    }
+
+
+def saturation(pictures: Tensor, background: float = 0.5, apart: float = 0.06) -> float | None:
+    """Mean chroma (largest minus smallest channel) of what is not background in pictures (B, 3, H, W) over one gray.
+
+    None where nothing stands out from it.
+    """
+    shown = (pictures - background).abs().amax(1) > apart
+    chroma = pictures.amax(1) - pictures.amin(1)
+    return float(chroma[shown].mean()) if shown.any() else None

@@ -1,0 +1,69 @@
+"""What is evaluated: runs from folders, and the suite that their prompts are ranked among."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from ..errors import UserError
+from ..priors.bundled import WEIGHTS
+from ..run import CHECKPOINT, CONFIG, META, Run
+from ..suites import load_suite, suite_names
+
+
+def find_runs(places: Sequence[str | Path]) -> list[Run]:
+    """The runs at ``places``: each a run's folder, or a folder of them (by name; those without a checkpoint are left out,
+    with a warning). UserError where a place holds none."""
+    runs: list[Run] = []
+    for place in map(Path, places):
+        if (place / CONFIG).is_file() or not place.is_dir():
+            runs.append(Run.open(place))
+            runs[-1].load_checkpoint()
+            continue
+        inside = sorted(path.parent for path in place.glob(f"*/{CONFIG}"))
+        ready = [path for path in inside if (path / CHECKPOINT / META).is_file()]
+        if not ready:
+            what = f"{len(inside)} runs without a checkpoint" if inside else f"neither a {CONFIG} nor folders with one"
+            raise UserError(f"there is no run to evaluate in {place}: it holds {what}")
+        if len(ready) < len(inside):
+            left = next(path.name for path in inside if path not in ready)
+            warnings.warn(f"{len(inside) - len(ready)} runs in {place} have no checkpoint yet ({left} …)", stacklevel=2)
+        runs += map(Run.open, ready)
+    paths = [run.path.resolve() for run in runs]
+    return [run for k, run in enumerate(runs) if paths[k] not in paths[:k]]
+
+
+def choose_suite(prompts: Sequence[str], asked: str | Path | None) -> tuple[str, list[str]]:
+    """The suite that was asked for, or else the first bundled one that holds all ``prompts``: its name and prompts.
+
+    UserError where a prompt is not in it: runs of different suites cannot be ranked together.
+    """
+    if asked is not None:
+        name, suite = Path(asked).stem, load_suite(asked)
+    else:
+        holding = [(n, s) for n in suite_names() if set(prompts) <= set(s := load_suite(n))]
+        name, suite = holding[0] if holding else ("bundled-153", load_suite("bundled-153"))
+    strange = [p for p in dict.fromkeys(prompts) if p not in set(suite)]
+    if strange:
+        others = len(dict.fromkeys(prompts)) - len(strange)
+        more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+        why = f"; the other {others} are, so these are runs of different suites" if others else ""
+        raise UserError(
+            f"the prompt {strange[0]!r}{more} is not in the suite {name}{why}; give all prompts with --prompts FILE"
+        )
+    return name, suite
+
+
+@cache
+def held_out() -> frozenset[str]:
+    """Colour-object pairs that the bundled prior was never shown, without their articles: 'red sofa'."""
+    return frozenset(json.loads(WEIGHTS.with_suffix(".json").read_text()).get("held_out", ()))
+
+
+def is_held_out(prompt: str) -> bool:
+    """Whether a prompt ('a red sofa') is such a pair."""
+    first, _, rest = prompt.strip().lower().partition(" ")
+    return (rest if first in ("a", "an") else prompt.strip().lower()) in held_out()

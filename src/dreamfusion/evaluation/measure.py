@@ -1,0 +1,77 @@
+"""Judge one run: every figure of one asset."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..clip import load_judge
+from ..clip.base import Clip
+from ..loop import load_scene
+from ..run import CHECKPOINT, META, Run
+from ..view.words import with_clay
+from . import geometry
+from .fronts import has_front
+from .inputs import is_held_out
+from .janus import front_belief, judge_ring
+from .retrieval import DEPTHS, check_judge, precision, ranks
+from .views import draw, random_views, ring
+
+
+@dataclass
+class Judgement:
+    """One asset's figures (JSON can hold them) and the pictures they come from, (B, 3, H, W) in [0, 1]."""
+
+    figures: dict[str, Any]
+    pictures: dict[str, Tensor]
+
+
+class Judge:
+    """A judge with its suite's captions read once; ``views`` pictures of each asset, drawn from ``seed``.
+
+    The view head of the bundled judge counts the fronts, whatever CLIP ranks the prompts.
+    """
+
+    def __init__(self, clip: Clip, suite: list[str], views: int = 8, seed: int = 0):
+        check_judge(clip, ())
+        self.clip, self.suite = clip, suite
+        self.place = {prompt: k for k, prompt in enumerate(suite)}
+        self.views, self.ring = random_views(views, seed), ring()
+        self.eye = clip if clip.role == "judge" else load_judge()
+        # A textureless render has no colour to know the prompt by: of two colours of one thing neither is ahead.
+        self.captions = {"": clip.captions(suite), "clay_": clip.captions([with_clay(p) for p in suite])}
+
+    @torch.no_grad()
+    def rank(self, pictures: Tensor, prompt: str, kind: str = "") -> dict[str, Any]:
+        """Ranks of the prompt for each picture, the precisions, and the mean similarity; names begin with ``kind``."""
+        seen = torch.cat([self.clip.pictures(part) for part in pictures.split(32)])
+        similarity = seen @ self.captions[kind].T
+        places = ranks(similarity, self.place[prompt])
+        figures: dict[str, Any] = {f"{kind}ranks": places.tolist()}
+        figures |= {f"{kind}r{depth}": precision(places, depth) for depth in DEPTHS}
+        return figures | {f"{kind}similarity": float(similarity[:, self.place[prompt]].mean())}
+
+    def run(self, run: Run) -> Judgement:
+        """All figures of a recorded run. UserError where this judge has guided it."""
+        recorded = run.recorded.get("prior") or {}
+        check_judge(self.clip, [str(recorded.get("sha256"))])
+        scene, config = load_scene(run)
+        steps = int(json.loads((run.path / CHECKPOINT / META).read_bytes())["state"]["step"])
+        colour = draw(scene, self.views)
+        clay = draw(scene, self.views, "textureless")
+        figures = {
+            "run": str(run.path), "prompt": config.prompt, "preset": config.preset, "seed": config.seed,
+            "steps": steps, "finished": steps == config.steps, "prior": recorded.get("id"),
+            "held_out": is_held_out(config.prompt), "saturation": geometry.saturation(colour[::2]),
+        } | self.rank(colour, config.prompt) | self.rank(clay, config.prompt, "clay_")  # fmt: skip
+        figures["janus"] = None
+        if has_front(config.prompt):
+            belief = front_belief(self.eye.azimuth(draw(scene, self.ring)))
+            found = judge_ring(belief)
+            figures["janus"] = asdict(found) | {"janus": found.janus, "belief": [round(x, 3) for x in belief.tolist()]}
+        figures["geometry"] = geometry.report(run, scene)
+        return Judgement(figures, {"colour": colour, "clay": clay})
