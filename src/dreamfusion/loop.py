@@ -17,6 +17,7 @@ import torch
 
 from .asset import Asset
 from .config import Config
+from .distillation import kept_graphs
 from .errors import UserError
 from .presets import resolve
 from .priors import load_prior
@@ -117,7 +118,8 @@ def generate(
     if prior is None:
         ask = config.prior
         device = pick_device(config.device)
-        prior = load_prior(ask.id, device, ask.precision, ask.memory, ask.text_8bit, config.views_per_step)
+        load = config.views_per_step, kept_graphs(config.distillation)
+        prior = load_prior(ask.id, device, ask.precision, ask.memory, ask.text_8bit, *load)
     warn_unknown_words(prior, config.prompt)
     trainer = Trainer(config, prior)
     if run is not None:

@@ -33,6 +33,11 @@ def check_rule(kind: str) -> None:
         raise UserError(f"unknown distillation {kind!r}{nearest(kind, RULES)}")
 
 
+def kept_graphs(settings: DistillationSettings) -> int:
+    """How many of the prior's answers a rule back-propagates through, and so keeps all activations of; sds: none."""
+    return (2 if settings.perp_neg else 1) if settings.kind == "reconstruction" else 0
+
+
 def direction(
     picture: Tensor,
     prior: Prior | Mixture,

@@ -25,18 +25,19 @@ def load_prior(
     memory: Memory = "auto",
     text_8bit: bool = False,
     views: int = 1,
+    graphs: int = 0,
 ) -> Any:
     """Load a prior: 'bundled', a safetensors file of its kind, 'hf:OWNER/NAME[@REVISION]', the folder of a diffusers
     pipeline, or a mixture of them, '0.7*A + 0.3*B'.
 
-    ``memory`` and ``text_8bit``: see ``config.PriorSettings``; ``views``: pictures asked about at once, for the estimate.
-    UserError, before anything large is loaded, for what cannot be.
+    ``memory`` and ``text_8bit``: see ``config.PriorSettings``; ``views``: pictures asked about at once, and ``graphs``:
+    answers whose graphs are kept at once (``distillation.kept_graphs``), both for the estimate of the memory. UserError, before anything large is loaded, for what cannot be.
     """
     from .bundled import WEIGHTS, BundledPrior
 
     if is_mixture(id):
         return Mixture(
-            [(s, load_prior(part, device, precision, memory, text_8bit, views)) for s, part in parse_mixture(id)]
+            [(s, load_prior(part, device, precision, memory, text_8bit, views, graphs)) for s, part in parse_mixture(id)]
         )
     if id == "bundled":
         return BundledPrior(WEIGHTS, device, precision)
@@ -50,7 +51,7 @@ def load_prior(
         from .report import refuse_what_cannot_fit
 
         refuse_what_cannot_fit(checkpoint, device, precision)
-    return DiffusersPrior(download(checkpoint), device, precision, memory, text_8bit, views)
+    return DiffusersPrior(download(checkpoint), device, precision, memory, text_8bit, views, graphs)
 
 
 def find_checkpoint(id: str, device: str | torch.device = "cpu", precision: str = "auto") -> Checkpoint:

@@ -15,7 +15,19 @@ from .base import Condition, stack
 from .bundled import inference_dtype
 from .checkpoint import Checkpoint
 from .embeddings import TextEncoders, load_part
-from .memory import Memory, Needs, choose, configurations, free_memory, gigabytes, needs_of_folder, side_of, vae_factor
+from .memory import (
+    NO_GRADIENT,
+    Memory,
+    Needs,
+    choose,
+    configurations,
+    free_memory,
+    gigabytes,
+    needs_of_folder,
+    side_of,
+    slice_attention,
+    vae_factor,
+)
 from .schedules import schedule_of
 
 LATENT_RANGE = 4.0
@@ -31,9 +43,10 @@ class DiffusersPrior:
 
     def __init__(
         self, checkpoint: Checkpoint, device: str | torch.device = "cpu", precision: str = "auto", memory: Memory = "auto",
-        text_8bit: bool = False, views: int = 1,
+        text_8bit: bool = False, views: int = 1, graphs: int = 0,
     ):  # fmt: skip
-        """UserError where the checkpoint is damaged, of an unknown kind, or does not fit (``memory``, for ``views`` at once)."""
+        """UserError where the checkpoint is damaged, of an unknown kind, or does not fit (``memory``, for ``views`` at once
+        and ``graphs`` kept, see ``memory.needs_of``)."""
         assert checkpoint.folder is not None
         self.checkpoint, self.family, self.folder = checkpoint, checkpoint.family, checkpoint.folder
         self.id, self.hash, self.device = checkpoint.id, checkpoint.revision, torch.device(device)
@@ -44,7 +57,7 @@ class DiffusersPrior:
         self.channels = int(self.vae_config["latent_channels"]) if self.family.latent else 3
         scheduler = load_part(checkpoint.parts["scheduler"], self.folder, self.dtype)
         self.schedule = schedule_of(scheduler, (self.side // self.family.patch) ** 2)
-        self.needs: Needs = needs_of_folder(checkpoint, self.dtype, views)
+        self.needs: Needs = needs_of_folder(checkpoint, self.dtype, views, graphs)
         self.memory = choose(memory, self.needs, self.device, free_memory(self.device))
         print(self.estimate(), file=sys.stderr)
         large_text = self.device.type == "cuda" and self.needs.text > 0.9 * free_memory(self.device)[0]
@@ -65,6 +78,7 @@ class DiffusersPrior:
     def network(self) -> Any:
         """The U-Net or transformer, loaded when first asked."""
         network = load_part(self.checkpoint.parts[self.family.network], self.folder, self.dtype)
+        slice_attention(network, self.memory, self.device)
         return self._place(network, self.memory == "lowest")
 
     @cached_property
@@ -146,9 +160,7 @@ class DiffusersPrior:
 
     def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         if torch.is_grad_enabled() and self.memory == "lowest":
-            raise UserError(
-                "prior.memory 'lowest' takes weights away after each layer, so nothing can be back-propagated; use 'low' or sds"
-            )
+            raise UserError(NO_GRADIENT)
         nothing = condition.nothing or self._nothing.rows(torch.zeros(len(z_t), dtype=torch.long, device=self.device))
         if self.memory == "fast":
             both = self._predict(z_t.repeat(2, 1, 1, 1), t.repeat(2), stack(condition, nothing))

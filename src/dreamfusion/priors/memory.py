@@ -7,7 +7,11 @@ Three ways, from the quickest to the smallest:
   guidance's two halves one after the other;
 - ``lowest``: as ``low``, and the network visits the device layer by layer (accelerate's sequential offload).
 
-Attention is not sliced: PyTorch's fused attention never holds the matrix, and slices of it measured slower and larger.
+A rule that back-propagates through the network (``reconstruction``) keeps the activations of both of guidance's halves
+whatever the way, and cannot have its weights taken away by layers.
+
+Attention is sliced in ``low`` and ``lowest`` only on devices where PyTorch has no fused attention for it: fused attention
+never holds the matrix of scores, its memory is linear already, and slices of it measured slower and larger.
 """
 
 from __future__ import annotations
@@ -27,13 +31,23 @@ WAYS: tuple[Memory, ...] = ("fast", "low", "lowest")
 NETWORK_UNITS = 150.0
 ENCODER_UNITS = 26.0
 ENCODER_CHECKPOINTED_UNITS = 19.0
+# The same for a network whose graph is kept for a gradient through it, for each half of guidance. U-Nets as measured: the
+# larger of Stable Diffusion's 475 and IF's 292. Transformers by derivation, nothing measured: 34 bytes a token, channel
+# and layer in half precision without the scores (Korthikanti et al. 2022, section 4.1), so 17 values.
+UNET_GRAPH_UNITS = 475.0
+LAYER_GRAPH_UNITS = 17.0
 LARGEST_LAYER = 0.08  # of the network, at once on the device in sequential offload
 MARGIN = 0.05  # of free memory, left to the scene and to the allocator
+FUSED_ATTENTION = ("cpu", "cuda")
+NO_GRADIENT = (
+    "prior.memory 'lowest' takes weights away after each layer, so nothing can be back-propagated; use 'low' or sds"
+)
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes: text encoders, network, VAE, work of a network call (two halves) and of the VAE encoder with its gradient."""
+    """Bytes: text encoders, network, VAE, work of a network call (two halves) and of the VAE encoder with its gradient;
+    ``graph``: what network calls keep for a gradient through them, 0 for score distillation."""
 
     text: int
     network: int
@@ -41,15 +55,22 @@ class Needs:
     network_work: int
     encoder_work: int
     encoder_work_low: int
+    graph: int = 0
+
+    @property
+    def ways(self) -> tuple[Memory, ...]:
+        """The ways of loading that can do the work, from the quickest to the smallest."""
+        return WAYS[:-1] if self.graph else WAYS
 
     def on_device(self, way: Memory, offloads: bool = True) -> int:
-        """Peak on the device, for score distillation. Without ``offloads`` (no memory of its own) weights stay.
+        """Peak on the device. Without ``offloads`` (no memory of its own) weights stay.
 
         The text encoders come and go first, so they never add to the rest.
         """
         if way == "fast":  # the encoder's graph waits for the network's answer
-            return max(self.text, self.network + self.vae + self.network_work + self.encoder_work)
-        network_work = self.network_work // 2
+            network_work = max(self.network_work, self.graph)
+            return max(self.text, self.network + self.vae + network_work + self.encoder_work)
+        network_work = max(self.network_work // 2, self.graph)
         if not offloads:
             # Measured: a CPU's allocator and kernels keep what the network's call took.
             return max(self.text, self.network + self.vae + network_work + self.encoder_work_low)
@@ -68,8 +89,12 @@ def needs_of(
     dtype: torch.dtype,
     resolution: int,
     views: int = 1,
+    graphs: int = 0,
 ) -> Needs:
-    """The needs of a checkpoint whose network and VAE have these configurations (dictionaries as in config.json)."""
+    """The needs of a checkpoint whose network and VAE have these configurations (dictionaries as in config.json).
+
+    ``views``: pictures at once; ``graphs``: network calls (of two halves) whose activations are kept for a gradient.
+    """
     family, size = checkpoint.family, dtype.itemsize
     bytes_of = {name: part.parameters * size for name, part in checkpoint.parts.items()}
     text = sum(b for name, b in bytes_of.items() if name.startswith("text_encoder"))
@@ -81,22 +106,25 @@ def needs_of(
         if widths
         else config.get("num_attention_heads", 24) * config.get("attention_head_dim", 64) // family.patch**2
     )
-    work = int(NETWORK_UNITS * 2 * views * side * side * width * size)
+    unit = 2 * views * side * side * width * size
+    layers = config.get("num_layers", 24) + config.get("num_single_layers", 0)
+    graph_units = UNET_GRAPH_UNITS if widths else LAYER_GRAPH_UNITS * layers
     encoder = views * resolution**2 * vae["block_out_channels"][0] * size if family.latent else 0
     return Needs(
         text,
         bytes_of[family.network],
         bytes_of.get("vae", 0),
-        work,
+        int(NETWORK_UNITS * unit),
         int(ENCODER_UNITS * encoder),
         int(ENCODER_CHECKPOINTED_UNITS * encoder),
+        int(graphs * graph_units * unit),
     )
 
 
-def needs_of_folder(checkpoint: Checkpoint, dtype: torch.dtype, views: int = 1) -> Needs:
-    """The needs of a checkpoint on disk."""
+def needs_of_folder(checkpoint: Checkpoint, dtype: torch.dtype, views: int = 1, graphs: int = 0) -> Needs:
+    """The needs of a checkpoint on disk (see ``needs_of``)."""
     config, vae = configurations(checkpoint)
-    return needs_of(checkpoint, config, vae, dtype, side_of(checkpoint, config) * vae_factor(vae), views)
+    return needs_of(checkpoint, config, vae, dtype, side_of(checkpoint, config) * vae_factor(vae), views, graphs)
 
 
 def configurations(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -137,16 +165,29 @@ def fits(needs: Needs, way: Memory, device: torch.device, free: tuple[int, int])
 
 def choose(memory: Memory, needs: Needs, device: torch.device, free: tuple[int, int]) -> Memory:
     """The way to load: what was asked for, or the quickest that fits. UserError, before loading, where nothing fits."""
-    for way in WAYS if memory == "auto" else (memory,):
+    if memory == "lowest" and needs.graph:
+        raise UserError(NO_GRADIENT)
+    for way in needs.ways if memory == "auto" else (memory,):
         if fits(needs, way, device, free):
             return way
-    asked = "even with memory 'lowest'" if memory == "auto" else f"with memory {memory!r}"
-    least = needs.on_device("lowest" if memory == "auto" else memory, device.type == "cuda")
+    last = needs.ways[-1] if memory == "auto" else memory
+    asked = f"even with memory {last!r}" if memory == "auto" else f"with memory {memory!r}"
+    least = needs.on_device(last, device.type == "cuda")
     host = f" and {gigabytes(free[1])} of main memory" if device.type == "cuda" else ""
+    through = ", as distillation.kind back-propagates through it (sds does not)" if needs.graph else ""
     raise UserError(
-        f"the prior does not fit {asked}: it needs about {gigabytes(max(least, needs.text))}, "
+        f"the prior does not fit {asked}: it needs about {gigabytes(max(least, needs.text))}{through}, "
         f"{device} has {gigabytes(free[0])} free{host}; take a smaller checkpoint or a half precision"
     )
+
+
+def slice_attention(model: Any, way: Memory, device: torch.device) -> None:
+    """Make a U-Net hold one head's matrix of scores at a time, where saving is asked for and attention is not fused.
+
+    Transformers and VAEs have no such switch in diffusers; they are left as they are.
+    """
+    if way != "fast" and device.type not in FUSED_ATTENTION and hasattr(model, "set_attention_slice"):
+        model.set_attention_slice("max")
 
 
 def gigabytes(count: int) -> str:
