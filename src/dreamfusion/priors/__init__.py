@@ -31,14 +31,14 @@ def load_prior(
     pipeline, or a mixture of them, '0.7*A + 0.3*B'.
 
     ``memory`` and ``text_8bit``: see ``config.PriorSettings``; ``views``: pictures asked about at once, and ``graphs``:
-    answers whose graphs are kept at once (``distillation.kept_graphs``), both for the estimate of the memory. UserError, before anything large is loaded, for what cannot be.
+    answers whose graphs are kept (``distillation.kept_graphs``), both for the estimate of the memory. UserError, before
+    anything large is loaded, for what cannot be.
     """
     from .bundled import WEIGHTS, BundledPrior
 
     if is_mixture(id):
-        return Mixture(
-            [(s, load_prior(part, device, precision, memory, text_8bit, views, graphs)) for s, part in parse_mixture(id)]
-        )
+        rest = device, precision, memory, text_8bit, views, graphs
+        return Mixture([(share, load_prior(part, *rest)) for share, part in parse_mixture(id)])
     if id == "bundled":
         return BundledPrior(WEIGHTS, device, precision)
     if id.endswith(".safetensors"):

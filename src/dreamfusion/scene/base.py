@@ -24,8 +24,9 @@ class Rays:
 class Rendering:
     """What the rays saw, before any background. N = rays.
 
-    colour (N, 3), or the latents (N, channels) that were asked for, premultiplied by opacity, opacity (N,), depth (N,) the expected distance (sum of w_i s_i, not divided
-    by the opacity), normal (N, 3) sum of w_i n_i, orientation (N,) sum of w_i max(0, n_i . d)^2 (Ref-NeRF eq. 11).
+    colour (N, 3), or the latents (N, channels) that were asked for, premultiplied by opacity, opacity (N,), depth (N,)
+    the expected distance (sum of w_i s_i, not divided by the opacity), normal (N, 3) sum of w_i n_i, orientation (N,) sum
+    of w_i max(0, n_i . d)^2 (Ref-NeRF eq. 11).
     """
 
     colour: Tensor
