@@ -50,7 +50,7 @@ class Block(nn.Module):
 class Judge(nn.Module):
     """Pictures (B, 3, 64, 64) in [0, 1] -> unit vectors (B, WIDTH); ``view`` -> logits (B, AZIMUTHS)."""
 
-    def __init__(self, widths: tuple[int, ...] = (32, 64, 128, 256), heads: int = 8):
+    def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 192), heads: int = 8):
         super().__init__()
         self.words = Words()
         self.scale = nn.Parameter(torch.tensor(2.5))
@@ -95,7 +95,7 @@ class Judge(nn.Module):
 class Guide(nn.Module):
     """Pictures (B, 3, 64, 64) in [0, 1] -> unit vectors (B, WIDTH), by self-attention over 8 x 8 patches."""
 
-    def __init__(self, width: int = 128, layers: int = 3, heads: int = 4):
+    def __init__(self, width: int = 96, layers: int = 3, heads: int = 4):
         super().__init__()
         self.words = Words()
         self.scale = nn.Parameter(torch.tensor(2.5))
