@@ -30,7 +30,7 @@ WAYS: tuple[Memory, ...] = ("fast", "low", "lowest")
 # Activations in units of (pictures x places x channels at full resolution x bytes), as benchmarks/priors.py measured them.
 NETWORK_UNITS = 150.0
 ENCODER_UNITS = 26.0
-ENCODER_CHECKPOINTED_UNITS = 19.0
+ENCODER_CHECKPOINTED_UNITS = 22.0
 # The same for a network whose graph is kept for a gradient through it, for each half of guidance. U-Nets as measured: the
 # larger of Stable Diffusion's 475 and IF's 292. Transformers by derivation, nothing measured: 34 bytes a token, channel
 # and layer in half precision without the scores (Korthikanti et al. 2022, section 4.1), so 17 values.
