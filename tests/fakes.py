@@ -25,19 +25,11 @@ SMALL = {
 }
 
 
-class GrayBallPrior:
-    """Knows one picture, a dark disc on gray, and answers its exact score; ``on_ask`` is called at each question."""
+class PixelPrior:
+    """All that a prior of pictures is, but for what it knows: ``predict_noise`` is left to others."""
 
-    id = "gray-ball"
-    hash = "0" * 64
-    resolution = 12
+    id, hash, resolution = "fake", "0" * 64, 12
     device = torch.device("cpu")
-
-    def __init__(self, on_ask: Callable[[], None] | None = None):
-        x = torch.linspace(-1, 1, 12)
-        disc = (x[:, None] ** 2 + x[None] ** 2 < 0.5).float()
-        self.clean = -0.5 * disc.expand(1, 3, 12, 12)
-        self.on_ask = on_ask
 
     def embed(self, captions: list[str]) -> Condition:
         return Condition(torch.zeros(len(captions), 2, 4), torch.ones(len(captions), 2, dtype=torch.bool))
@@ -51,14 +43,30 @@ class GrayBallPrior:
     def decode(self, z: Tensor) -> Tensor:
         return (z + 1) / 2
 
-    def noise_shape(self, count: int, *_: Any) -> tuple[int, ...]:
-        return (count, 3, 12, 12)
+    def noise_shape(self, count: int) -> tuple[int, ...]:
+        return (count, 3, self.resolution, self.resolution)
+
+    def exact_noise(self, z_t: Tensor, t: Tensor, clean: Tensor) -> Tensor:
+        """The noise in z_t if the clean pictures, in [-1, 1], are known: (z_t - alpha x) / sigma."""
+        alpha, sigma = (broadcast(x, z_t) for x in self.alpha_sigma(t))
+        return (z_t - alpha * clean) / sigma
+
+
+class GrayBallPrior(PixelPrior):
+    """Knows one picture, a dark disc on gray, and answers its exact score; ``on_ask`` is called at each question."""
+
+    id = "gray-ball"
+
+    def __init__(self, on_ask: Callable[[], None] | None = None):
+        x = torch.linspace(-1, 1, 12)
+        disc = (x[:, None] ** 2 + x[None] ** 2 < 0.5).float()
+        self.clean = -0.5 * disc.expand(1, 3, 12, 12)
+        self.on_ask = on_ask
 
     def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         if self.on_ask:
             self.on_ask()
-        alpha, sigma = (broadcast(x, z_t) for x in self.alpha_sigma(t))
-        noise = (z_t - alpha * self.clean) / sigma
+        noise = self.exact_noise(z_t, t, self.clean)
         return noise, noise
 
 

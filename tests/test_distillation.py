@@ -11,26 +11,21 @@ from dreamfusion.distillation import direction
 from dreamfusion.distillation.sds import rescale_guidance, threshold_clean, weight
 from dreamfusion.errors import UserError
 from dreamfusion.priors.base import Condition, broadcast, clean_from_noise, cosine_schedule, guide
+from tests.fakes import PixelPrior
 
 
-class GaussianPrior:
+class GaussianPrior(PixelPrior):
     """Pictures are normal with known means: its best noise prediction has a closed form.
 
     With z ~ N(m, s^2): E[e | z_t] = sigma (z_t - alpha m) / (alpha^2 s^2 + sigma^2).
     """
 
-    id, hash, resolution = "gaussian", "", 8
+    id, resolution = "gaussian", 8
 
     def __init__(self, mean: Tensor, spread: float):
         self.mean, self.spread = mean, spread
         self.scale = nn.Parameter(torch.ones(()))  # a trained weight that must never see a gradient
         self.calls = 0
-
-    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return cosine_schedule(t)
-
-    def encode(self, picture: Tensor) -> Tensor:
-        return picture * 2 - 1
 
     def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         assert not torch.is_grad_enabled()

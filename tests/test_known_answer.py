@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from dreamfusion.presets import resolve
-from dreamfusion.priors.base import Condition, broadcast, cosine_schedule
+from dreamfusion.priors.base import Condition
 from dreamfusion.trainer import Trainer
 from dreamfusion.view.backgrounds import composite
 from dreamfusion.view.cameras import Cameras, camera_rays, to_pictures
 from dreamfusion.view.lights import camera_lights
+from tests.fakes import PixelPrior
 
 SPHERES = [
     ((0.0, -0.15, 0.0), 0.5, (0.8, 0.2, 0.15)),
@@ -54,33 +55,17 @@ def photograph(cameras: Cameras, size: int) -> Tensor:
     return torch.nn.functional.avg_pool2d(to_pictures(colour, fine), 2)
 
 
-class OraclePrior:
+class OraclePrior(PixelPrior):
     """Knows one object from every camera, exactly."""
 
-    id, hash = "oracle", "none"
+    id = "oracle"
 
     def __init__(self, resolution: int):
         self.resolution = resolution
 
-    def embed(self, captions: list[str]) -> Condition:
-        return Condition(torch.zeros(len(captions), 1, 4), torch.ones(len(captions), 1, dtype=torch.bool))
-
-    def noise_shape(self, count: int) -> tuple[int, ...]:
-        return (count, 3, self.resolution, self.resolution)
-
-    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return cosine_schedule(t)
-
-    def encode(self, picture: Tensor) -> Tensor:
-        return picture * 2 - 1
-
-    def decode(self, z: Tensor) -> Tensor:
-        return (z + 1) / 2
-
     def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         assert condition.camera is not None
-        alpha, sigma = (broadcast(x, z_t) for x in self.alpha_sigma(t))
-        noise = (z_t - alpha * self.encode(photograph(cameras_of(condition.camera), self.resolution))) / sigma
+        noise = self.exact_noise(z_t, t, self.encode(photograph(cameras_of(condition.camera), self.resolution)))
         return noise, noise
 
 
