@@ -166,7 +166,7 @@ def compare(given: argparse.Namespace) -> int:
     import json
 
     from .evaluation import compare, evaluate, read
-    from .evaluation.compare import table
+    from .evaluation.comparison import table
     from .files import write_atomic
 
     def judged(place: str) -> dict[str, Any]:

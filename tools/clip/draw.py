@@ -5,6 +5,7 @@ its own, drawn from other ranges and another seed than the prior's views (``tool
 ``<name>.npz`` a model: ``pixels`` (V, 5, 64, 64) uint8 as ``tools/prior/render.py`` describes them, but with the bare
 ``max(0, n . l)`` in place of the shading (the ambient share is drawn in training), and ``cameras`` (V, 4) float32 of
 azimuth, elevation, field of view (degrees) and distance. Every sixth view is held out of training. Done files are skipped.
+With ``--rings`` the twelve views of the Janus score in place of random ones, into ``<out>/rings``: nothing trains on them.
 """
 
 from __future__ import annotations
@@ -55,8 +56,13 @@ def projection(fov_deg: float) -> np.ndarray:
     return np.array([[f, 0, 0, 0], [0, f, 0, 0], depth, [0, 0, -1, 0]])
 
 
+def ring_cameras() -> np.ndarray:
+    """(12, 4): twelve azimuths, 15 degrees above, the prior's lens and distance."""
+    return np.array([[30 * k, 15, 47, 2.5] for k in range(12)], np.float32)
+
+
 def draw(job: tuple[str, str, str, int]) -> str:
-    """Draw one model's views (runs in a worker process)."""
+    """Draw one model's views, or its ring where there are 0 (runs in a worker process)."""
     catalogue, out, name, views = job
     target = Path(out) / f"{name.replace(' ', '_')}.npz"
     if target.exists():
@@ -70,11 +76,12 @@ def draw(job: tuple[str, str, str, int]) -> str:
     with zipfile.ZipFile(path) as archive:
         _renderer.load(load_obj(archive, read_catalogue(path)[int(number)]["model"].lstrip("/")))
     rng = np.random.default_rng([SEED, list(MODELS).index(name)])
-    cameras = sample_cameras(views, rng)
+    cameras = sample_cameras(views, rng) if views else ring_cameras()
+    lamp = (0.0, 0.5, 3**0.5 / 2)  # 30 degrees above the camera
     pixels = []
     for azimuth, elevation, fov, distance in cameras.tolist():
         _renderer.projection = projection(fov)
-        _renderer.program["light"].value = sample_light(rng)
+        _renderer.program["light"].value = sample_light(rng) if views else lamp
         pixels.append(_renderer.draw(azimuth, elevation, distance))
     temporary = target.with_suffix(f".{os.getpid()}.tmp.npz")
     np.savez(temporary, pixels=np.stack(pixels), cameras=cameras)
@@ -87,11 +94,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--catalogue", type=Path, required=True, help="folder of the .sh3f files (data/prior/debian/…)")
     parser.add_argument("--views", type=int, default=96, help="views per model")
+    parser.add_argument("--rings", action="store_true", help="draw the rings of the Janus score")
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
+    out, views = (args.out / "rings", 0) if args.rings else (args.out, args.views)
+    out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("LP_NUM_THREADS", "1")
-    jobs = [(str(args.catalogue), str(args.out), name, args.views) for name in MODELS]
+    jobs = [(str(args.catalogue), str(out), name, views) for name in MODELS]
     with get_context("spawn").Pool(args.workers) as pool:
         for k, name in enumerate(pool.imap(draw, jobs)):
             print(f"{k + 1}/{len(jobs)} {name}", flush=True)

@@ -91,16 +91,18 @@ class Table:
 class Views:
     """Drawn views in memory. ``bare``: their fifth channel is n . l (``draw.py``), not the shading (``tools/prior``)."""
 
-    def __init__(self, folder: Path, bare: bool, held_out: bool = False, most: int = 10**9):
+    def __init__(self, folder: Path, bare: bool, held_out: bool | None = False):
+        """The views of training, the held-out ones, or (None) all of them."""
         self.bare = bare
         pixels, azimuths, self.span = [], [], {}
         total = 0
         for index, name in enumerate(NAMES):
             stem, first = name.replace(" ", "_"), total
-            for path in sorted(folder.glob(f"{stem}.npz" if bare else f"{stem}.[0-9]*.npz"))[:most]:
+            for path in sorted(folder.glob(f"{stem}.npz" if bare else f"{stem}.[0-9]*.npz")):
                 with np.load(path) as stored:
                     rows = np.arange(len(stored["cameras"]))
-                    rows = rows[(rows % HELD_OUT_EVERY == 0) == held_out]
+                    if held_out is not None:
+                        rows = rows[(rows % HELD_OUT_EVERY == 0) == held_out]
                     pixels.append(stored["pixels"][rows])
                     azimuths.append(stored["cameras"][rows, 0])
                 total += len(rows)
@@ -202,33 +204,36 @@ def junk(count: int, rng: torch.Generator) -> Tensor:
 HAS_FRONT = np.array([name in fronts() for name in NAMES])
 
 
-def batch(
-    views: Views, size: int, np_rng: np.random.Generator, rng: torch.Generator, nothing: float = JUNK_SHARE
-) -> Batch:
+def roughened(
+    views: Views, names: np.ndarray, rows: np.ndarray, look: np.ndarray, flip: Tensor, rng: torch.Generator
+) -> Tensor:
+    """Given views in given looks, moved, half transparent, blurred, noisy, over anything: pictures (B, 3, 64, 64)."""
+    size = len(rows)
+    pixels = moved(torch.from_numpy(views.pixels[rows]).float() / 255, flip, rng)
+    ambient = uniform(0.3, 0.9, size, rng) if views.bare else None
+    solid = torch.where(torch.rand(size, generator=rng) < 0.7, 1.0, uniform(0.6, 1.0, size, rng))
+    luma = torch.from_numpy(views.luma[names]).clamp_min(0.01)
+    pictures = compose(pixels, torch.from_numpy(look), luma, ambient, backgrounds(size, rng), solid)
+    pictures = blurred(pictures, rng)
+    bright, noise = uniform(0.85, 1.15, size, rng), uniform(-0.06, 0.08, size, rng).clamp_min(0)
+    grain = torch.randn(pictures.shape, generator=rng) * noise[:, None, None, None]
+    return (pictures * bright[:, None, None, None] + grain).clamp(0, 1)
+
+
+def batch(views: Views, size: int, np_rng: np.random.Generator, rng: torch.Generator) -> Batch:
     """A random roughened batch for training."""
     names, rows = views.rows(size, np_rng)
     u = np_rng.random(size)
     look = np.where(u < PLAIN_SHARE, 0, np.where(u < PLAIN_SHARE + CLAY_SHARE, 1, np_rng.integers(2, len(LOOKS), size)))
     flip = torch.from_numpy(np_rng.random(size) < 0.5)
-    pixels = moved(torch.from_numpy(views.pixels[rows]).float() / 255, flip, rng)
-    ambient = uniform(0.3, 0.9, size, rng) if views.bare else None
-    solid = torch.where(torch.rand(size, generator=rng) < 0.7, 1.0, uniform(0.6, 1.0, size, rng))
-    looks, luma = torch.from_numpy(look), torch.from_numpy(views.luma[names]).clamp_min(0.01)
-    pictures = compose(pixels, looks, luma, ambient, backgrounds(size, rng), solid)
-    pictures = blurred(pictures, rng)
-    bright = uniform(0.85, 1.15, size, rng)[:, None, None, None]
-    noise = (
-        torch.randn(pictures.shape, generator=rng) * (uniform(-0.06, 0.08, size, rng).clamp_min(0))[:, None, None, None]
-    )
-    pictures = (pictures * bright + noise).clamp(0, 1)
+    pictures = roughened(views, names, rows, look, flip, rng)
     label = torch.from_numpy(names * len(LOOKS) + look)
     azimuth = torch.from_numpy(np.where(HAS_FRONT[names], views.azimuth[rows], np.nan)).float()
     azimuth = torch.where(flip, -azimuth, azimuth)
-    count = int(size * nothing)
-    if count:
-        pictures[:count] = junk(count, rng)
-        label[:count] = -1
-        azimuth[:count] = float("nan")
+    count = int(size * JUNK_SHARE)
+    pictures[:count] = junk(count, rng)
+    label[:count] = -1
+    azimuth[:count] = float("nan")
     return Batch(pictures, label, azimuth)
 
 

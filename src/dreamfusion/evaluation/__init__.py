@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from .compare import compare
-from .evaluate import evaluate, evaluate_full, read
+from .comparison import compare
+from .judging import evaluate, evaluate_full, read
 
 __all__ = ["compare", "evaluate", "evaluate_full", "read"]

@@ -16,6 +16,8 @@ from ..clip.network import FRONTS
 
 VIEWS = 12
 BELIEF = 0.5
+DOUBT = 0.25
+"""Two fronts are separated where the belief between them falls below this."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,17 @@ def front_belief(azimuths: Tensor) -> Tensor:
 def judge_ring(belief: Tensor) -> Janus:
     """Count the fronts of beliefs (V,) at V evenly spaced azimuths, the first at 0 degrees.
 
-    Views that read as fronts belong to one front unless at least 60 degrees of other views stand between them: a single
-    doubtful view does not split a front in two.
+    Views that read as fronts belong to one front unless the belief between them falls below ``DOUBT``: a single doubtful
+    view does not split a front in two.
     """
-    count = len(belief)
-    front = [bool(x > BELIEF) for x in belief.tolist()]
-    if not any(front):
+    values = belief.tolist()
+    count = len(values)
+    places = [i for i, x in enumerate(values) if x > BELIEF]
+    if not places:
         return Janus(0, None, False)
-    places = [i for i in range(count) if front[i]]
-    gaps = [(b - a - 1) % count for a, b in zip(places, [*places[1:], places[0] + count], strict=True)]
-    separations = sum(gap * 360 >= 60 * count for gap in gaps)
+    separations = 0
+    for here, there in zip(places, [*places[1:], places[0] + count], strict=True):
+        separations += any(values[i % count] < DOUBT for i in range(here + 1, there))
     strongest = int(torch.argmax(belief))
-    opposite = front[(strongest + count // 2) % count]
+    opposite = values[(strongest + count // 2) % count] > BELIEF
     return Janus(max(1, separations), 360.0 * strongest / count, opposite)
