@@ -54,3 +54,17 @@ def test_total_follows_the_schedules_and_skips_what_is_off():
     assert terms["regularizer_orientation"] == pytest.approx(seen.orientation.mean().item())
     nothing, terms = regularizers.total(RegularizerSettings(), replace(seen, normal=seen.normal[:3]), 4, 0.5)
     assert nothing == 0 and not terms and not nothing.requires_grad
+
+
+def test_transmittance_in_closed_form_and_flat_beyond_its_target():
+    opacity = torch.tensor([0.1, 0.3, 0.0, 0.0, 0.9, 0.5, 0.6, 0.8], dtype=torch.float64, requires_grad=True)
+    value = regularizers.transmittance(opacity, 2, 0.85)  # mean transmittances 0.9, past the target, and 0.3
+    assert value.item() == pytest.approx(-(0.85 + 0.3) / 2)
+    value.backward()
+    assert opacity.grad.tolist() == pytest.approx([0] * 4 + [1 / 8] * 4)
+
+
+def test_transmittance_follows_its_own_target_schedule():
+    seen, settings = rendering(), RegularizerSettings(transmittance=2.0, transmittance_target=[(0, 0.0), (1, 0.02)])
+    loss, terms = regularizers.total(settings, seen, 4, 0.5)
+    assert terms["regularizer_transmittance"] == pytest.approx(-0.01) and loss.item() == pytest.approx(-0.02)

@@ -2,7 +2,15 @@ import pytest
 import torch
 
 from dreamfusion.config import ShadingSettings, ViewSettings
-from dreamfusion.view.backgrounds import LearnedBackground, background_colours, composite
+from dreamfusion.view.backgrounds import (
+    LearnedBackground,
+    augmented_backgrounds,
+    background_colours,
+    blur,
+    checkerboards,
+    composite,
+    fourier_textures,
+)
 from dreamfusion.view.shadings import choose_shading
 from dreamfusion.view.words import view_words, with_clay, with_view
 
@@ -54,3 +62,52 @@ def test_backgrounds():
     assert (learned(3) == 0.5).all()
     learned(2).sum().backward()
     assert learned.logits.grad is not None and (learned.logits.grad == 0.5).all()
+
+
+def test_a_background_may_differ_from_ray_to_ray():
+    generator = torch.Generator().manual_seed(0)
+    colour, opacity, behind = (torch.rand(8, *shape, generator=generator) for shape in ((3,), (), (3,)))
+    expected = torch.stack([colour[i] + (1 - opacity[i]) * behind[i] for i in range(8)])
+    torch.testing.assert_close(composite(colour, opacity, behind), expected)
+
+
+def test_checkerboards_have_two_colours_in_turn():
+    for board in checkerboards(3, 16, torch.Generator().manual_seed(0), squares=4):
+        square = board.reshape(3, 4, 4, 4, 4)
+        assert (square == square[:, :, :1, :, :1]).all()
+        cells = square[:, :, 0, :, 0]
+        assert (cells[:, 0, 0] != cells[:, 0, 1]).any()
+        for i in range(4):
+            for j in range(4):
+                assert torch.equal(cells[:, i, j], cells[:, 0, (i + j) % 2])
+
+
+def test_fourier_textures_are_smooth_colours_of_both_kinds():
+    drawn = fourier_textures(200, 32, torch.Generator().manual_seed(0))
+    assert drawn.min() > 0 and drawn.max() < 1
+    assert abs(drawn.mean().item() - 0.5) < 0.02 and drawn.std() > 0.2
+    field = drawn.double().logit() / 2
+    torch.testing.assert_close(field.square().mean((2, 3)), torch.ones(200, 3, dtype=torch.float64), rtol=1e-3, atol=0)
+    power = torch.fft.rfft2(field).abs().square().mean((0, 1))
+    assert (power[0, 2] / power[0, 8]).item() == pytest.approx(4**3, rel=0.2)  # amplitude f^-1.5, power f^-3
+
+
+def test_blur_is_a_gaussian_of_each_pictures_own_spread():
+    spread = torch.tensor([1.5, 2.5])
+    point = torch.zeros(2, 1, 32, 32)
+    point[:, :, 0, 0] = 1
+    x = torch.fft.fftfreq(32, 1 / 32)
+    square = x[:, None] ** 2 + x**2
+    for picture, s in zip(blur(point, spread), spread, strict=True):
+        expected = torch.exp(-square / (2 * s**2)) / (2 * torch.pi * s**2)
+        torch.testing.assert_close(picture[0], expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(blur(point, torch.zeros(2)), point, rtol=0, atol=1e-6)
+
+
+def test_augmented_backgrounds_are_pictures_of_all_kinds():
+    generator = torch.Generator().manual_seed(0)
+    drawn = augmented_backgrounds(300, 16, generator)
+    assert drawn.shape == (300, 3, 16, 16) and drawn.min() >= 0 and drawn.max() <= 1
+    assert abs(drawn.mean().item() - 0.5) < 0.03
+    assert drawn.mean((2, 3)).std(0).min() > 0.1  # their mean colours differ
+    assert not torch.equal(drawn[:2], augmented_backgrounds(2, 16, generator))

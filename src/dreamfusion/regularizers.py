@@ -40,6 +40,14 @@ def smoothness(normal: Tensor, opacity: Tensor, resolution: int) -> Tensor:
     return across.mean() + down.mean()
 
 
+def transmittance(opacity: Tensor, resolution: int, target: float) -> Tensor:
+    """-min(target, mean transmittance), the mean over pictures (Jain et al. 2022, Dream Fields, eq. 5): empty space pays.
+
+    opacity (N,) with N = B * resolution^2, row by row. A picture that is emptier than ``target`` feels nothing.
+    """
+    return -(1 - opacity).reshape(-1, resolution**2).mean(1).clamp_max(target).mean()
+
+
 def total(
     settings: RegularizerSettings, rendering: Rendering, resolution: int, progress: float
 ) -> tuple[Tensor, dict[str, float]]:
@@ -52,6 +60,9 @@ def total(
         "entropy": lambda: opacity_entropy(rendering.opacity),
         "orientation": lambda: orientation(rendering),
         "smoothness": lambda: smoothness(rendering.normal, rendering.opacity, resolution),
+        "transmittance": lambda: transmittance(
+            rendering.opacity, resolution, scheduled(settings.transmittance_target, progress)
+        ),
     }
     loss, terms = rendering.opacity.new_zeros(()), {}
     for name, penalty in penalties.items():

@@ -31,10 +31,51 @@ def background_colours(
     return torch.full((count, 3), _PLAIN[kind])
 
 
+def checkerboards(count: int, size: int, generator: torch.Generator, squares: int = 8) -> Tensor:
+    """Boards of ``squares`` a side in two random colours each, (count, 3, size, size)."""
+    colours = torch.rand(count, 2, 3, generator=generator)
+    place = torch.arange(size) * squares // size
+    return colours[:, (place[:, None] + place) % 2].permute(0, 3, 1, 2)
+
+
+def frequencies(size: int) -> Tensor:
+    """|f| of each bin of ``rfft2``, in cycles a pixel, (size, size // 2 + 1)."""
+    return (torch.fft.fftfreq(size)[:, None] ** 2 + torch.fft.rfftfreq(size) ** 2).sqrt()
+
+
+def fourier_textures(count: int, size: int, generator: torch.Generator, decay: float = 1.5) -> Tensor:
+    """Clouds of colour (count, 3, size, size): sigmoid of twice a normal field whose amplitudes fall as |f|^-decay.
+
+    The field's root mean square is 1 in each channel (after Mordvintsev et al. 2018).
+    """
+    spectrum = torch.fft.rfft2(torch.randn(count, 3, size, size, generator=generator))
+    field = torch.fft.irfft2(spectrum * frequencies(size).clamp_min(1 / size) ** -decay, s=(size, size))
+    return torch.sigmoid(2 * field / field.square().mean((2, 3), keepdim=True).sqrt())
+
+
+def blur(pictures: Tensor, spread: Tensor) -> Tensor:
+    """Gaussian blur of pictures (B, C, S, S), each by its own ``spread`` (B,) in pixels; edges wrap around."""
+    size = pictures.shape[-1]
+    keep = torch.exp(-2 * (torch.pi * spread[:, None, None, None] * frequencies(size)) ** 2)
+    return torch.fft.irfft2(torch.fft.rfft2(pictures) * keep, s=(size, size))
+
+
+def augmented_backgrounds(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Gaussian noise, checkerboards or Fourier textures, each as likely, blurred: (count, 3, size, size) in [0, 1].
+
+    Jain et al. 2022 (Dream Fields), section 4.2: what changes behind the object cannot be painted into it. The blur is
+    uniform up to 10 / 224 of the picture, as in its code.
+    """
+    noise = 0.5 + 0.25 * torch.randn(count, 3, size, size, generator=generator)
+    kinds = torch.stack([noise, checkerboards(count, size, generator), fourier_textures(count, size, generator)])
+    drawn = kinds[torch.randint(3, (count,), generator=generator), torch.arange(count)]
+    return blur(drawn, torch.rand(count, generator=generator) * size * 10 / 224).clamp(0, 1)
+
+
 def composite(colour: Tensor, opacity: Tensor, background: Tensor) -> Tensor:
     """Put pictures before their backgrounds: colour + (1 - opacity) background, (N, 3).
 
-    colour (N, 3) premultiplied by opacity (N,); background (B, 3) for B pictures of N / B rays each, in order.
+    colour (N, 3) premultiplied by opacity (N,); background (B, 3) for B pictures of N / B rays each, in order, or (N, 3).
     """
     behind = background.to(colour).repeat_interleave(len(colour) // len(background), 0)
     return colour + (1 - opacity)[:, None] * behind
