@@ -61,7 +61,7 @@ class Settings(BaseModel):
 class PriorSettings(Settings):
     id: str = "bundled"
     """Which frozen diffusion model: 'bundled', weights of its kind, 'hf:OWNER/NAME[@REVISION]', the folder of a
-    diffusers pipeline, or a mixture such as '0.7*A + 0.3*B'."""
+    diffusers pipeline, or a mixture such as '0.7*A + 0.3*B'. Or 'guide', a CLIP, with distillation.kind=clip."""
     camera: bool = True
     """Tell the prior the camera (as MVDream does); off asks it with words alone, as Imagen was asked."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -98,8 +98,9 @@ class ViewSettings(Settings):
     """Turn of the key light about the vertical, from the camera's own direction."""
     ambient: Unit = 0.5
     """Share of light that comes from everywhere; the rest is the Lambertian key light."""
-    background: Literal["gray", "white", "black", "random", "learned"] = "gray"
-    """What stands behind the object when the prior is asked. The bundled prior knows mid-gray."""
+    background: Literal["gray", "white", "black", "random", "learned", "augmented"] = "gray"
+    """What stands behind the object when the prior is asked. The bundled prior knows mid-gray; augmented is noise,
+    checkerboards and textures, blurred (Dream Fields)."""
 
 
 class ShadingSettings(Settings):
@@ -156,7 +157,8 @@ class SceneSettings(Settings):
 
 class DistillationSettings(Settings):
     kind: str = "sds"
-    """The rule that turns the prior's answer into a direction."""
+    """The rule that turns the prior's answer into a direction: sds, reconstruction, ancestral, or clip (with the prior
+    'guide')."""
     guidance_scale: Annotated[float, Field(ge=0, le=1000)] = 10.0
     """w in (1 + w) e(y) - w e(nothing). The paper: 100."""
     negative_prompt: str = ""
@@ -173,6 +175,11 @@ class DistillationSettings(Settings):
     """Dynamic thresholding of the guided clean picture at this quantile; 0 is off (Saharia et al. 2022: 0.995)."""
     rescale: Unit = 0.0
     """Guidance rescaling towards the conditional prediction's spread (Lin et al. 2023); 0 is off."""
+    sample_steps: Annotated[int, Field(ge=1, le=1000)] = 10
+    """ancestral: steps of the sampler, each one question to the prior."""
+    repeat_views: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """After this many steps the same cameras, lights and noise come again (0: never). With ancestral each picture is
+    then sampled once, as a NeRF is trained on a set of photographs."""
 
     @model_validator(mode="after")
     def _ordered_noise(self) -> DistillationSettings:
@@ -191,6 +198,10 @@ class RegularizerSettings(Settings):
     """Penalty on normals that face away from the camera (Ref-NeRF)."""
     smoothness: WeightSchedule = 0.0
     """Squared difference of neighbouring normals in the picture."""
+    transmittance: WeightSchedule = 0.0
+    """Reward for empty space, up to a target: -min(target, mean transmittance) (Dream Fields)."""
+    transmittance_target: UnitSchedule = 0.9
+    """That target: share of a picture's light that comes from the background."""
 
 
 class OptimizerSettings(Settings):

@@ -16,7 +16,7 @@ from .errors import UserError
 from .priors.base import Prior
 from .priors.palette import latent_palette
 from .scene import make_scene
-from .view.backgrounds import LearnedBackground, background_colours, composite
+from .view.backgrounds import LearnedBackground, augmented_backgrounds, background_colours, composite
 from .view.cameras import camera_rays, sample_cameras, to_pictures
 from .view.lights import sample_lights
 from .view.shadings import choose_shading
@@ -25,11 +25,12 @@ from .view.shadings import choose_shading
 class Trainer:
     """One run in progress: scene, optimiser and counters; ``step`` moves the scene once.
 
-    Every random number of step k comes from a generator seeded with (seed, k), so a resumed run needs no random state.
+    Every random number of step k comes from a generator seeded with (seed, k), so a resumed run needs no random state;
+    with ``distillation.repeat_views`` k starts again from 0 after so many steps.
     """
 
     def __init__(self, config: Config, prior: Prior):
-        check_rule(config.distillation.kind)
+        check_rule(config.distillation.kind, prior)
         self.config, self.prior = config, prior
         self.device = pick_device(config.device)
         self.scene: Any = make_scene(config.scene, torch.Generator().manual_seed(config.seed), self.device)
@@ -58,7 +59,8 @@ class Trainer:
         """
         config, start = self.config, time.perf_counter()
         progress = self.done / config.steps
-        rng = torch.Generator().manual_seed((config.seed * 1_000_003 + self.done) % 2**63)
+        turn = self.done % (config.distillation.repeat_views or config.steps)
+        rng = torch.Generator().manual_seed((config.seed * 1_000_003 + turn) % 2**63)
         count, size = config.views_per_step, config.resolution
         cameras = sample_cameras(config.view, count, rng)
         lights = sample_lights(config.view, cameras, rng).to(self.device)
@@ -71,6 +73,9 @@ class Trainer:
             behind = torch.full((count, config.scene.channels), 0.5, device=self.device)  # the mean latent
         elif self.background is not None:
             behind = self.background(count)
+        elif config.view.background == "augmented":
+            drawn = augmented_backgrounds(count, size, rng)
+            behind = drawn.permute(0, 2, 3, 1).reshape(-1, 3).to(self.device)
         else:
             behind = background_colours(config.view.background, count, rng).to(self.device)  # type: ignore[arg-type]
         picture = to_pictures(composite(rendering.colour, rendering.opacity, behind), size)

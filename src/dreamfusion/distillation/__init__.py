@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from ..config import DistillationSettings
 from ..errors import UserError, nearest
 from ..priors.base import Condition, Prior
 from ..priors.mixture import Mixture
-from . import reconstruction, sds
+from . import ancestral, clip, reconstruction, sds
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,30 @@ class Direction:
     metrics: dict[str, float]
 
 
-Rule = Callable[[Tensor, Prior, Condition, Tensor, Tensor, DistillationSettings], tuple[Tensor, dict[str, float]]]
-RULES: dict[str, Rule] = {"sds": sds.direction, "reconstruction": reconstruction.direction}
+# The second is a Prior, or a Scorer for ``clip``; ``check_rule`` sees to it.
+Rule = Callable[[Tensor, Any, Condition, Tensor, Tensor, DistillationSettings], tuple[Tensor, dict[str, float]]]
+RULES: dict[str, Rule] = {
+    "sds": sds.direction,
+    "reconstruction": reconstruction.direction,
+    "ancestral": ancestral.direction,
+    "clip": clip.direction,
+}
 
 
-def check_rule(kind: str) -> None:
-    """UserError, with the nearest name, where there is no such rule."""
+def check_rule(kind: str, prior: Prior | Mixture) -> None:
+    """UserError where there is no such rule, with the nearest name, or where the prior cannot answer its question."""
     if kind not in RULES:
         raise UserError(f"unknown distillation {kind!r}{nearest(kind, RULES)}")
+    for part in [p for _, p in prior.terms] if isinstance(prior, Mixture) else [prior]:
+        scores = hasattr(part, "similarity")
+        if scores and kind != "clip":
+            raise UserError(
+                f"the prior {part.id!r} scores pictures and predicts no noise: it needs distillation.kind=clip"
+            )
+        if kind == "clip" and not scores:
+            raise UserError(
+                f"distillation.kind=clip needs a prior that scores pictures (--prior guide), not {part.id!r}"
+            )
 
 
 def kept_graphs(settings: DistillationSettings) -> int:
@@ -48,10 +65,11 @@ def direction(
 ) -> Direction:
     """Ask the settings' rule which way the pictures (B, 3, H, W) in [0, 1] should move.
 
-    t (B,) in [0, 1]; noise has the shape ``prior.noise_shape(B)``. UserError for an unknown rule. A mixture's parts are
-    asked one by one, each in its own space, and their directions are added in the space of pictures.
+    t (B,) in [0, 1]; noise has the shape ``prior.noise_shape(B)``. UserError for an unknown rule, or one that does not
+    suit the prior. A mixture's parts are asked one by one, each in its own space, and their directions are added in the
+    space of pictures.
     """
-    check_rule(settings.kind)
+    check_rule(settings.kind, prior)
     if isinstance(prior, Mixture):
         answers = [
             (share, direction(picture, part, words, t, own, settings))

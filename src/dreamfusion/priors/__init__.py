@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import UserError, nearest
+from .guide import is_guide
 from .mixture import Mixture, is_mixture, parse_mixture
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
     from .memory import Memory
 
-NAMES = ("bundled",)
+NAMES = ("bundled", "guide")
 
 
 def load_prior(
@@ -28,7 +29,7 @@ def load_prior(
     graphs: int = 0,
 ) -> Any:
     """Load a prior: 'bundled', a safetensors file of its kind, 'hf:OWNER/NAME[@REVISION]', the folder of a diffusers
-    pipeline, or a mixture of them, '0.7*A + 0.3*B'.
+    pipeline, or a mixture of them, '0.7*A + 0.3*B'; or 'guide', a CLIP ('guide:hf:OWNER/NAME' for another one).
 
     ``memory`` and ``text_8bit``: see ``config.PriorSettings``; ``views``: pictures asked about at once, and ``graphs``:
     answers whose graphs are kept (``distillation.kept_graphs``), both for the estimate of the memory. UserError, before
@@ -36,6 +37,10 @@ def load_prior(
     """
     from .bundled import WEIGHTS, BundledPrior
 
+    if is_guide(id):
+        from .guide import load
+
+        return load(id, device)
     if is_mixture(id):
         rest = device, precision, memory, text_8bit, views, graphs
         return Mixture([(share, load_prior(part, *rest)) for share, part in parse_mixture(id)])

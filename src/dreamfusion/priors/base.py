@@ -105,6 +105,14 @@ class Prior(Protocol):
         ...
 
 
+class Scorer(Prior, Protocol):
+    """A prior that embeds words and scores pictures; asked for noise, it raises UserError."""
+
+    def similarity(self, picture: Tensor, condition: Condition) -> Tensor:
+        """Cosine similarity (B,) of pictures (B, 3, H, W) in [0, 1] to their captions; differentiable."""
+        ...
+
+
 def guide(conditional: Tensor, unconditional: Tensor, guidance_scale: float) -> Tensor:
     """Classifier-free guidance, (1 + w) e(y) - w e(nothing) (Ho & Salimans 2021, eq. 6).
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -14,8 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import UserError
-from .base import Condition, broadcast, clean_from_noise, cosine_schedule, guide, stack
+from .base import Condition, broadcast, cosine_schedule, guide, stack
 from .network import Denoiser, Layout
+from .sampling import ddim
 from .text import TextEncoder, file_sha256
 
 WEIGHTS = Path(__file__).parent / "weights" / "bundled.safetensors"
@@ -138,17 +138,12 @@ class BundledPrior:
         self, condition: Condition, generator: torch.Generator, guidance_scale: float = 2.0, steps: int = 30
     ) -> Tensor:
         """Pictures (B, 3, 64, 64) in [0, 1] by DDIM (Song et al. 2021, eta = 0) over even steps of t."""
-        z = torch.randn((len(condition.tokens), 3, SIZE, SIZE), generator=generator).to(self.device)
-        times = torch.linspace(0.999, 0.0, steps + 1, device=self.device)
-        for now, then in pairwise(times):
-            t = now.expand(len(z))
-            noise = guide(*self.predict_noise(z, t, condition), guidance_scale)
-            clean = clean_from_noise(z, noise, *self.alpha_sigma(t)).clamp(-1, 1)
-            alpha, sigma = self.alpha_sigma(t)
-            noise = (z - broadcast(alpha, z) * clean) / broadcast(sigma, z)
-            alpha, sigma = self.alpha_sigma(then.expand(len(z)))
-            z = broadcast(alpha, z) * clean + broadcast(sigma, z) * noise
-        return self.decode(z).clamp(0, 1)
+        noise = torch.randn((len(condition.tokens), 3, SIZE, SIZE), generator=generator).to(self.device)
+
+        def predict(z: Tensor, t: Tensor) -> Tensor:
+            return guide(*self.predict_noise(z, t, condition), guidance_scale)
+
+        return self.decode(ddim(predict, self.alpha_sigma, noise, steps, limit=1.0)).clamp(0, 1)
 
     def sample_views(
         self,

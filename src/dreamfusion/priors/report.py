@@ -11,6 +11,7 @@ from ..errors import UserError
 from . import find_checkpoint
 from .bundled import WEIGHTS, inference_dtype
 from .checkpoint import Checkpoint
+from .guide import is_guide, load
 from .memory import MARGIN, Memory, choose, free_memory, gigabytes, needs_of_folder
 from .mixture import is_mixture, parse_mixture
 
@@ -19,6 +20,8 @@ def describe(id: str, device: str | torch.device = "cpu", precision: str = "auto
     """Figures for people (texts and numbers). UserError where the id means nothing; not fitting is a figure, no error."""
     if is_mixture(id):
         return {f"{share:g}*{part}": describe(part, device, precision) for share, part in parse_mixture(id)}
+    if is_guide(id):
+        return load(id, device).info() | {"fits": True}
     if id == "bundled" or id.endswith(".safetensors"):
         path = WEIGHTS if id == "bundled" else Path(id)
         if not path.is_file():

@@ -1,0 +1,36 @@
+"""Drawing pictures from a prior: one sampler, written once for all that predict noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from .base import broadcast, clean_from_noise
+
+
+def ddim(
+    predict: Callable[[Tensor, Tensor], Tensor],
+    alpha_sigma: Callable[[Tensor], tuple[Tensor, Tensor]],
+    noise: Tensor,
+    steps: int,
+    limit: float | None = None,
+) -> Tensor:
+    """A sample (B, C, h, w) grown out of ``noise`` over even steps of t from 0.999 to 0 (DDIM, Song et al. 2021, eta = 0).
+
+    ``predict`` (z_t, t (B,)) -> e_hat; ``limit`` bounds the clean picture at every step, for priors of pixels. No gradients.
+    """
+    z = noise
+    with torch.no_grad():
+        for now, then in pairwise(torch.linspace(0.999, 0.0, steps + 1, device=noise.device)):
+            t = now.expand(len(z))
+            (alpha, sigma), (alpha_then, sigma_then) = alpha_sigma(t), alpha_sigma(then.expand(len(z)))
+            predicted = predict(z, t)
+            clean = clean_from_noise(z, predicted, alpha, sigma)
+            if limit is not None:
+                clean = clean.clamp(-limit, limit)
+                predicted = (z - broadcast(alpha, z) * clean) / broadcast(sigma, z)
+            z = broadcast(alpha_then, z) * clean + broadcast(sigma_then, z) * predicted
+    return z

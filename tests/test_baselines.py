@@ -1,0 +1,203 @@
+"""The baselines against closed forms and finite differences: a CLIP's loss, plain sampling, and what they need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from dreamfusion import clip as clips
+from dreamfusion import generate
+from dreamfusion.config import DistillationSettings
+from dreamfusion.distillation import RULES, direction
+from dreamfusion.distillation.ancestral import draw
+from dreamfusion.errors import UserError
+from dreamfusion.export.views import render_views
+from dreamfusion.loop import load_scene
+from dreamfusion.presets import resolve
+from dreamfusion.priors import describe_prior, load_prior
+from dreamfusion.priors.base import Condition
+from dreamfusion.priors.guide import GuidePrior
+from dreamfusion.priors.mixture import Mixture
+from dreamfusion.priors.sampling import ddim
+from dreamfusion.run import Run
+from dreamfusion.trainer import Trainer
+from dreamfusion.view.cameras import orbit_cameras
+from tests.fakes import SMALL, GrayBallPrior, PixelPrior
+
+
+class ColourClip(clips.Clip):
+    """Sees a curved function of three masked means of a picture; words are the directions of red, green and blue."""
+
+    id, hash, role, size = "colours", "c" * 64, "guide", 12
+
+    def pictures(self, x: Tensor) -> Tensor:
+        mask = torch.linspace(0.5, 1.5, x.shape[-1], dtype=x.dtype)
+        return torch.nn.functional.normalize((x * mask).mean((2, 3)).square() + 0.1, dim=-1)
+
+    def captions(self, texts: list[str]) -> Tensor:
+        words = torch.tensor([[w in text for w in ("red", "green", "blue")] for text in texts]).float()
+        return torch.nn.functional.normalize(words + 1e-3, dim=-1)
+
+
+def noise_and_words(prior: PixelPrior | GuidePrior, count: int, words: str = "a red ball") -> tuple[Tensor, Condition]:
+    noise = torch.randn(prior.noise_shape(count), generator=torch.Generator().manual_seed(1))
+    return noise, prior.embed([words] * count)
+
+
+def test_the_clip_rule_is_the_finite_difference_of_the_mean_similarity() -> None:
+    prior = GuidePrior(ColourClip())
+    picture = torch.rand(2, 3, 5, 5, generator=torch.Generator().manual_seed(0)).double()
+    noise, words = noise_and_words(prior, 2)
+    found = direction(picture, prior, words, torch.full((2,), 0.5), noise, DistillationSettings(kind="clip"))
+
+    def loss(x: Tensor) -> float:
+        seen = prior.clip.pictures(x)
+        assert torch.allclose(seen.norm(dim=-1), torch.ones(2, dtype=seen.dtype))
+        return -float((seen * prior.clip.captions(["a red ball"] * 2)).sum(-1).mean())
+
+    # What the loop puts into the picture: the gradient over the number of pixels and pictures.
+    gradient = found.gradient / (2 * 25)
+    for place in [(0, 0, 0, 0), (0, 1, 2, 3), (1, 2, 4, 4), (1, 0, 3, 1)]:
+        step = torch.zeros_like(picture)
+        step[place] = 1e-5
+        expected = (loss(picture + step) - loss(picture - step)) / 2e-5
+        assert float(gradient[place]) == pytest.approx(expected, rel=1e-5, abs=1e-10)
+    assert found.metrics["similarity"] == pytest.approx(-loss(picture), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in RULES if kind != "clip"])
+def test_rules_that_want_noise_refuse_a_clip(kind: str) -> None:
+    with pytest.raises(UserError, match="needs distillation"):
+        Trainer(resolve("fast", {"distillation.kind": kind}, "a red ball"), GuidePrior(ColourClip()))
+
+
+def test_the_clip_rule_refuses_a_diffusion_prior_and_a_mixture_with_one() -> None:
+    config = resolve("fast", {"distillation.kind": "clip"}, "a red ball")
+    for prior in (GrayBallPrior(), Mixture([(0.5, GuidePrior(ColourClip())), (0.5, GrayBallPrior())])):
+        with pytest.raises(UserError, match="needs a prior that scores pictures"):
+            Trainer(config, prior)
+
+
+def test_a_guide_predicts_no_noise() -> None:
+    prior = GuidePrior(ColourClip())
+    noise, words = noise_and_words(prior, 1)
+    with pytest.raises(UserError, match="predicts no noise"):
+        prior.predict_noise(noise, torch.ones(1), words)
+
+
+def test_guides_are_loaded_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def load_guide(name: str = "its own", device: object = "cpu") -> ColourClip:
+        asked.append((name, str(device)))
+        return ColourClip()
+
+    monkeypatch.setattr(clips, "load_guide", load_guide)
+    assert load_prior("guide").id == "guide" and load_prior("guide:hf:a/b").id == "guide:hf:a/b"
+    assert asked == [("its own", "cpu"), ("hf:a/b", "cpu")]
+    assert describe_prior("guide")["sha256"] == "c" * 64
+    assert load_prior("0.5*guide + 0.5*guide:x").terms[1][1].id == "guide:x"
+
+
+class Normal(PixelPrior):
+    """Pictures normal around one colour with a spread: its best noise prediction has a closed form."""
+
+    resolution = 4
+    calls = 0
+
+    def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        self.calls += 1
+        alpha, sigma = (x.reshape(-1, 1, 1, 1) for x in self.alpha_sigma(t))
+        noise = sigma * (z_t - alpha * 0.3) / (alpha**2 * 0.2**2 + sigma**2)
+        return noise, noise
+
+
+def test_the_sampler_turns_noise_into_the_priors_own_pictures() -> None:
+    """The flow of a normal distribution is linear: noise e ends at mean + spread e."""
+    prior = Normal()
+    noise, words = noise_and_words(prior, 3)
+    drawn = ddim(lambda z, t: prior.predict_noise(z, t, words)[0], prior.alpha_sigma, noise, 400)
+    torch.testing.assert_close(drawn, 0.3 + 0.2 * noise, rtol=0.02, atol=0.01)
+    bounded = ddim(lambda z, t: prior.predict_noise(z, t, words)[0], prior.alpha_sigma, noise, 50, limit=0.35)
+    assert bounded.abs().max() <= 0.35 + 1e-6
+
+
+def test_the_ancestral_gradient_is_picture_minus_sample() -> None:
+    prior, settings = GrayBallPrior(), DistillationSettings(kind="ancestral", guidance_scale=0.0, sample_steps=3)
+    picture = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    noise, words = noise_and_words(prior, 2)
+    found = direction(picture, prior, words, torch.full((2,), 0.5), noise, settings)
+    sample = prior.decode(prior.clean)  # it knows one picture, so that is what it draws
+    # 1/2 |2 x - 1 - z|^2 has the gradient 4 (x - sample) where z = 2 sample - 1.
+    torch.testing.assert_close(found.gradient, 4 * (picture - sample), rtol=1e-4, atol=1e-4)
+
+
+def test_repeated_views_are_drawn_once_and_the_same() -> None:
+    prior, plain = Normal(), DistillationSettings(kind="ancestral", sample_steps=5)
+    settings = plain.model_copy(update={"repeat_views": 2})
+    t, picture = torch.full((2,), 0.5), torch.rand(2, 3, 4, 4)
+    noise, words = noise_and_words(prior, 2)
+    first = direction(picture, prior, words, t, noise, settings)
+    again = direction(picture, prior, words, t, noise, settings)
+    assert prior.calls == 5 and torch.equal(first.gradient, again.gradient)
+    direction(picture, prior, words, t, noise, plain)
+    assert prior.calls == 10  # nothing is remembered that does not come again
+    other = direction(picture, prior, words, t, noise + 1, settings)
+    assert prior.calls == 15 and not torch.equal(first.gradient, other.gradient)
+    turned = direction(picture, prior, words.with_camera(torch.ones(2, 3)), t, noise, settings)
+    assert prior.calls == 20 and torch.equal(turned.gradient, first.gradient)  # asked anew, though Normal is blind
+
+
+def test_views_come_again_after_so_many_steps() -> None:
+    asked = 0
+
+    def count() -> None:
+        nonlocal asked
+        asked += 1
+
+    prior = GrayBallPrior(count)
+    settings = SMALL | {
+        "distillation.kind": "ancestral",
+        "distillation.sample_steps": 2,
+        "distillation.repeat_views": 2,
+    }
+    trainer = Trainer(resolve("fast", settings, "a ball"), prior)
+    losses = [trainer.step()["residual_norm"] for _ in range(6)]
+    assert asked == 2 * 2  # steps 3 to 6 show what steps 1 and 2 showed
+    assert losses[4] < losses[0] and losses[5] < losses[1]
+
+
+def test_draw_answers_to_guidance() -> None:
+    class Two(Normal):
+        def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+            return self.exact_noise(z_t, t, torch.tensor(0.2)), self.exact_noise(z_t, t, torch.tensor(0.0))
+
+    prior = Two()
+    noise, words = noise_and_words(prior, 1)
+    drawn = draw(prior, words, noise, DistillationSettings(guidance_scale=2.0, sample_steps=4))
+    torch.testing.assert_close(drawn, torch.full_like(drawn, 0.6), rtol=1e-3, atol=1e-3)  # (1 + 2) 0.2 - 2 * 0
+
+
+def test_dream_fields_runs_from_prompt_to_file_and_climbs(tmp_path: Path) -> None:
+    small = SMALL | {"steps": 25, "views_per_step": 2, "export.level": 2.0}
+    small |= {"regularizers.transmittance_target": [[0, 0.3], [1, 0.5]]}
+    seen: list[dict[str, float]] = []
+    prior = GuidePrior(ColourClip())
+    asset = generate(
+        "a red ball",
+        "dream-fields",
+        out=tmp_path / "run",
+        prior=prior,
+        callbacks=[lambda p: seen.append(p.metrics)],
+        **small,
+    )
+    assert asset.geometry_report()["triangles"] > 0 and (tmp_path / "run" / "asset.glb").is_file()
+    config = resolve("dream-fields", small, "a red ball")
+    new, (old, _) = Trainer(config, prior).scene, load_scene(Run.open(tmp_path / "run"))
+    cameras, words = orbit_cameras([0.0, 120.0, 240.0], 15.0, 2.5), prior.embed(["a red ball"] * 3)
+    before, after = (prior.similarity(render_views(scene, cameras, 12, "albedo"), words) for scene in (new, old))
+    assert (after > before + 0.02).all()
+    assert all(-0.5 <= m["regularizer_transmittance"] < 0 for m in seen)
