@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -15,11 +16,12 @@ import torch
 import yaml
 from torch import Tensor
 
-from dreamfusion import files, run
+from dreamfusion import files, generate, run
 from dreamfusion.errors import UserError
 from dreamfusion.files import replacing, write_atomic
 from dreamfusion.presets import resolve
 from dreamfusion.run import Run, default_path
+from tests.fakes import SMALL, GrayBallPrior
 
 
 def tensors(value: float) -> dict[str, Tensor]:
@@ -247,3 +249,42 @@ def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
     assert target.stat().st_mode & 0o777 == 0o666 & ~files._umask()
     with pytest.raises(UserError, match=r"cannot write .*a\.png/x: "):
         write_atomic(target / "x", b"")
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from dreamfusion.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_run_belongs_to_one_process_until_it_ends_however_it_ends(fresh: Run) -> None:
+    before = sorted(fresh.path.iterdir())
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(fresh.path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="is in use by another process"), fresh.locked():
+            pass
+        with pytest.raises(UserError, match="is in use by another process"):
+            generate("a ball", "fast", out=fresh.path, prior=GrayBallPrior(), **SMALL)
+    finally:
+        other.kill()
+        other.wait()
+    with fresh.locked():
+        pass
+    with fresh.locked():
+        assert sorted(fresh.path.iterdir()) == before
+
+
+def test_a_run_is_held_while_it_goes_on_and_let_go_after(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+
+    def try_another(_: object) -> None:
+        with pytest.raises(UserError, match="in use"):
+            generate(resume=place, prior=GrayBallPrior())
+
+    generate("a ball", "fast", out=place, prior=GrayBallPrior(), callbacks=[try_another], **(SMALL | {"steps": 2}))
+    generate(resume=place, prior=GrayBallPrior())

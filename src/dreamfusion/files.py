@@ -38,6 +38,33 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder; the kernel lets go when this one ends, however it ends.
+
+    UserError where another one holds it. It is the folder itself that is locked, so no file is left behind. Systems that
+    cannot do it (Windows, some network drives) are left to themselves.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with explained(folder):
+        handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise UserError(f"{folder} is in use by another process; wait until it has ended, or stop it") from None
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
 def sync_folder(path: Path) -> None:
     """Make renames inside a folder last through a power failure. Systems that cannot do it are left to themselves."""
     with suppress(OSError):

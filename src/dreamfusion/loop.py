@@ -8,7 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from .asset import Asset
 from .config import Config
 from .distillation import kept_graphs
 from .errors import UserError
+from .files import make_folder
 from .presets import resolve
 from .priors import load_prior
 from .priors.base import Prior
@@ -114,6 +115,9 @@ def generate(
     check_prompt(config.prompt)
     if resume is None and out is not None:
         run = Run.create(out, config)
+    if run is not None and run.path.is_dir():
+        with run.locked():  # to say so before a large prior is loaded
+            pass
     set_threads(config.threads)
     if prior is None:
         ask = config.prior
@@ -122,21 +126,30 @@ def generate(
         prior = load_prior(ask.id, device, ask.precision, ask.memory, ask.text_8bit, *load)
     warn_unknown_words(prior, config.prompt)
     trainer = Trainer(config, prior)
-    if run is not None:
-        if resume is not None:
-            if (recorded := run.recorded["prior"]["sha256"]) != prior.hash:
-                raise UserError(
-                    f"{run.path} was made with another prior (SHA-256 {recorded[:12]}…, now {prior.hash[:12]}…); "
-                    "start a new run with --out"
-                )
-            trainer.restore(*run.load_checkpoint())
-            run.truncate_log(trainer.done)
-        else:
-            if config.prior.id.startswith("hf:"):
-                config.prior.id = prior.id  # with its revision, so that a resumed run gets the same weights
-            run.write_config(prior.id, prior.hash)
-    optimise(trainer, run, callbacks)
-    return finish(trainer.scene, config, run)
+    with ExitStack() as until_done:
+        if run is not None:
+            make_folder(run.path)
+            until_done.enter_context(run.locked())
+            begin(run, trainer, resume is not None)
+        optimise(trainer, run, callbacks)
+        return finish(trainer.scene, config, run)
+
+
+def begin(run: Run, trainer: Trainer, resumed: bool) -> None:
+    """Bring the trainer to a resumed run's checkpoint, or write a new run's settings."""
+    config, prior = trainer.config, trainer.prior
+    if resumed:
+        if (recorded := run.recorded["prior"]["sha256"]) != prior.hash:
+            raise UserError(
+                f"{run.path} was made with another prior (SHA-256 {recorded[:12]}…, now {prior.hash[:12]}…); "
+                "start a new run with --out"
+            )
+        trainer.restore(*run.load_checkpoint())
+        run.truncate_log(trainer.done)
+    else:
+        if config.prior.id.startswith("hf:"):
+            config.prior.id = prior.id  # with its revision, so that a resumed run gets the same weights
+        run.write_config(prior.id, prior.hash)
 
 
 def optimise(trainer: Trainer, run: Run | None, callbacks: Sequence[Callback]) -> None:

@@ -12,6 +12,7 @@ import json
 import math
 import platform
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -23,7 +24,7 @@ import yaml
 from . import __version__
 from .config import Config
 from .errors import UserError
-from .files import explained, make_folder, write_atomic
+from .files import explained, locked, make_folder, write_atomic
 from .prompts import slug
 from .settings import build, flatten
 
@@ -103,6 +104,10 @@ class Run:
         except UserError as error:
             raise UserError(f"{path / CONFIG}: {error}") from None
 
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other processes from writing into the run's folder. UserError where one does; see ``files.locked``."""
+        return locked(self.path)
+
     def write_config(self, prior_id: str, prior_hash: str) -> None:
         """Make the folder and write run.yaml: all that is needed to repeat the run exactly (no names of machines)."""
         import torch
@@ -121,13 +126,12 @@ class Run:
         }
         head = f"# Everything this run depends on. To repeat it: dreamfusion generate --preset {CONFIG}\n"
         text = yaml.safe_dump(page, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
-        fresh = not self.path.exists()
         make_folder(self.path)
         try:
             write_atomic(self.path / CONFIG, (head + text).encode())
             (self.path / LOG).unlink(missing_ok=True)
         except UserError:
-            if fresh:
+            with suppress(OSError):  # it goes where it is empty
                 self.path.rmdir()
             raise
 
