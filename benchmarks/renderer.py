@@ -6,27 +6,17 @@ python benchmarks/renderer.py [--threads N] [--repeats N]
 from __future__ import annotations
 
 import argparse
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from machine import machine
 
 from dreamfusion.config import SceneSettings
 from dreamfusion.scene import Rays, make_scene
 from dreamfusion.scene.grid import GridField
 from dreamfusion.view.cameras import camera_rays, orbit_cameras
 from dreamfusion.view.lights import camera_lights
-
-
-def machine() -> str:
-    """The processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def solid_scene(fast: bool) -> GridField:
@@ -77,7 +67,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
-    print(f"{machine()}, {options.threads} thread(s), torch {torch.__version__}")
+    print(f"{machine()}, {options.threads} thread(s)")
     print(f"{options.resolution}x{options.resolution} rays, shortest of {options.repeats}")
     for name, make in SCENES.items():
         compare(name, make, options.resolution, options.repeats)
