@@ -166,12 +166,12 @@ def smooth_noise(count: int, size: int, rng: torch.Generator, channels: int = 3)
 
 
 def backgrounds(count: int, rng: torch.Generator) -> Tensor:
-    """(count, 3, 64, 64): mid-gray in four of ten, else a gray, a colour, a gradient or blotches."""
+    """(count, 3, 64, 64): mid-gray in half, else a gray, a colour, a gradient or blotches."""
     kind = torch.rand(count, generator=rng)[:, None, None, None]
     out = torch.full((count, 3, 64, 64), 0.5)
     gray = torch.rand(count, 1, 1, 1, generator=rng)
-    out = torch.where(kind > 0.4, gray.expand_as(out), out)
-    out = torch.where(kind > 0.6, torch.rand(count, 3, 1, 1, generator=rng).expand_as(out), out)
+    out = torch.where(kind > 0.5, gray.expand_as(out), out)
+    out = torch.where(kind > 0.65, torch.rand(count, 3, 1, 1, generator=rng).expand_as(out), out)
     out = torch.where(kind > 0.8, smooth_noise(count, 2, rng), out)
     return torch.where(kind > 0.9, smooth_noise(count, 8, rng), out)
 

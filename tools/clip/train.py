@@ -108,6 +108,7 @@ def main() -> None:
     table = Table(args.out / "captions.safetensors")
     print(f"{len(views.names)} of {len(NAMES)} names, {len(views.pixels)} views", flush=True)
     model = Judge() if args.which == "judge" else Guide()
+    model.words.spread(table.usual())
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.02)
     checkpoint, seen = args.out / f"{args.which}.safetensors", 0
@@ -140,7 +141,7 @@ def main() -> None:
         optimizer.zero_grad()
         (loss + VIEW_SHARE * turned).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        rate = min(1.0, (seen - first + args.batch) / (150 * args.batch))
+        rate = min(1.0, (seen - first + args.batch) / (100 * args.batch))
         rate *= 0.5 + 0.5 * math.cos(math.pi * min(1.0, seen / args.pictures))
         for group in optimizer.param_groups:
             group["lr"] = args.lr * max(rate, 0.005)

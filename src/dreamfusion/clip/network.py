@@ -28,6 +28,18 @@ class Words(nn.Module):
         super().__init__()
         self.linear = nn.Linear(SENTENCE, WIDTH)
         self.inside, self.outside = nn.Linear(SENTENCE, hidden), nn.Linear(hidden, WIDTH)
+        nn.init.zeros_(self.outside.weight)
+        nn.init.zeros_(self.outside.bias)
+
+    @torch.no_grad()
+    def spread(self, sentences: Tensor) -> None:
+        """Begin with the whitened principal components of ``sentences`` (N, 384): MiniLM's are all much alike, and a
+        picture is told apart from the first step on where they are not."""
+        mean = sentences.mean(0)
+        _, size, axes = torch.linalg.svd(sentences - mean, full_matrices=False)
+        rows = axes[:WIDTH] / (size[:WIDTH, None] / len(sentences) ** 0.5)
+        self.linear.weight.copy_(rows / SENTENCE**0.5)
+        self.linear.bias.copy_(-rows @ mean)
 
     def forward(self, sentences: Tensor) -> Tensor:
         hidden = F.gelu(self.inside(sentences * SENTENCE**0.5))  # unit vectors have small entries
@@ -53,7 +65,7 @@ class Judge(nn.Module):
     def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 192), heads: int = 8):
         super().__init__()
         self.words = Words()
-        self.scale = nn.Parameter(torch.tensor(2.5))
+        self.scale = nn.Parameter(torch.tensor(3.0))
         first, *others = widths
         self.stem = nn.Conv2d(12, first, 3, padding=1, bias=False)
         stages: list[nn.Module] = []
@@ -98,7 +110,7 @@ class Guide(nn.Module):
     def __init__(self, width: int = 96, layers: int = 3, heads: int = 4):
         super().__init__()
         self.words = Words()
-        self.scale = nn.Parameter(torch.tensor(2.5))
+        self.scale = nn.Parameter(torch.tensor(3.0))
         self.stem = nn.Sequential(nn.Conv2d(48, 64, 3, padding=1), nn.GELU(), nn.Conv2d(64, width, 2, 2))
         self.place = nn.Parameter(torch.randn(1, 64, width) * 0.02)
         layer = nn.TransformerEncoderLayer(
