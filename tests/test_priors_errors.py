@@ -71,6 +71,18 @@ def test_folders_that_are_no_pipelines(folder: Path, tmp_path: Path) -> None:
     refused(folder, "model_index.json cannot be read")
 
 
+def test_configurations_that_are_none(folder: Path) -> None:
+    for name in ("vae/config.json", "scheduler/scheduler_config.json", "text_encoder/config.json"):
+        kept = (folder / name).read_text()
+        (folder / name).write_text("[]")
+        refused(folder, f"{name} is not a JSON object")
+        (folder / name).unlink()
+        refused(folder, f"{name} cannot be read: No such file")
+        (folder / name).write_text(kept)
+    (folder / "vae" / "config.json").write_text('{"latent_channels": 4}')
+    refused(folder, "vae/config.json does not say block_out_channels")
+
+
 def test_missing_text_encoder(folder: Path) -> None:
     edit_index(folder, text_encoder=[None, None])
     refused(folder, "no text_encoder")
@@ -268,6 +280,8 @@ def test_mixtures_parse() -> None:
     for wrong in ("0.7*bundled + B", "0.7*bundled +", "0*bundled", "-1*bundled + 2*bundled"):
         with pytest.raises(UserError, match="does not parse"):
             load_prior(wrong)
+    for nearly in ("0.7*bundled+0.3*bundled", "x*bundled", "bundled + bundled", "0.7*a/b+0.3*c"):
+        refused(nearly, "a mixture is written 0.7*A + 0.3*B, with spaces around the plus")
 
 
 class Small(GrayBallPrior):

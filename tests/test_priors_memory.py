@@ -113,8 +113,9 @@ def test_a_run_is_refused_for_its_rule_before_loading(
         monkeypatch.setattr(module, "free_memory", lambda device: (enough, enough))
     assert load(tiny["sd"]).memory == "fast"
     settings = {**SMALL, "prior.id": str(tiny["sd"]), "prior.precision": "float32", "device": "cpu"}
+    settings["distillation.kind"] = "reconstruction"
     with pytest.raises(UserError, match=r"does not fit .* distillation\.kind back-propagates") as caught:
-        generate("a cat", "fast", **{k.replace(".", "__"): v for k, v in settings.items()}, distillation__kind="reconstruction")  # fmt: skip
+        generate("a cat", "fast", **{name.replace(".", "__"): value for name, value in settings.items()})
     assert "\n" not in str(caught.value)
 
 

@@ -65,6 +65,8 @@ def find_checkpoint(id: str, device: str | torch.device = "cpu", precision: str 
 
     hub_id, path = id.startswith("hf:"), Path(id).expanduser()
     if not hub_id and not path.exists():
+        if "*" in id or "+" in id:
+            raise UserError(f"unknown prior {id!r}; a mixture is written 0.7*A + 0.3*B, with spaces around the plus")
         if id.count("/") == 1 and not id.startswith((".", "~", "/")):
             raise UserError(f"there is no folder {id}; for a model on the hub write hf:{id}")
         if "/" not in id:

@@ -143,6 +143,8 @@ def open_folder(folder: Path, half: bool, id: str = "", revision: str = "") -> C
     files = {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.glob("*/*")) if p.is_file()}
     family, options, parts = read_parts(index, files, half)
     for name, part in parts.items():
+        if part.weights or name == "scheduler":
+            read_json(folder / name / ("config.json" if part.weights else "scheduler_config.json"))
         headers = [read_header(folder / w) for w in part.weights]
         parts[name] = replace(part, parameters=sum(map(count_parameters, headers)))
     kept = ("model_index.json", *(f for f in files if f.partition("/")[0] in parts and _used(f, parts)))
@@ -157,7 +159,9 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; UserError for anything else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} is not a JSON object")

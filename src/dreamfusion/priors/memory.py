@@ -128,10 +128,16 @@ def needs_of_folder(checkpoint: Checkpoint, dtype: torch.dtype, views: int = 1, 
 
 
 def configurations(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The network's config.json, and the VAE's ({} for a pixel prior)."""
+    """The network's config.json, and the VAE's ({} for a pixel prior). UserError where the latter lacks its sizes."""
     assert checkpoint.folder is not None
     config = read_json(checkpoint.folder / checkpoint.family.network / "config.json")
-    return config, read_json(checkpoint.folder / "vae" / "config.json") if checkpoint.family.latent else {}
+    if not checkpoint.family.latent:
+        return config, {}
+    path = checkpoint.folder / "vae" / "config.json"
+    vae = read_json(path)
+    if lacks := [key for key in ("block_out_channels", "latent_channels", "scaling_factor") if key not in vae]:
+        raise UserError(f"{path} does not say {lacks[0]}; it is not that of an AutoencoderKL")
+    return config, vae
 
 
 def side_of(checkpoint: Checkpoint, config: dict[str, Any]) -> int:
