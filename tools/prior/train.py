@@ -25,15 +25,18 @@ from torch import Tensor, nn
 from vocabulary import held_out_pairs
 
 from dreamfusion.priors.base import broadcast, cosine_schedule
+from dreamfusion.priors.bundled import inference_dtype
 from dreamfusion.priors.network import Denoiser, Layout
 
 WITHOUT_TEXT = 0.1
 EMA = 0.999
+LINE = 100  # steps a line of the loss curve
+FAST = inference_dtype("auto", torch.device("cpu")) == torch.bfloat16  # elsewhere bfloat16 is ten times slower
 
 
 def layout_loss(model: Layout, batch: Batch, coarse: bool = False) -> Tensor:
     """Mean squared error of the mean picture, at half the size where ``coarse``."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
         guess = model(batch.tokens, batch.mask, batch.camera, batch.has_camera, coarse)
     return F.mse_loss(guess, F.avg_pool2d(batch.pictures, 2) if coarse else batch.pictures)
 
@@ -47,7 +50,7 @@ def denoiser_loss(model: Denoiser, layout: Layout, batch: Batch, rng: torch.Gene
     alpha, sigma = (broadcast(x, batch.pictures) for x in cosine_schedule(t))
     noise = torch.randn(batch.pictures.shape, generator=rng)
     z_t = alpha * batch.pictures + sigma * noise
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
         with torch.no_grad():
             mean = layout(batch.tokens, batch.mask, batch.camera, has_camera) * has_text[:, None, None, None]
         v = model(z_t, t, mean, batch.tokens, batch.mask, batch.camera, has_text, has_camera)
@@ -69,6 +72,21 @@ def save(path: Path, tensors: dict[str, Tensor]) -> None:
     temporary.rename(path)
 
 
+def unpack(packed: Path, out: Path) -> None:
+    """Start the networks that have no checkpoint in ``out`` from packed weights, at the count and loss on record."""
+    stored, record = load_file(packed), json.loads(packed.with_suffix(".json").read_text())
+    for network in ("layout", "denoiser"):
+        target = out / f"{network}.safetensors"
+        if not target.exists():
+            weights = {k.split(".", 1)[1]: v.float() for k, v in stored.items() if k.startswith(network + ".")}
+            tensors = {f"{kind}.{k}": v.clone() for k, v in weights.items() for kind in ("model", "ema")}
+            save(target, tensors | {"seen": torch.tensor(record[network]["pictures"])})
+            line = {"seen": record[network]["pictures"], "loss": record[network]["loss"]}
+            if held := record[network]["held_out_loss"]:
+                line["held_out"] = held
+            (out / f"{network}.jsonl").write_text(json.dumps(line) + "\n")
+
+
 def load_layout(path: Path) -> Layout:
     """The layout's averaged weights from a training folder."""
     layout = Layout()
@@ -81,7 +99,7 @@ def main() -> None:
     parser.add_argument("network", choices=("layout", "denoiser"))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--init", type=Path, help="packed weights to start from")
+    parser.add_argument("--init", type=Path, help="packed weights to start both networks from")
     parser.add_argument(
         "--pictures", type=int, default=500_000, help="pictures to see in all; the rate falls over the last 45 %%"
     )
@@ -100,11 +118,8 @@ def main() -> None:
     checkpoint, seen = args.out / f"{args.network}.safetensors", 0
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=1e-3, fused=True)
     ema: dict[str, Tensor] = {}
-    if args.init and not checkpoint.exists():
-        packed = load_file(args.init)
-        model.load_state_dict(
-            {k.split(".", 1)[1]: v.float() for k, v in packed.items() if k.startswith(args.network + ".")}
-        )
+    if args.init:
+        unpack(args.init, args.out)
     if checkpoint.exists():
         stored = load_file(checkpoint)
         model.load_state_dict({k[6:]: v for k, v in stored.items() if k.startswith("model.")})
@@ -121,6 +136,7 @@ def main() -> None:
     layout, layout_read = None, 0.0
     start, first, saved, lines = time.time(), seen, time.time(), 0
     losses: list[float] = []
+    decay_over = min(0.45 * args.pictures, 0.7 * (args.pictures - first))
 
     def store() -> None:
         tensors = {f"model.{k}": v for k, v in model.state_dict().items()} | {f"ema.{k}": v for k, v in ema.items()}
@@ -143,9 +159,7 @@ def main() -> None:
         optimizer.zero_grad()  # stages that are not trained now keep no gradient, so AdamW leaves them alone
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        rate = min(1.0, (seen - first + args.batch) / (200 * args.batch)) * min(
-            1.0, (args.pictures - seen) / (0.45 * args.pictures)
-        )
+        rate = min(1.0, (seen - first + args.batch) / (100 * args.batch), (args.pictures - seen) / decay_over)
         for group in optimizer.param_groups:
             group["lr"] = args.lr * max(rate, 0.005)
         optimizer.step()
@@ -154,10 +168,10 @@ def main() -> None:
         weights = model.state_dict()
         torch._foreach_lerp_([ema[k] for k in weights], list(weights.values()), 1 - decay)
         losses.append(float(loss.detach()))
-        if len(losses) == 200:
+        if len(losses) == LINE:
             record = {
                 "seen": seen,
-                "loss": sum(losses) / 200,
+                "loss": sum(losses) / LINE,
                 "rate": args.lr * rate,
                 "per_second": (seen - first) / (time.time() - start),
             }
