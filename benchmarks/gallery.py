@@ -8,34 +8,15 @@ training never showed.
 from __future__ import annotations
 
 import argparse
-import json
-import time
+import sys
 from pathlib import Path
 
-import torch
-from PIL import Image, ImageDraw
+from batch import Job, folder_of, run
+from sheet import sheet
 
-from dreamfusion import generate
-from dreamfusion.export.views import render_views
-from dreamfusion.loop import load_scene
-from dreamfusion.priors.bundled import WEIGHTS
-from dreamfusion.prompts import slug
-from dreamfusion.run import Run
-from dreamfusion.view.cameras import orbit_cameras
-
-TILE, VIEWS, ACROSS = 144, (30.0, 210.0), 6
-
-
-def make(prompt: str, folder: Path, preset: str) -> float:
-    """Generate (or finish) one asset; the seconds it took, nan where it was there."""
-    begin = time.perf_counter()
-    if (folder / "asset.glb").exists():
-        return float("nan")
-    if (folder / "checkpoint" / "checkpoint.json").exists():
-        generate(resume=folder)
-    else:
-        generate(prompt, preset, out=folder, export__turntable_frames=0)
-    return time.perf_counter() - begin
+from dreamfusion.errors import UserError
+from dreamfusion.evaluation.inputs import is_held_out
+from dreamfusion.suites import load_suite
 
 
 def main() -> None:
@@ -46,28 +27,15 @@ def main() -> None:
     parser.add_argument("--prompts", type=Path, default=Path(__file__).with_name("gallery.txt"))
     parser.add_argument("--only-draw", action="store_true", help="draw what is there, generate nothing")
     args = parser.parse_args()
-    prompts = [line for line in args.prompts.read_text().splitlines() if line.strip()]
-    held_out = set(json.loads(WEIGHTS.with_suffix(".json").read_text()).get("held_out", ()))
-    args.out.mkdir(parents=True, exist_ok=True)
-    rows = -(-len(prompts) // ACROSS)
-    picture = Image.new("RGB", (ACROSS * TILE * len(VIEWS), rows * (TILE + 14)), "white")
-    draw = ImageDraw.Draw(picture)
-    for k, prompt in enumerate(prompts):
-        folder = args.out / slug(prompt)
+    try:
+        prompts = load_suite(args.prompts)
         if not args.only_draw:
-            print(f"{prompt}: {make(prompt, folder, args.preset):.0f} s", flush=True)
-        elif not (folder / "asset.glb").exists():
-            continue
-        scene, _ = load_scene(Run.open(folder))
-        with torch.no_grad():
-            views = render_views(scene, orbit_cameras(VIEWS, 18.0, 2.5), TILE)
-        x, y = k % ACROSS * TILE * len(VIEWS), k // ACROSS * (TILE + 14)
-        for j, view in enumerate(views):
-            pixels = (view.clamp(0, 1).permute(1, 2, 0).numpy() * 255).round().astype("uint8")
-            picture.paste(Image.fromarray(pixels), (x + j * TILE, y + 14))
-        mark = "*" if prompt.removeprefix("an ").removeprefix("a ") in held_out else ""
-        draw.text((x + 3, y + 1), prompt + mark, fill="black")
-    picture.save(args.picture)
+            changes = {"threads": 0, "export.texture_size": 1024}  # one after another, each with all cores
+            run([Job(folder_of(args.out, p), p, args.preset, changes) for p in prompts], 1)
+    except UserError as error:
+        sys.exit(f"gallery: error: {error}")
+    cells = [(p + ("*" if is_held_out(p) else ""), folder_of(args.out, p)) for p in prompts]
+    sheet(cells, across=6).save(args.picture)
 
 
 if __name__ == "__main__":

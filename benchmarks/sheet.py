@@ -1,0 +1,38 @@
+"""Contact sheets of finished runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw
+
+from dreamfusion.export.turntable import to_uint8
+from dreamfusion.export.views import render_views
+from dreamfusion.loop import load_scene
+from dreamfusion.run import CHECKPOINT, META, Run
+from dreamfusion.view.cameras import orbit_cameras
+
+LINE = 14
+"""Height of a label in pixels."""
+
+
+def sheet(
+    cells: Sequence[tuple[str, Path]], across: int, tile: int = 144, views: Sequence[float] = (30.0, 210.0)
+) -> Image.Image:
+    """Runs with their labels, ``across`` in a row, each from the azimuths ``views``; white where there is no checkpoint."""
+    wide = tile * len(views)
+    picture = Image.new("RGB", (across * wide, -(-len(cells) // across) * (tile + LINE)), "white")
+    draw = ImageDraw.Draw(picture)
+    for k, (label, folder) in enumerate(cells):
+        x, y = k % across * wide, k // across * (tile + LINE)
+        draw.text((x + 3, y + 1), label, fill="black")
+        if not (folder / CHECKPOINT / META).is_file():
+            continue
+        scene, _ = load_scene(Run.open(folder))
+        with torch.no_grad():
+            seen = to_uint8(render_views(scene, orbit_cameras(views, 18.0, 2.5), tile))
+        for j, view in enumerate(seen):
+            picture.paste(Image.fromarray(view), (x + j * tile, y + LINE))
+    return picture

@@ -1,0 +1,164 @@
+"""Batches of runs stop, go on and are told apart; the benchmarks' page says what the results say."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dreamfusion import cli, generate
+from dreamfusion.errors import UserError
+from dreamfusion.options import given_settings
+from dreamfusion.presets import resolve
+from tests.fakes import SMALL, GrayBallPrior
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def batch(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import batch
+
+    return batch
+
+
+@pytest.fixture
+def pages(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    import benchmarks_page
+
+    return benchmarks_page
+
+
+@pytest.fixture
+def rows() -> dict[str, dict[str, Any]]:
+    return yaml.safe_load((ROOT / "benchmarks" / "ablation.yaml").read_text())
+
+
+def test_rows_are_one_page_of_changes_each(rows: dict[str, dict[str, Any]], batch: Any, tmp_path: Path) -> None:
+    seen = []
+    for row in rows.values():
+        job = batch.Job(tmp_path / "x", "a ball", row.get("preset", "fast"), row["settings"])
+        given = cli.parse(job.command()[3:])[1]
+        asked = resolve(given.preset, given_settings(given), given.prompt)
+        wanted = resolve(row.get("preset", "fast"), batch.PLAIN | row["settings"], "a ball")
+        assert asked == wanted and asked.threads == 1
+        assert asked not in seen
+        seen.append(asked)
+
+
+def test_a_job_is_new_goes_on_or_is_done(batch: Any, tmp_path: Path) -> None:
+    job = batch.Job(tmp_path / "run", "a ball", "fast", SMALL | {"steps": 3})
+    assert "--out" in job.command() and "a ball" in job.command()
+
+    class Stop(Exception):
+        pass
+
+    def stop(progress: Any) -> None:
+        if progress.step == 2:
+            raise Stop
+
+    often = {"run.checkpoint_seconds": 1e-6}
+    settings = batch.PLAIN | job.settings | often
+    with pytest.raises(Stop):
+        generate("a ball", "fast", out=job.folder, prior=GrayBallPrior(), callbacks=[stop], **settings)
+    assert job.steps_done() == 2 and job.command()[-2:] == ["--resume", str(job.folder)]
+    generate(resume=job.folder, prior=GrayBallPrior())
+    assert job.steps_done() == 3 and job.command() == []
+    other = batch.Job(job.folder, "a ball", "fast", job.settings | {"view.words": False})
+    with pytest.raises(UserError, match=r"was made with view\.words = true, now false"):
+        other.command()
+    found = batch.cost([job.folder])
+    lines = [json.loads(line) for line in (job.folder / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 3 and found["seconds"] == pytest.approx(sum(x["seconds"] for x in lines), abs=0.01)
+
+
+def fake(batch: Any, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Jobs whose command is a script that is told the job's folder."""
+    monkeypatch.setattr(batch.Job, "command", lambda job: [sys.executable, "-c", script, str(job.folder)])
+
+
+def test_failures_are_named_and_the_others_made(batch: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fake(batch, monkeypatch, "import sys; sys.exit('one clear line' if sys.argv[1].endswith('1') else 0)")
+    said: list[str] = []
+    jobs = [batch.Job(tmp_path / str(k), "a ball") for k in range(3)]
+    assert batch.run(jobs, 2, said.append) == [jobs[1]]
+    assert any(line.endswith("1: failed: one clear line") for line in said)
+
+
+def test_a_stop_reaches_every_run_and_waits_for_it(batch: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = (
+        "import signal, sys, time; from pathlib import Path\n"
+        "def stop(*_): time.sleep(0.2); Path(sys.argv[1] + '.stopped').touch(); sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, stop); Path(sys.argv[1] + '.started').touch(); time.sleep(60)"
+    )
+    fake(batch, monkeypatch, script)
+
+    def stop_when_both_run() -> None:
+        while len(list(tmp_path.glob("*.started"))) < 2:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop_when_both_run, daemon=True).start()
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stopped:
+        batch.run([batch.Job(tmp_path / str(k), "a ball") for k in range(5)], 2, lambda _: None)
+    assert stopped.value.code == 128 + signal.SIGTERM and signal.getsignal(signal.SIGTERM) == before
+    assert sorted(p.name for p in tmp_path.glob("*.st*")) == ["0.started", "0.stopped", "1.started", "1.stopped"]
+
+
+def test_prompts_by_suite_file_or_number(batch: Any, tmp_path: Path) -> None:
+    assert batch.choose_prompts("3") == batch.choose_prompts("bundled-153")[:3]
+    (tmp_path / "mine.txt").write_text("a red ball\n\na blue ball\n")
+    assert batch.choose_prompts(str(tmp_path / "mine.txt")) == ["a red ball", "a blue ball"]
+    for wrong in ("0", "154", "nothing"):
+        with pytest.raises(UserError):
+            batch.choose_prompts(wrong)
+
+
+def figure(value: float, count: int = 16) -> dict[str, float]:
+    return {"value": value, "low": value - 0.1, "high": value + 0.1, "count": count}
+
+
+def test_the_page_says_what_the_results_say(pages: Any, rows: dict[str, dict[str, Any]]) -> None:
+    origin = {"commit": "abc", "machine": "a machine", "date": "2026-01-01", "views": 8, "seed": 0}
+    origin |= {"clip": {"id": "bundled", "sha256": "d" * 64}, "suite": {"name": "bundled-153", "prompts": 153}}
+
+    def row(name: str, r10: float, over: float) -> dict[str, Any]:
+        summary = {"r10": figure(r10), "r1": figure(r10 / 2), "clay_r10": figure(0.3)}
+        cost = {"seconds": 100.0, "seconds_prior": 40.0}
+        entry = {"title": rows[name]["title"], "reported": rows[name].get("seed"), "summary": summary, "cost": cost}
+        return entry | {"unfinished": 0, "r10_over_full": figure(over)}
+
+    page = {"preset": "fast", "prompts": ["x"] * 16} | origin
+    page["rows"] = {
+        "full": row("full", 0.8, 0.0),
+        "w-7.5": row("w-7.5", 0.9, 0.1),
+        "dream-fields": row("dream-fields", 0.2, -0.6),
+    }
+    page["rows"]["full"]["whole"] = {"r10": figure(0.77, 153)}
+    text = "\n".join(pages.ablation_section(page, rows))
+    assert "| full | 80.0 % (70 to 90) |  | 40.0 % | 30.0 % | – | 78.6 % | 100, 40% |" in text
+    assert "-60.0 (-70 to -50)" in text and "| 153 | 77.0 % (67 to 87) |" in text
+    assert "`full` is not at the top and `dream-fields` is at the bottom" in text
+    assert "*guidance w = 7.5* is reported to be worse than full; here it is not" in text
+    assert "*Dream Fields* is reported" not in text and "Commit abc, 2026-01-01, a machine" in text
+    half = {"r10": figure(0.5, 60)}
+    suite = origin | {"preset": "fast", "summary": {"r10": figure(0.81, 153)}, "held_out": half, "unfinished": 2}
+    suite |= {"ceiling": {"summary": {"r10": figure(0.95, 153)}, "held_out": {}}, "prompts": {"a pig": {"r10": 0.125}}}
+    text = "\n".join(pages.suite_section(suite))
+    assert "| prompts | 153 | 60 | 153 | 0 |" in text and "a pig (12 %)" in text and "2 of the runs" in text
+    assert "| R-Precision @ 10 | 81.0 % (71 to 91) | 50.0 % (40 to 60) | 95.0 % (85 to 105) | – |" in text
+
+
+def test_the_benchmarks_page_is_up_to_date(pages: Any) -> None:
+    assert pages.page() == pages.PAGE.read_text(encoding="utf-8"), "run: python tools/benchmarks_page.py"

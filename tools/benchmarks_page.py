@@ -1,0 +1,171 @@
+"""Write docs/benchmarks.md from the results that are kept in benchmarks/results: ``python tools/benchmarks_page.py``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "benchmarks.md"
+RESULTS = ROOT / "benchmarks" / "results"
+ROWS = ROOT / "benchmarks" / "ablation.yaml"
+
+HEAD = """# Benchmarks
+
+This page is written by `python tools/benchmarks_page.py` from the files in `benchmarks/results`, which the commands below
+leave behind. All assets of a table are made and judged in the same way; the judge is a CLIP that took no part in making
+them. R-Precision @ k: the share of renders, from views no training step used, for which the true prompt is among the k
+that the judge finds most similar, of all the prompts of the suite. Textureless: the same on renders of the bare shape.
+Janus: of the things that have a front, the share that shows two of them, or one on its back. In brackets: 95 % intervals
+(Wilson's for shares, with assets and not views counted; the bootstrap's for differences).
+"""
+
+Figure = dict[str, float]
+
+
+def percent(figure: Figure | None, interval: bool = True) -> str:
+    """'86.3 % (82 to 90)'; a dash where there is none."""
+    if figure is None:
+        return "–"
+    low, high = round(100 * figure["low"]), round(100 * figure["high"])
+    return f"{100 * figure['value']:.1f} %" + (f" ({low} to {high})" if interval else "")
+
+
+def points(figure: Figure | None) -> str:
+    """A difference: '-12.5 (-20 to -5)' percentage points."""
+    if figure is None:
+        return "–"
+    return f"{100 * figure['value']:+.1f} ({100 * figure['low']:+.0f} to {100 * figure['high']:+.0f})"
+
+
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """A table in Markdown."""
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def source(page: dict[str, Any]) -> str:
+    """Where the figures come from."""
+    judge = f"Judge: {page['clip']['id']} (SHA-256 {page['clip']['sha256'][:12]}…), {page['views']} views an asset"
+    among = f"ranked among the {page['suite']['prompts']} prompts of {page['suite']['name']}"
+    return f"*{judge}, {among}. Commit {page['commit']}, {page['date']}, {page['machine']}.*"
+
+
+def picture(name: str, words: str) -> list[str]:
+    """A picture of the results, where it is there."""
+    return [f"![{words}](benchmarks/{name})", ""] if (PAGE.parent / "benchmarks" / name).is_file() else []
+
+
+def command(line: str) -> list[str]:
+    """A command in a block of its own."""
+    return ["```sh", line, "```", ""]
+
+
+def suite_section(page: dict[str, Any] | None) -> list[str]:
+    """A whole suite, its held-out pairs, and the ceiling."""
+    lines = ["## A whole suite", "", *command("python benchmarks/suite.py --out runs/suite")]
+    if page is None:
+        return [*lines, "No result is kept yet.", ""]
+    columns = {
+        f"preset `{page['preset']}`": page["summary"],
+        "its held-out pairs": page["held_out"],
+        "the prior's own pictures (the ceiling)": page["ceiling"]["summary"],
+        "…, held-out pairs": page["ceiling"]["held_out"],
+    }
+    keys = {
+        "r10": "R-Precision @ 10",
+        "r1": "R-Precision @ 1",
+        "clay_r10": "R-Precision @ 10, textureless",
+        "janus": "Janus",
+        "watertight": "watertight",
+        "empty": "empty",
+    }
+    rows = [[name, *(percent(c.get(key)) for c in columns.values())] for key, name in keys.items()]
+    rows.insert(0, ["prompts", *(str(c["r10"]["count"]) if "r10" in c else "0" for c in columns.values())])
+    lines += [*table(["", *columns], rows), ""]
+    lines.append("Held-out pairs are colours and things that the prior's training never showed together.")
+    if page["unfinished"]:
+        lines.append(f"{page['unfinished']} of the runs are not finished.")
+    hardest = sorted(page["prompts"].items(), key=lambda item: (item[1]["r10"], item[0]))[:12]
+    lines += [
+        "",
+        "The lowest R-Precision @ 10: " + ", ".join(f"{p} ({100 * f['r10']:.0f} %)" for p, f in hardest) + ".",
+    ]
+    return [
+        *lines,
+        "",
+        *picture("suite.jpg", "The first 48 prompts; an asterisk marks a held-out pair"),
+        source(page),
+        "",
+    ]
+
+
+def ends(rows: dict[str, Any]) -> str:
+    """Whether the ends of the table stand where the paper has them."""
+    order = sorted(rows, key=lambda row: -rows[row]["summary"]["r10"]["value"])
+    said = []
+    for row, place, where in (("full", 0, "top"), ("dream-fields", -1, "bottom")):
+        if row in rows and len(rows) > 1:
+            equal = rows[row]["summary"]["r10"]["value"] == rows[order[place]]["summary"]["r10"]["value"]
+            said.append(f"`{row}` is {'' if equal else 'not '}at the {where}")
+    return f"By R-Precision @ 10, {' and '.join(said)}." if said else ""
+
+
+def ablation_section(page: dict[str, Any] | None, told: dict[str, dict[str, Any]]) -> list[str]:
+    """The ablation table, and where it differs from the reported one. ``told`` is ``ablation.yaml``."""
+    lines = ["## Ablation", "", *command("python benchmarks/ablation.py --out runs/ablation --prompts 16")]
+    if page is None:
+        return [*lines, "No result is kept yet.", ""]
+    rows = page["rows"]
+    count = len(page["prompts"])
+    lines += [
+        f"Every row differs from the preset `{page['preset']}` in what it says, and has the same {count} prompts. *Reported* is "
+        "what is told of DreamFusion with Imagen. *Seconds*: the optimisation on one core, and the prior's share of it.",
+        "",
+    ]
+    head = ["row", "R @ 10", "against full", "R @ 1", "textureless R @ 10", "Janus", "reported R @ 10", "seconds"]
+    body = []
+    for row, entry in rows.items():
+        s, reported, seconds = entry["summary"], entry["reported"], entry["cost"]
+        title = told.get(row, entry)["title"] + (f" ({told[row]['note']})" if told.get(row, {}).get("note") else "")
+        spent = "–"
+        if seconds:
+            spent = f"{seconds['seconds']:.0f}, {seconds['seconds_prior'] / max(seconds['seconds'], 1e-9):.0%}"
+        over = "" if row == "full" else points(entry.get("r10_over_full"))
+        cells = [percent(s.get("r10")), over, percent(s.get("r1"), False), percent(s.get("clay_r10"), False)]
+        body.append([title, *cells, percent(s.get("janus")), f"{reported} %" if reported else "", spent])
+    lines += [*table(head, body), "", ends(rows), ""]
+    for row, entry in rows.items():
+        away, reported = entry.get("r10_over_full"), entry["reported"]
+        if row != "full" and reported and away and away["value"] >= 0:
+            why = told.get(row, {}).get("why", "the cause has not been looked into")
+            lines.append(f"- *{entry['title']}* is reported to be worse than full; here it is not: {why}.")
+    whole = {row: entry["whole"] for row, entry in rows.items() if "whole" in entry}
+    if whole:
+        body = []
+        for row, summary in whole.items():
+            figures = (percent(summary.get(key)) for key in ("r10", "r1", "janus"))
+            body.append([told.get(row, rows[row])["title"], str(summary["r10"]["count"]), *figures])
+        lines += ["", "On all of their prompts:", "", *table(["row", "prompts", "R @ 10", "R @ 1", "Janus"], body)]
+    left = {row: entry["unfinished"] for row, entry in rows.items() if entry["unfinished"]}
+    if left:
+        lines += ["", "Not finished: " + ", ".join(f"{n} of {row}" for row, n in left.items()) + "."]
+    return [*lines, "", *picture("ablation.jpg", "Rows of the table, from the front and from behind"), source(page), ""]
+
+
+def kept(name: str) -> dict[str, Any] | None:
+    """A result, None where there is none."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def page() -> str:
+    """The whole page."""
+    told = yaml.safe_load(ROWS.read_text(encoding="utf-8"))
+    return "\n".join([HEAD, *suite_section(kept("suite")), *ablation_section(kept("ablation"), told)])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
