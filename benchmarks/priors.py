@@ -1,18 +1,21 @@
 """Large priors at their real architecture with random weights: seconds and memory of one step of distillation.
 
-    python benchmarks/priors.py [--folder DIR] [--steps 3] [--threads 2] [--case if-sds …]
+    python benchmarks/priors.py [--case if-sds …] [--again] [--steps 3] [--threads 2] [--folder DIR]
 
 Random weights cost what trained ones do. The pipelines are made once in DIR (3 GB) and loaded by path, as a user's would
 be; text encoders are cut down to one narrow layer, for they play no part in a step. Every case runs in a process of its
-own; memory is what the process holds above what it held once the models were loaded. On a busy
-machine believe the seconds of the processor with --threads 1, not those of the clock.
+own and is kept in ``results/priors.json`` as soon as it is done, so that what broke off goes on with what is missing.
+Memory is what the process holds at its peak above what it held once the models were loaded, and its peak altogether.
+On a busy machine (``load`` says so) believe the seconds of the processor with --threads 1, not those of the clock.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -22,7 +25,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from machine import machine
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+RESULTS = Path(__file__).parent / "results" / "priors.json"
 
 # name: (pipeline, rule, what is rendered, memory)
 CASES = {
@@ -32,6 +38,7 @@ CASES = {
     "sd-latents-reconstruction": ("sd", "reconstruction", 4, "fast"),
     "sd-vae-sds": ("sd", "sds", 3, "fast"),
     "sd-vae-sds-low": ("sd", "sds", 3, "low"),
+    "sd-vae-reconstruction": ("sd", "reconstruction", 3, "fast"),
 }
 
 
@@ -55,7 +62,7 @@ def make(name: str, folder: Path) -> None:
         UNet2DConditionModel,
     )
 
-    if folder.is_dir():
+    if (folder / "model_index.json").is_file():  # written last
         return
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
@@ -73,9 +80,8 @@ def make(name: str, folder: Path) -> None:
         pipeline = IFPipeline(tokenizer, encoder, unet, scheduler, None, None, None, requires_safety_checker=False)
     else:
         tokenizer, encoder = text_folder("clip", 768)
-        unet = UNet2DConditionModel(
-            sample_size=64, cross_attention_dim=768
-        )  # the class's defaults are Stable Diffusion's
+        # The class's defaults are Stable Diffusion's.
+        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
         vae = AutoencoderKL(
             block_out_channels=(128, 256, 512, 512), latent_channels=4, layers_per_block=2, sample_size=512, scaling_factor=0.18215,
             down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
@@ -136,14 +142,65 @@ def measure(case: str, folder: Path, steps: int, threads: int) -> dict[str, Any]
         noise = torch.randn(prior.noise_shape(1), generator=generator)
         direction(picture, prior, words, torch.tensor([0.5]), noise, settings)
 
+    load = os.getloadavg()[0]
     found = [peak_of(step) for _ in range(steps)]
     return {
-        "case": case,
         "parameters": sum(p.numel() for p in prior.network.parameters()),
         "seconds": min(s for s, _, _ in found),
         "busy": min(b for _, b, _ in found),
         "bytes": max(b for _, _, b in found),
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "steps": steps,
+        "threads": threads,
+        "load": load,
+        "machine": machine(),
+        "commit": commit(),
+        "date": datetime.date.today().isoformat(),
     }
+
+
+def commit() -> str:
+    """The commit that is measured, with a + where the sources differ from it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+
+    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "../src") else "")
+
+
+def known() -> dict[str, dict[str, Any]]:
+    """The rows measured so far."""
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+
+
+def measure_apart(case: str, given: argparse.Namespace) -> str | None:
+    """Measure a case in a process of its own and keep the row; what went wrong, if anything did."""
+    words = ["--here", "--case", case, "--folder", given.folder, "--steps", given.steps, "--threads", given.threads]
+    done = subprocess.run([sys.executable, __file__, *map(str, words)], capture_output=True, text=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if not lines:
+        return done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"ended with {done.returncode}"
+    rows = known() | {case: json.loads(lines[0].removeprefix("RESULT "))}
+    RESULTS.parent.mkdir(exist_ok=True)
+    half = RESULTS.with_suffix(".part")
+    half.write_text(json.dumps({name: rows[name] for name in CASES if name in rows}, indent=1) + "\n")
+    half.replace(RESULTS)
+    return None
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """The rows as Markdown."""
+    lines = [
+        "| case | network | seconds a step | processor seconds | memory above the weights | peak | threads | load |"
+    ]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for case, row in rows.items():
+        memory = f"{row['bytes'] / 1e9:.2f} GB | {row['peak'] / 1e9:.2f} GB"
+        lines.append(
+            f"| {case} | {row['parameters'] / 1e6:.0f} M | {row['seconds']:.2f} | {row['busy']:.2f} | {memory} | "
+            f"{row['threads']} | {row['load']:.1f} |"
+        )
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -152,41 +209,21 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--case", nargs="*", choices=CASES, default=list(CASES))
+    parser.add_argument("--again", action="store_true", help="measure cases that the file of results already has")
     parser.add_argument("--make-only", action="store_true", help="make the pipelines and stop")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.here:
         print("RESULT " + json.dumps(measure(given.case[0], given.folder, given.steps, given.threads)))
         return
-    for name in sorted({CASES[case][0] for case in given.case}):
+    wanted = [case for case in given.case if given.again or case not in known()]
+    for name in sorted({CASES[case][0] for case in wanted}):
         make(name, given.folder / name)
-    if given.make_only:
-        return
-    print("| case | network | seconds a step | processor seconds | memory above the weights |\n|---|---|---|---|---|")
-    for case in given.case:
-        command = [
-            sys.executable,
-            __file__,
-            "--here",
-            "--case",
-            case,
-            "--folder",
-            str(given.folder),
-            "--steps",
-            str(given.steps),
-            "--threads",
-            str(given.threads),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True)
-        lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-        if not lines:
-            print(
-                f"| {case} | failed: {done.stderr.strip().splitlines()[-1] if done.stderr else done.returncode} | | |"
-            )
-            continue
-        found = json.loads(lines[0].removeprefix("RESULT "))
-        size, held = f"{found['parameters'] / 1e6:.0f} M", f"{found['bytes'] / 1e9:.2f} GB"
-        print(f"| {case} | {size} | {found['seconds']:.2f} | {found['busy']:.2f} | {held} |", flush=True)
+    for case in [] if given.make_only else wanted:
+        begin = time.monotonic()
+        trouble = measure_apart(case, given)
+        print(f"{case}: {trouble or 'done'} ({time.monotonic() - begin:.0f} s)", file=sys.stderr, flush=True)
+    print(table(known()))
 
 
 if __name__ == "__main__":

@@ -76,9 +76,9 @@ def test_configurations_that_are_none(folder: Path) -> None:
         kept = (folder / name).read_text()
         (folder / name).write_text("[]")
         refused(folder, f"{name} is not a JSON object")
-        (folder / name).unlink()
-        refused(folder, f"{name} cannot be read: No such file")
         (folder / name).write_text(kept)
+    (folder / "vae" / "config.json").unlink()
+    refused(folder, "vae/config.json cannot be read: No such file")
     (folder / "vae" / "config.json").write_text('{"latent_channels": 4}')
     refused(folder, "vae/config.json does not say block_out_channels")
 
