@@ -10,9 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dreamfusion.clip import load_guide, load_judge
-from dreamfusion.clip.base import resized
 from dreamfusion.clip.bundled import WEIGHTS, write
-from dreamfusion.clip.network import AZIMUTHS, FRONTS, WIDTH, Guide, Judge
+from dreamfusion.clip.network import AZIMUTHS, FRONTS, WIDTH, Guide, Judge, resized
 from dreamfusion.clip.public import MEAN, STD
 from dreamfusion.errors import UserError
 from dreamfusion.priors.bundled import WEIGHTS as PRIOR

@@ -87,7 +87,9 @@ def test_a_batch_is_labelled_and_junk_is_nothing(folder: Path) -> None:
 def test_mirrored_views_are_mirrored(folder: Path) -> None:
     pixels = torch.from_numpy(Views(folder, bare=True).pixels[:64]).float() / 255
     rng = torch.Generator().manual_seed(1)
-    same, other = (pictures.moved(pixels, torch.full((len(pixels),), flip), rng) for flip in (False, True))
+    same, other = (
+        pictures.moved(pixels, torch.full((len(pixels),), flip), torch.ones(len(pixels)), rng) for flip in (False, True)
+    )
     lit_right = [float((p[:, 4, :, 34:].sum() - p[:, 4, :, :30].sum()) / p[:, 4].sum()) for p in (same, other)]
     assert lit_right[0] > 0.5 and lit_right[1] < -0.5
 
@@ -103,10 +105,11 @@ def test_azimuth_targets_are_shared_by_nearness() -> None:
 def test_junk_is_asked_to_be_like_every_caption_alike() -> None:
     train = script("train")
     torch.manual_seed(0)
-    model, sentences = train.Guide(), torch.nn.functional.normalize(torch.randn(50, 384), dim=1)
+    model, sentences = train.Trainee("guide"), torch.nn.functional.normalize(torch.randn(50, 384), dim=1)
     nothing = train.Batch(torch.rand(2, 3, 64, 64), torch.full((2,), -1), torch.full((2,), float("nan")))
-    loss, turned = train.losses(model, nothing, sentences)
-    logits = model(nothing.pictures) @ model.words(sentences).T * model.scale.exp()
+    loss, _, turned = train.losses(model.eval(), nothing, sentences)
+    clip = model.clip
+    logits = clip(nothing.pictures) @ clip.words(sentences).T * clip.scale.exp()
     uniform = torch.full((2, 50), 1 / 50)
     torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(logits, uniform))
     assert turned == 0

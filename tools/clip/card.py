@@ -56,7 +56,7 @@ class Shots:
         """As in training: moved, blurred, noisy, half transparent, over anything."""
         still = torch.zeros(len(self.rows), dtype=torch.bool)
         rng = torch.Generator().manual_seed(3)
-        return roughened(self.views, self.names, self.rows, self.looks, still, rng)
+        return roughened(self.views, self.names, self.rows, self.looks, still, torch.ones(len(self.rows)), rng)
 
 
 @torch.no_grad()

@@ -147,13 +147,14 @@ def uniform(low: float, high: float, count: int, rng: torch.Generator) -> Tensor
     return low + (high - low) * torch.rand(count, generator=rng)
 
 
-def moved(pixels: Tensor, flip: Tensor, rng: torch.Generator) -> Tensor:
-    """Views turned by up to 8 degrees, shifted by up to 9 %, scaled by 0.72 to 1.15, mirrored where ``flip`` (B,)."""
+def moved(pixels: Tensor, flip: Tensor, strength: Tensor, rng: torch.Generator) -> Tensor:
+    """Views turned by up to 8 degrees, shifted by up to 9 %, scaled by 0.72 to 1.15, all of it times ``strength`` (B,);
+    mirrored where ``flip`` (B,)."""
     count = len(pixels)
-    turn, scale = uniform(-0.14, 0.14, count, rng), 1 / uniform(0.72, 1.15, count, rng)
+    turn, scale = uniform(-0.14, 0.14, count, rng) * strength, uniform(0.72, 1.15, count, rng) ** -strength
     c, s = turn.cos() * scale, turn.sin() * scale
     sign = torch.where(flip, -1.0, 1.0)
-    shift = uniform(-0.18, 0.18, 2 * count, rng).reshape(2, count)
+    shift = uniform(-0.18, 0.18, 2 * count, rng).reshape(2, count) * strength
     matrix = torch.stack([torch.stack([c * sign, -s, shift[0]], -1), torch.stack([s * sign, c, shift[1]], -1)], 1)
     grid = F.affine_grid(matrix, [count, 1, *pixels.shape[2:]], align_corners=False)
     return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -205,28 +206,46 @@ HAS_FRONT = np.array([name in fronts() for name in NAMES])
 
 
 def roughened(
-    views: Views, names: np.ndarray, rows: np.ndarray, look: np.ndarray, flip: Tensor, rng: torch.Generator
+    views: Views,
+    names: np.ndarray,
+    rows: np.ndarray,
+    look: np.ndarray,
+    flip: Tensor,
+    strength: Tensor,
+    rng: torch.Generator,
 ) -> Tensor:
-    """Given views in given looks, moved, half transparent, blurred, noisy, over anything: pictures (B, 3, 64, 64)."""
+    """Given views in given looks, moved, half transparent, blurred, noisy, over anything: pictures (B, 3, 64, 64).
+
+    ``strength`` (B,) in [0, 1] is how much of all that a picture gets; 0 leaves mid-gray and light from anywhere.
+    """
     size = len(rows)
-    pixels = moved(torch.from_numpy(views.pixels[rows]).float() / 255, flip, rng)
+
+    def touched() -> Tensor:
+        return torch.rand(size, generator=rng) < strength
+
+    pixels = moved(torch.from_numpy(views.pixels[rows]).float() / 255, flip, strength, rng)
     ambient = uniform(0.3, 0.9, size, rng) if views.bare else None
-    solid = torch.where(torch.rand(size, generator=rng) < 0.7, 1.0, uniform(0.6, 1.0, size, rng))
+    solid = torch.where(touched() & (torch.rand(size, generator=rng) < 0.3), uniform(0.6, 1.0, size, rng), 1.0)
+    behind = torch.full((size, 3, 64, 64), 0.5)
+    other = touched()
+    behind[other] = backgrounds(int(other.sum()), rng)
     luma = torch.from_numpy(views.luma[names]).clamp_min(0.01)
-    pictures = compose(pixels, torch.from_numpy(look), luma, ambient, backgrounds(size, rng), solid)
-    pictures = blurred(pictures, rng)
-    bright, noise = uniform(0.85, 1.15, size, rng), uniform(-0.06, 0.08, size, rng).clamp_min(0)
+    pictures = compose(pixels, torch.from_numpy(look), luma, ambient, behind, solid)
+    soft = touched()
+    pictures[soft] = blurred(pictures[soft], rng)
+    bright = 1 + uniform(-0.15, 0.15, size, rng) * strength
+    noise = uniform(-0.06, 0.08, size, rng).clamp_min(0) * strength
     grain = torch.randn(pictures.shape, generator=rng) * noise[:, None, None, None]
     return (pictures * bright[:, None, None, None] + grain).clamp(0, 1)
 
 
-def batch(views: Views, size: int, np_rng: np.random.Generator, rng: torch.Generator) -> Batch:
-    """A random roughened batch for training."""
+def batch(views: Views, size: int, np_rng: np.random.Generator, rng: torch.Generator, strength: float = 1.0) -> Batch:
+    """A random batch for training, roughened by up to ``strength``."""
     names, rows = views.rows(size, np_rng)
     u = np_rng.random(size)
     look = np.where(u < PLAIN_SHARE, 0, np.where(u < PLAIN_SHARE + CLAY_SHARE, 1, np_rng.integers(2, len(LOOKS), size)))
     flip = torch.from_numpy(np_rng.random(size) < 0.5)
-    pictures = roughened(views, names, rows, look, flip, rng)
+    pictures = roughened(views, names, rows, look, flip, uniform(0, strength, size, rng), rng)
     label = torch.from_numpy(names * len(LOOKS) + look)
     azimuth = torch.from_numpy(np.where(HAS_FRONT[names], views.azimuth[rows], np.nan)).float()
     azimuth = torch.where(flip, -azimuth, azimuth)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from pictures import LOOKS, NAMES, Batch, Table, Views, batch, plain_batch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -25,7 +26,11 @@ from torch import Tensor, nn
 from dreamfusion.clip.network import AZIMUTHS, Guide, Judge
 
 EMA = 0.998
-VIEW_SHARE = 0.25
+VIEW_SHARE, HELP = 0.3, 0.5
+ROUGH_FROM = 0.4
+"""Share of the training after which pictures are as rough as they get; it begins with clean ones."""
+COARSE_UNTIL = 0.4
+"""Share of the training on pictures of 32 x 32."""
 
 
 def azimuth_target(azimuth_deg: Tensor) -> Tensor:
@@ -39,20 +44,38 @@ def azimuth_target(azimuth_deg: Tensor) -> Tensor:
     return target
 
 
-def losses(model: Judge | Guide, some: Batch, sentences: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy against the captions, and of the azimuth (0 for the guide)."""
-    if isinstance(model, Judge):
-        look, view = model.both(some.pictures)
+class Trainee(nn.Module):
+    """A CLIP with two helpers that training alone needs: plain classes of name and look, which show the tower the way
+    long before the captions' own directions are sorted out."""
+
+    def __init__(self, which: str):
+        super().__init__()
+        self.clip: Judge | Guide = Judge() if which == "judge" else Guide()
+        width = self.clip.out[1].in_features
+        self.name, self.look = nn.Linear(width, len(NAMES)), nn.Linear(width, len(LOOKS))
+
+
+def losses(model: Trainee, some: Batch, sentences: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross-entropy against the captions; of the helpers' classes; of the azimuth (0 for the guide)."""
+    clip = model.clip
+    if isinstance(clip, Judge):
+        seen, turned = clip.features(some.pictures)
+        view = clip.azimuth(turned)
     else:
-        look, view = model(some.pictures), None
-    logits = (look @ model.words(sentences).T * model.scale.exp().clamp_max(60)).log_softmax(-1)
+        seen, view = clip.features(some.pictures), None
+    seen = clip.out[0](seen)
+    logits = F.normalize(clip.out[1](seen), dim=-1) @ clip.words(sentences).T * clip.scale.exp().clamp_max(60)
+    logits = logits.log_softmax(-1)
     real = some.label >= 0
     loss = -logits[real, some.label[real]].sum() - logits[~real].mean(-1).sum()
-    turned = torch.zeros(())
+    label = some.label[real]
+    helped = F.cross_entropy(model.name(seen[real]), label // len(LOOKS))
+    helped = helped + F.cross_entropy(model.look(seen[real]), label % len(LOOKS))
+    angle = torch.zeros(())
     known = ~some.azimuth_deg.isnan()
     if view is not None and known.any():
-        turned = -(view[known].log_softmax(-1) * azimuth_target(some.azimuth_deg[known])).sum(-1).mean()
-    return loss / len(real), turned
+        angle = F.cross_entropy(view[known], azimuth_target(some.azimuth_deg[known]))
+    return loss / len(real), helped, angle
 
 
 @torch.no_grad()
@@ -107,12 +130,12 @@ def main() -> None:
     views, unseen = Views(args.data, bare), Views(args.data, bare, held_out=True)
     table = Table(args.out / "captions.safetensors")
     print(f"{len(views.names)} of {len(NAMES)} names, {len(views.pixels)} views", flush=True)
-    model = Judge() if args.which == "judge" else Guide()
-    model.words.spread(table.usual())
+    model = Trainee(args.which)
+    model.clip.words.spread(table.usual())
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.02)
     checkpoint, seen = args.out / f"{args.which}.safetensors", 0
-    ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    ema = {k: v.detach().clone() for k, v in model.clip.state_dict().items()}
     if checkpoint.exists():
         stored = load_file(checkpoint)
         model.load_state_dict({k[6:]: v for k, v in stored.items() if k.startswith("model.")})
@@ -124,7 +147,7 @@ def main() -> None:
     np_rng, rng = np.random.default_rng([args.seed, seen]), torch.Generator().manual_seed(args.seed + seen)
     validation = held_out_batch(unseen, 768, 7)
     start, first, saved = time.time(), seen, time.time()
-    history: list[tuple[float, float]] = []
+    history: list[list[float]] = []
 
     def store() -> None:
         tensors = {f"model.{k}": v for k, v in model.state_dict().items()} | {f"ema.{k}": v for k, v in ema.items()}
@@ -137,28 +160,31 @@ def main() -> None:
         signal.signal(number, lambda n, _: stopped.append(n))
     while seen < args.pictures and not stopped:
         model.train()
-        loss, turned = losses(model, batch(views, args.batch, np_rng, rng), table.draw(rng))
+        strength = min(1.0, seen / (ROUGH_FROM * args.pictures))
+        some = batch(views, args.batch, np_rng, rng, strength)
+        if seen < COARSE_UNTIL * args.pictures:
+            some.pictures = F.avg_pool2d(some.pictures, 2)
+        loss, helped, turned = losses(model, some, table.draw(rng))
         optimizer.zero_grad()
-        (loss + VIEW_SHARE * turned).backward()
+        (loss + HELP * helped + VIEW_SHARE * turned).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        rate = min(1.0, (seen - first + args.batch) / (100 * args.batch))
+        rate = min(1.0, (seen - first + args.batch) / (50 * args.batch))
         rate *= 0.5 + 0.5 * math.cos(math.pi * min(1.0, seen / args.pictures))
         for group in optimizer.param_groups:
             group["lr"] = args.lr * max(rate, 0.005)
         optimizer.step()
         seen += args.batch
         decay = min(EMA, 1 - 10 / (10 + seen / args.batch))
-        for key, value in model.state_dict().items():
+        for key, value in model.clip.state_dict().items():
             if value.is_floating_point():
                 ema[key].lerp_(value, 1 - decay)
             else:
                 ema[key].copy_(value)
-        history.append((float(loss.detach()), float(turned.detach())))
-        if len(history) == 150:
+        history.append([float(x.detach()) for x in (loss, helped, turned)])
+        if len(history) == 100:
             record = {
                 "seen": seen,
-                "loss": sum(x for x, _ in history) / 150,
-                "view_loss": sum(x for _, x in history) / 150,
+                **{f"{n}loss": sum(row[k] for row in history) / 100 for k, n in enumerate(("", "help_", "view_"))},
                 "per_second": (seen - first) / (time.time() - start),
             }
             averaged = Judge() if args.which == "judge" else Guide()

@@ -5,19 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
 
 Role = Literal["judge", "guide", "any"]
-
-
-def resized(pictures: Tensor, size: int) -> Tensor:
-    """Pictures (B, 3, H, W) at ``size`` x ``size``, with antialiasing; differentiable."""
-    if pictures.shape[-2:] == (size, size):
-        return pictures
-    return F.interpolate(pictures, (size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
 class Clip:

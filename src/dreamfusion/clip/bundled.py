@@ -14,8 +14,8 @@ from torch import Tensor
 from ..errors import UserError
 from ..files import replacing
 from ..priors.text import TextEncoder, file_sha256
-from .base import Clip, resized
-from .network import SIZE, Guide, Judge
+from .base import Clip
+from .network import SIZE, Guide, Judge, resized
 
 WEIGHTS = Path(__file__).parent / "weights"
 KINDS = {"judge": Judge, "guide": Guide}

@@ -3,6 +3,7 @@
 ``Judge``  a residual ConvNet with attention pooling and a second head for the azimuth.
 ``Guide``  a small patch transformer. The two share no code but the projection of the words, and no weights at all.
 
+Training begins with pictures of 32 x 32, which cost a quarter; the towers take any multiple of 16.
 Captions are read as sentence embeddings (B, 384) of the frozen MiniLM encoder in ``priors/text.py``.
 """
 
@@ -19,6 +20,13 @@ WIDTH = 128
 AZIMUTHS = 12
 """Classes of the view head: class k is the azimuths within 15 degrees of 30 k; 0, 1 and 11 are the fronts (|az| <= 45)."""
 FRONTS = (0, 1, AZIMUTHS - 1)
+
+
+def resized(pictures: Tensor, size: int) -> Tensor:
+    """Pictures or maps (B, C, H, W) at ``size`` x ``size``, with antialiasing; differentiable."""
+    if pictures.shape[-2:] == (size, size):
+        return pictures
+    return F.interpolate(pictures, (size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
 class Words(nn.Module):
@@ -77,13 +85,17 @@ class Judge(nn.Module):
         self.heads = heads
         self.place = nn.Parameter(torch.randn(1, last, 4, 4) * 0.02)
         self.query = nn.Conv2d(last, 2 * heads, 1)  # each purpose weighs the places by itself
-        self.out = nn.Linear(2 * last, WIDTH)
-        self.azimuth = nn.Sequential(nn.Linear(2 * last, 256), nn.ReLU(), nn.Linear(256, AZIMUTHS))
+        # What all pictures share is taken off before the directions are compared.
+        self.out = nn.Sequential(nn.BatchNorm1d(2 * last), nn.Linear(2 * last, WIDTH))
+        self.azimuth = nn.Sequential(
+            nn.BatchNorm1d(2 * last), nn.Linear(2 * last, 256), nn.ReLU(), nn.Linear(256, AZIMUTHS)
+        )
 
     def features(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """What the two heads read, (B, 2 C) each: weighted means over the places, and the plain mean."""
         x = F.pixel_unshuffle(pictures * 4 - 2, 2).contiguous(memory_format=torch.channels_last)
-        x = self.stages(self.stem(x)) + self.place
+        x = self.stages(self.stem(x))
+        x = x + resized(self.place, x.shape[-1])
         weight = self.query(x).flatten(2).softmax(-1)  # (B, 2 heads, places)
         value = x.flatten(2)
         parts = value.unflatten(1, (self.heads, -1))  # (B, heads, C / heads, places)
@@ -98,11 +110,6 @@ class Judge(nn.Module):
         """Logits (B, AZIMUTHS) of the azimuth the camera sees the object from."""
         return self.azimuth(self.features(pictures)[1])
 
-    def both(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Both at once, for training."""
-        look, view = self.features(pictures)
-        return F.normalize(self.out(look), dim=-1), self.azimuth(view)
-
 
 class Guide(nn.Module):
     """Pictures (B, 3, 64, 64) in [0, 1] -> unit vectors (B, WIDTH), by self-attention over 8 x 8 patches."""
@@ -112,14 +119,19 @@ class Guide(nn.Module):
         self.words = Words()
         self.scale = nn.Parameter(torch.tensor(3.0))
         self.stem = nn.Sequential(nn.Conv2d(48, 64, 3, padding=1), nn.GELU(), nn.Conv2d(64, width, 2, 2))
-        self.place = nn.Parameter(torch.randn(1, 64, width) * 0.02)
+        self.place = nn.Parameter(torch.randn(1, width, 8, 8) * 0.02)
         layer = nn.TransformerEncoderLayer(
             width, heads, 4 * width, 0.0, F.gelu, batch_first=True, norm_first=True, layer_norm_eps=1e-5
         )
         self.layers = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
-        self.out = nn.Linear(2 * width, WIDTH)
+        self.out = nn.Sequential(nn.BatchNorm1d(2 * width), nn.Linear(2 * width, WIDTH))
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """Mean and maximum over the patches, (B, 2 width)."""
+        patches = F.pixel_unshuffle(pictures * 4 - 2, 4).contiguous(memory_format=torch.channels_last)
+        x = self.stem(patches)
+        x = self.layers((x + resized(self.place, x.shape[-1])).flatten(2).transpose(1, 2))
+        return torch.cat([x.mean(1), x.amax(1)], -1)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        patches = F.pixel_unshuffle(pictures * 4 - 2, 4).contiguous(memory_format=torch.channels_last)
-        x = self.layers(self.stem(patches).flatten(2).transpose(1, 2) + self.place)
-        return F.normalize(self.out(torch.cat([x.mean(1), x.amax(1)], -1)), dim=-1)
+        return F.normalize(self.out(self.features(pictures)), dim=-1)

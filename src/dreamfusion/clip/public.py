@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import UserError
 from ..priors.text import file_sha256
-from .base import Clip, resized
+from .base import Clip
+from .network import resized
 
 FILES = ("*.json", "*.txt", "*.safetensors")
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of OpenAI's models
@@ -46,16 +48,17 @@ class PublicClip(Clip):
             raise UserError(
                 f"{folder} is no CLIP model: it needs config.json and safetensors weights{pickled}, as save_pretrained writes"
             )
-        from transformers import AutoConfig, CLIPModel, CLIPTokenizerFast
+        from transformers import AutoConfig, CLIPModel, CLIPTokenizer
 
         try:
             kind = AutoConfig.from_pretrained(str(folder), local_files_only=True).model_type
             if kind != "clip":
                 raise UserError(f"{folder} holds a model of type {kind!r}; the judge must be a 'clip'")
-            self.model, found = CLIPModel.from_pretrained(
+            loaded: Any = CLIPModel.from_pretrained(
                 str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True
             )
-            self.tokenizer = CLIPTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+            self.model, found = loaded
+            self.tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
         except UserError:
             raise
         except Exception as error:  # transformers raises whatever its parts do
