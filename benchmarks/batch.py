@@ -1,13 +1,13 @@
-"""Many runs, one process each and several at a time: what is finished is skipped, what was stopped goes on."""
+"""Many runs, several at a time: what is finished is skipped, what was stopped goes on."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from dreamfusion.errors import UserError
-from dreamfusion.options import option_name
 from dreamfusion.presets import resolve
 from dreamfusion.prompts import slug
 from dreamfusion.run import CHECKPOINT, CONFIG, META, Run
@@ -25,6 +24,7 @@ from dreamfusion.suites import load_suite
 
 PLAIN = {"threads": 1, "export.turntable_frames": 0, "export.texture_size": 256, "run.preview_seconds": 1e9}
 """One core a run; no films and no large textures, which nobody looks at."""
+WORKER = (sys.executable, str(Path(__file__).with_name("worker.py")))
 SAME_RESULT = ("threads", "run.checkpoint_seconds", "run.preview_seconds", "run.bad_steps")
 
 
@@ -55,15 +55,13 @@ class Job:
         path = self.folder / CHECKPOINT / META
         return json.loads(path.read_bytes())["state"]["step"] if path.is_file() else None
 
-    def command(self) -> list[str]:
-        """The command that makes it, or goes on with it; empty where it is finished."""
+    def ask(self) -> dict[str, Any] | None:
+        """What a worker is asked to do: make it, or go on with it; None where it is finished."""
         done = self.steps_done()
-        start = [sys.executable, "-m", "dreamfusion", "generate"]
-        if done is None:
-            options = [f"{option_name(k)}={as_text(v)}" for k, v in (PLAIN | self.settings).items()]
-            return [*start, self.prompt, "--preset", self.preset, "--out", str(self.folder), *options]
-        finished = done == self.all_settings()["steps"] and (self.folder / "asset.glb").is_file()
-        return [] if finished else [*start, "--resume", str(self.folder)]
+        if done == self.all_settings()["steps"] and (self.folder / "asset.glb").is_file():
+            return None
+        start = {"prompt": self.prompt, "preset": self.preset, "settings": PLAIN | self.settings}
+        return {"folder": str(self.folder), "resume": done is not None} | start
 
 
 def folder_of(out: Path, prompt: str) -> Path:
@@ -81,36 +79,47 @@ def choose_prompts(asked: str) -> list[str]:
     return suite[: int(asked)]
 
 
-def run(jobs: Sequence[Job], workers: int, say: Callable[[str], None] = print) -> list[Job]:
-    """Make all of them; those whose command failed, with its last line said.
+def run(
+    jobs: Sequence[Job], workers: int, say: Callable[[str], None] = print, worker: Sequence[str] = WORKER
+) -> list[Job]:
+    """Make all of them, ``workers`` at a time; those that failed, each with what was said.
 
     SIGTERM and SIGINT are passed on: every run writes its checkpoint, then SystemExit (128 + signal) is raised.
     """
-    waiting = deque((job, command) for job in jobs if (command := job.command()))
+    waiting = deque((job, ask) for job in jobs if (ask := job.ask()))
     say(f"{len(jobs)} runs, {len(jobs) - len(waiting)} of them finished, {workers} at a time")
-    running: dict[subprocess.Popen[bytes], tuple[Job, float]] = {}
     failed: list[Job] = []
     caught: list[int] = []
+    hired: list[subprocess.Popen[str]] = []
+
+    def tend() -> None:
+        process: subprocess.Popen[str] | None = None
+        while waiting and not caught:
+            try:
+                job, ask = waiting.popleft()
+            except IndexError:  # another one took the last
+                break
+            if process is None or process.poll() is not None:
+                process = hire(worker)
+                hired.append(process)
+            begin, error = time.monotonic(), answer(process, ask)
+            if error and not caught:
+                failed.append(job)
+                say(f"{job.folder}: failed: {error}")
+            elif not error:
+                say(f"{job.folder}: {time.monotonic() - begin:.0f} s, {len(waiting)} waiting")
+        if process is not None:
+            process.communicate()
+
     before = {s: signal.signal(s, lambda number, _: caught.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
-    passed_on = False
+    threads = [threading.Thread(target=tend) for _ in range(min(workers, len(waiting)))]
     try:
-        while running or (waiting and not caught):
-            while waiting and not caught and len(running) < workers:
-                job, command = waiting.popleft()
-                running[start(job, command)] = job, time.monotonic()
-            if caught and not passed_on:
-                passed_on = True
-                for process in running:
-                    process.terminate()
-            for process in [p for p in running if p.poll() is not None]:
-                job, begin = running.pop(process)
-                if process.returncode == 0:
-                    say(f"{job.folder}: {time.monotonic() - begin:.0f} s, {len(waiting) + len(running)} to go")
-                elif not caught:
-                    failed.append(job)
-                    said = log_of(job).read_text(errors="replace").strip().splitlines()
-                    say(f"{job.folder}: failed: {said[-1] if said else process.returncode}")
-            time.sleep(0.1)
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            for process in hired if caught else ():
+                process.terminate()
+            time.sleep(0.5)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -119,20 +128,22 @@ def run(jobs: Sequence[Job], workers: int, say: Callable[[str], None] = print) -
     return failed
 
 
-def log_of(job: Job) -> Path:
-    """What its command said, beside its folder."""
-    return job.folder.with_name(job.folder.name + ".log")
+def hire(worker: Sequence[str]) -> subprocess.Popen[str]:
+    """Start a worker, in a session of its own: a Ctrl-C in the terminal reaches it through ``run`` alone."""
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(worker, text=True, start_new_session=True, **pipes)
 
 
-def start(job: Job, command: list[str]) -> subprocess.Popen[bytes]:
-    """Start a job in a session of its own: a Ctrl-C in the terminal reaches it through ``run`` alone."""
-    job.folder.parent.mkdir(parents=True, exist_ok=True)
-    threads = (PLAIN | job.settings)["threads"] or os.cpu_count() or 1
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    with log_of(job).open("wb") as log:
-        return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
-        )
+def answer(process: subprocess.Popen[str], ask: dict[str, Any]) -> str | None:
+    """A worker's answer to a job: None, or what went wrong."""
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        process.stdin.write(json.dumps(ask) + "\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+    except BrokenPipeError:
+        line = ""
+    return json.loads(line)["error"] if line else f"its process ended ({process.wait()})"
 
 
 def cost(folders: Sequence[Path]) -> dict[str, float]:

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from dreamfusion import cli, generate
+from dreamfusion import generate
 from dreamfusion.errors import UserError
-from dreamfusion.options import given_settings
 from dreamfusion.presets import resolve
 from tests.fakes import SMALL, GrayBallPrior
 
@@ -48,17 +47,18 @@ def test_rows_are_one_page_of_changes_each(rows: dict[str, dict[str, Any]], batc
     seen = []
     for row in rows.values():
         job = batch.Job(tmp_path / "x", "a ball", row.get("preset", "fast"), row["settings"])
-        given = cli.parse(job.command()[3:])[1]
-        asked = resolve(given.preset, given_settings(given), given.prompt)
-        wanted = resolve(row.get("preset", "fast"), batch.PLAIN | row["settings"], "a ball")
-        assert asked == wanted and asked.threads == 1
+        ask = json.loads(json.dumps(job.ask()))
+        asked = resolve(ask["preset"], ask["settings"], ask["prompt"])
+        assert asked.threads == 1 and not ask["resume"]
         assert asked not in seen
         seen.append(asked)
+    full, dream_fields = (seen[list(rows).index(name)] for name in ("full", "dream-fields"))
+    assert full.scene == dream_fields.scene and full.view.elevation_deg == dream_fields.view.elevation_deg
 
 
 def test_a_job_is_new_goes_on_or_is_done(batch: Any, tmp_path: Path) -> None:
     job = batch.Job(tmp_path / "run", "a ball", "fast", SMALL | {"steps": 3})
-    assert "--out" in job.command() and "a ball" in job.command()
+    assert not job.ask()["resume"] and job.ask()["folder"] == str(job.folder)
 
     class Stop(Exception):
         pass
@@ -71,37 +71,40 @@ def test_a_job_is_new_goes_on_or_is_done(batch: Any, tmp_path: Path) -> None:
     settings = batch.PLAIN | job.settings | often
     with pytest.raises(Stop):
         generate("a ball", "fast", out=job.folder, prior=GrayBallPrior(), callbacks=[stop], **settings)
-    assert job.steps_done() == 2 and job.command()[-2:] == ["--resume", str(job.folder)]
+    assert job.steps_done() == 2 and job.ask()["resume"]
     generate(resume=job.folder, prior=GrayBallPrior())
-    assert job.steps_done() == 3 and job.command() == []
+    assert job.steps_done() == 3 and job.ask() is None
     other = batch.Job(job.folder, "a ball", "fast", job.settings | {"view.words": False})
     with pytest.raises(UserError, match=r"was made with view\.words = true, now false"):
-        other.command()
+        other.ask()
     found = batch.cost([job.folder])
     lines = [json.loads(line) for line in (job.folder / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 3 and found["seconds"] == pytest.approx(sum(x["seconds"] for x in lines), abs=0.01)
 
 
-def fake(batch: Any, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Jobs whose command is a script that is told the job's folder."""
-    monkeypatch.setattr(batch.Job, "command", lambda job: [sys.executable, "-c", script, str(job.folder)])
+def fake(script: str) -> list[str]:
+    """A worker that runs a script for each job: ``name`` is its folder, ``say`` answers."""
+    head = "import json, os, signal, sys, time; from pathlib import Path\n"
+    head += "say = lambda error: print(json.dumps({'error': error}), flush=True)\n"
+    loop = "for line in sys.stdin:\n    name = json.loads(line)['folder']\n"
+    return [sys.executable, "-c", head + loop + "".join(f"    {line}\n" for line in script.splitlines())]
 
 
-def test_failures_are_named_and_the_others_made(batch: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    fake(batch, monkeypatch, "import sys; sys.exit('one clear line' if sys.argv[1].endswith('1') else 0)")
+def test_failures_are_named_and_the_others_made(batch: Any, tmp_path: Path) -> None:
+    script = "if name.endswith('0'): os._exit(9)\nsay('one clear line' if name.endswith('1') else None)"
     said: list[str] = []
-    jobs = [batch.Job(tmp_path / str(k), "a ball") for k in range(3)]
-    assert batch.run(jobs, 2, said.append) == [jobs[1]]
+    jobs = [batch.Job(tmp_path / str(k), "a ball") for k in range(4)]
+    assert sorted(batch.run(jobs, 2, said.append, fake(script)), key=jobs.index) == jobs[:2]
+    assert any(line.endswith("0: failed: its process ended (9)") for line in said)
     assert any(line.endswith("1: failed: one clear line") for line in said)
+    assert sum(" s, " in line for line in said) == 2
 
 
-def test_a_stop_reaches_every_run_and_waits_for_it(batch: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_stop_reaches_every_run_and_waits_for_it(batch: Any, tmp_path: Path) -> None:
     script = (
-        "import signal, sys, time; from pathlib import Path\n"
-        "def stop(*_): time.sleep(0.2); Path(sys.argv[1] + '.stopped').touch(); sys.exit(143)\n"
-        "signal.signal(signal.SIGTERM, stop); Path(sys.argv[1] + '.started').touch(); time.sleep(60)"
+        "def stop(*_): time.sleep(0.2); Path(name + '.stopped').touch(); os._exit(143)\n"
+        "signal.signal(signal.SIGTERM, stop); Path(name + '.started').touch(); time.sleep(60)"
     )
-    fake(batch, monkeypatch, script)
 
     def stop_when_both_run() -> None:
         while len(list(tmp_path.glob("*.started"))) < 2:
@@ -111,9 +114,27 @@ def test_a_stop_reaches_every_run_and_waits_for_it(batch: Any, monkeypatch: pyte
     threading.Thread(target=stop_when_both_run, daemon=True).start()
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as stopped:
-        batch.run([batch.Job(tmp_path / str(k), "a ball") for k in range(5)], 2, lambda _: None)
+        batch.run([batch.Job(tmp_path / str(k), "a ball") for k in range(5)], 2, lambda _: None, fake(script))
     assert stopped.value.code == 128 + signal.SIGTERM and signal.getsignal(signal.SIGTERM) == before
     assert sorted(p.name for p in tmp_path.glob("*.st*")) == ["0.started", "0.stopped", "1.started", "1.stopped"]
+
+
+def test_a_worker_makes_goes_on_and_says_what_went_wrong(
+    batch: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import worker
+
+    monkeypatch.setattr(worker, "prior", lambda *_: GrayBallPrior())
+    job = batch.Job(tmp_path / "run", "a ball", "fast", SMALL | {"steps": 2, "export.level": 1.0})
+    assert worker.make(job.ask()) is None and job.ask() is None
+    (job.folder / "asset.glb").unlink()
+    assert job.ask()["resume"] and worker.make(job.ask()) is None and job.ask() is None
+    wrong = batch.Job(tmp_path / "wrong", "a ball").ask() | {"preset": "fats"}
+    assert "did you mean 'fast'" in worker.make(wrong)
+    monkeypatch.setattr(worker, "prior", lambda *_: 1 / 0)
+    other = batch.Job(tmp_path / "other", "a ball", "fast", SMALL)
+    assert worker.make(other.ask()) == "ZeroDivisionError: division by zero"
+    assert "Traceback" in (tmp_path / "other.log").read_text()
 
 
 def test_prompts_by_suite_file_or_number(batch: Any, tmp_path: Path) -> None:
