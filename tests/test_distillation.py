@@ -117,3 +117,18 @@ def test_unknown_rule_names_the_nearest() -> None:
             torch.zeros(1),
             DistillationSettings(kind="sdz"),
         )
+
+
+def test_without_guidance_the_prior_is_asked_alone() -> None:
+    asked = []
+
+    class Listening(GaussianPrior):
+        def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+            asked.append(condition.alone)
+            return super().predict_noise(z_t, t, condition)
+
+    picture, noise = torch.rand(1, 3, 8, 8), torch.randn(1, 3, 8, 8)
+    for scale in (0.0, 0.5):
+        settings = DistillationSettings(guidance_scale=scale)
+        direction(picture, Listening(torch.zeros(1), 0.3), condition(1), torch.tensor([0.5]), noise, settings)
+    assert asked == [True, False]

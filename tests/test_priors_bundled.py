@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,18 @@ def test_noise_prediction_is_plausible_and_deterministic(prior: BundledPrior) ->
     assert not any(
         p.requires_grad or p.grad is not None for n in (prior.layout, prior.denoiser) for p in n.parameters()
     )
+
+
+def test_asked_alone_it_answers_the_same_in_one_pass(prior: BundledPrior) -> None:
+    condition = prior.embed(["a green vase"] * 2).with_camera(torch.tensor([[0.5, 0.3, 2.5], [2.0, 0.1, 2.4]]))
+    z, t = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(3)), torch.tensor([0.3, 0.8])
+    expected, nothing = prior.predict_noise(z, t, condition)
+    rows = []
+    handle = prior.denoiser.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    answer, same = prior.predict_noise(z, t, replace(condition, alone=True))
+    handle.remove()
+    torch.testing.assert_close(answer, expected, rtol=1e-3, atol=1e-4)
+    assert same is answer and rows == [2] and (nothing - expected).abs().max() > 0.01
 
 
 def test_it_knows_colours_and_cameras(prior: BundledPrior) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -57,6 +59,8 @@ def predict_guided(
 
     Differentiable in z_t under the caller's grad mode.
     """
+    if settings.guidance_scale == 0 and not condition.repelled:
+        condition = replace(condition, alone=True)  # (1 + 0) e(y) - 0 e(nothing): one pass will do
     conditional, unconditional = prior.predict_noise(z_t, t, condition)
     metrics = {"guidance_norm": float((conditional - unconditional).detach().square().mean().sqrt())}
     if condition.repelled:

@@ -21,7 +21,8 @@ class Condition:
     camera: (B, 3) of azimuth and elevation in radians and distance in world units, or None (words alone);
     pooled: (B, P) whole-sentence embeddings, for priors that want them;
     nothing: words that stand for "nothing" in guidance (a negative prompt), or None for the prior's own;
-    repelled: conditions to move away from, each with its weights (B,) (Perp-Neg).
+    repelled: conditions to move away from, each with its weights (B,) (Perp-Neg);
+    alone: the answer to "nothing" will not be used, and a prior may save itself the work.
     """
 
     tokens: Tensor
@@ -30,6 +31,7 @@ class Condition:
     pooled: Tensor | None = None
     nothing: Condition | None = None
     repelled: tuple[tuple[Condition, Tensor], ...] = ()
+    alone: bool = False
 
     def rows(self, index: Tensor) -> Condition:
         """The condition of a choice of rows, index (B',) int64."""
@@ -37,7 +39,7 @@ class Condition:
             self.tokens[index], self.mask[index], None if self.camera is None else self.camera[index],
             None if self.pooled is None else self.pooled[index],
             None if self.nothing is None else self.nothing.rows(index),
-            tuple((words.rows(index), weight[index]) for words, weight in self.repelled),
+            tuple((words.rows(index), weight[index]) for words, weight in self.repelled), self.alone,
         )  # fmt: skip
 
     def with_camera(self, camera: Tensor | None) -> Condition:
@@ -97,6 +99,7 @@ class Prior(Protocol):
         """Noise predictions (with the condition, with nothing), each shaped as z_t (B, C, h, w); t (B,).
 
         Differentiable in z_t under the caller's grad mode. ``condition.nothing`` takes the place of no words.
+        Where the condition stands ``alone`` both answers may be the first.
         """
         ...
 

@@ -113,6 +113,11 @@ class BundledPrior:
         camera, has_camera = self._camera(condition)
         layout = self.layout(condition.tokens, condition.mask, camera, has_camera)
         yes, no = torch.ones_like(has_camera), torch.zeros_like(has_camera)
+        alpha, sigma = (broadcast(x, z_t) for x in self.alpha_sigma(t))
+        if condition.alone:
+            v = self.denoiser(z_t, t, layout, condition.tokens, condition.mask, camera, yes, has_camera)
+            answer = alpha * v.to(z_t.dtype) + sigma * z_t
+            return answer, answer
         # Without a negative prompt the second half has no words, and then neither layout nor camera.
         other, no_layout, has_words = condition, torch.zeros_like(layout), no
         if condition.nothing is not None:
@@ -123,7 +128,6 @@ class BundledPrior:
             z_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([layout, no_layout]), both.tokens, both.mask, camera.repeat(2, 1),
             torch.cat([yes, has_words]), torch.cat([has_camera, no]),
         )  # fmt: skip
-        alpha, sigma = (broadcast(x, z_t) for x in self.alpha_sigma(t))
         with_text, without = v.to(z_t.dtype).split(count)
         return alpha * with_text + sigma * z_t, alpha * without + sigma * z_t
 

@@ -161,6 +161,9 @@ class DiffusersPrior:
     def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         if torch.is_grad_enabled() and self.memory == "lowest":
             raise UserError(NO_GRADIENT)
+        if condition.alone:
+            answer = self._predict(z_t, t, condition)
+            return answer, answer
         nothing = condition.nothing or self._nothing.rows(torch.zeros(len(z_t), dtype=torch.long, device=self.device))
         if self.memory == "fast":
             both = self._predict(z_t.repeat(2, 1, 1, 1), t.repeat(2), stack(condition, nothing))
