@@ -25,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from machine import machine
+from machine import commit, machine
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 RESULTS = Path(__file__).parent / "results" / "priors.json"
@@ -157,15 +157,6 @@ def measure(case: str, folder: Path, steps: int, threads: int) -> dict[str, Any]
         "commit": commit(),
         "date": datetime.date.today().isoformat(),
     }
-
-
-def commit() -> str:
-    """The commit that is measured, with a + where the sources differ from it."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
-
-    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "../src") else "")
 
 
 def known() -> dict[str, dict[str, Any]]:
