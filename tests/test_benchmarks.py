@@ -146,6 +146,31 @@ def test_prompts_by_suite_file_or_number(batch: Any, tmp_path: Path) -> None:
             batch.choose_prompts(wrong)
 
 
+def test_rows_are_compared_on_the_prompts_that_all_have(
+    batch: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import ablation
+
+    def judged(folder: Path, suite: str | None) -> dict[str, Any]:
+        right = {"full": [1.0, 1.0, 0.0], "dream-fields": [0.5, 0.0]}[folder.name]
+        assets = [{"prompt": f"p{k}", "r10": r, "clay_r10": 0.5, "finished": k > 0} for k, r in enumerate(right)]
+        whole = {"r10": figure(sum(right) / len(right), len(right))}
+        page = {"clip": {}, "suite": {"name": suite}, "views": 8, "seed": 0, "summary": whole}
+        return page | {"assets": [a | {"janus": None, "saturation": None} for a in assets]}
+
+    monkeypatch.setattr(ablation, "evaluated", judged)
+    monkeypatch.setattr(ablation, "cost", lambda folders: {"runs": len(folders)})
+    page = ablation.results(tmp_path, ["full", "dream-fields"], "mine")
+    assert page["prompts"] == ["p0", "p1"]
+    full, other = page["rows"]["full"], page["rows"]["dream-fields"]
+    assert full["summary"]["r10"]["value"] == 1.0 and other["summary"]["r10"]["value"] == 0.25
+    assert other["r10_over_full"]["value"] == pytest.approx(-0.75)
+    assert other["r10_over_full"]["low"] <= -0.75 <= other["r10_over_full"]["high"]
+    assert full["whole"]["r10"]["count"] == 3 and "whole" not in other
+    assert (other["reported"], other["unfinished"], other["cost"]) == (38.5, 1, {"runs": 2})
+    json.dumps(page, allow_nan=False)
+
+
 def figure(value: float, count: int = 16) -> dict[str, float]:
     return {"value": value, "low": value - 0.1, "high": value + 0.1, "count": count}
 
