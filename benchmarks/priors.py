@@ -6,7 +6,8 @@ Random weights cost what trained ones do. The pipelines are made once in DIR (3 
 be; text encoders are cut down to one narrow layer, for they play no part in a step. Every case runs in a process of its
 own and is kept in ``results/priors.json`` as soon as it is done, so that what broke off goes on with what is missing.
 Memory is what the process holds at its peak above what it held once the models were loaded, and its peak altogether.
-On a busy machine (``load`` says so) believe the seconds of the processor with --threads 1, not those of the clock.
+The arithmetic is what a run would take here: bfloat16 where the processor has it in hardware, else float32. On a busy
+machine (``load`` says so) believe the seconds of the processor with --threads 1, not those of the clock.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def peak_of(work: Callable[[], Any]) -> tuple[float, float, int]:
     return seconds, busy, highest - start
 
 
-def measure(case: str, folder: Path, steps: int, threads: int) -> dict[str, Any]:
+def measure(case: str, folder: Path, steps: int, threads: int, precision: str) -> dict[str, Any]:
     """One case in this process: the quickest of ``steps`` steps, and the highest peak."""
     import torch
 
@@ -131,7 +132,7 @@ def measure(case: str, folder: Path, steps: int, threads: int) -> dict[str, Any]
     from dreamfusion.priors import load_prior
 
     name, rule, channels, memory = CASES[case]
-    prior = load_prior(str(folder / name), "cpu", "bfloat16", memory)
+    prior = load_prior(str(folder / name), "cpu", precision, memory)
     words = prior.embed(["a front view of a corgi"])
     _ = prior.network, prior.vae if prior.family.latent and channels == 3 else None
     generator = torch.Generator().manual_seed(0)
@@ -145,11 +146,13 @@ def measure(case: str, folder: Path, steps: int, threads: int) -> dict[str, Any]
     load = os.getloadavg()[0]
     found = [peak_of(step) for _ in range(steps)]
     return {
+        "dtype": str(prior.dtype).removeprefix("torch."),
         "parameters": sum(p.numel() for p in prior.network.parameters()),
         "seconds": min(s for s, _, _ in found),
         "busy": min(b for _, b, _ in found),
         "bytes": max(b for _, _, b in found),
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "precision": str(prior.dtype).removeprefix("torch."),
         "steps": steps,
         "threads": threads,
         "load": load,
@@ -167,6 +170,7 @@ def known() -> dict[str, dict[str, Any]]:
 def measure_apart(case: str, given: argparse.Namespace) -> str | None:
     """Measure a case in a process of its own and keep the row; what went wrong, if anything did."""
     words = ["--here", "--case", case, "--folder", given.folder, "--steps", given.steps, "--threads", given.threads]
+    words += ["--precision", given.precision]
     done = subprocess.run([sys.executable, __file__, *map(str, words)], capture_output=True, text=True)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if not lines:
@@ -182,14 +186,14 @@ def measure_apart(case: str, given: argparse.Namespace) -> str | None:
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """The rows as Markdown."""
     lines = [
-        "| case | network | seconds a step | processor seconds | memory above the weights | peak | threads | load |"
+        "| case | network | arithmetic | seconds a step | processor seconds | memory above the weights | peak | arithmetic, threads | load |"
     ]
-    lines.append("|---|---|---|---|---|---|---|---|")
+    lines.append("|---|---|---|---|---|---|---|---|---|")
     for case, row in rows.items():
         memory = f"{row['bytes'] / 1e9:.2f} GB | {row['peak'] / 1e9:.2f} GB"
         lines.append(
-            f"| {case} | {row['parameters'] / 1e6:.0f} M | {row['seconds']:.2f} | {row['busy']:.2f} | {memory} | "
-            f"{row['threads']} | {row['load']:.1f} |"
+            f"| {case} | {row['parameters'] / 1e6:.0f} M | {row['dtype']} | {row['seconds']:.2f} | {row['busy']:.2f} | {memory} | "
+            f"{row['precision']}, {row['threads']} | {row['load']:.1f} |"
         )
     return "\n".join(lines)
 
@@ -199,13 +203,14 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "dreamfusion-benchmark-priors")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--precision", choices=("auto", "bfloat16", "float32"), default="auto")
     parser.add_argument("--case", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--again", action="store_true", help="measure cases that the file of results already has")
     parser.add_argument("--make-only", action="store_true", help="make the pipelines and stop")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.here:
-        print("RESULT " + json.dumps(measure(given.case[0], given.folder, given.steps, given.threads)))
+        print("RESULT " + json.dumps(measure(given.case[0], given.folder, given.steps, given.threads, given.precision)))
         return
     wanted = [case for case in given.case if given.again or case not in known()]
     for name in sorted({CASES[case][0] for case in wanted}):
