@@ -79,6 +79,13 @@ class Data:
             self.span[name] = (first, total)
         self.names = [name for name in self.names if self.span[name][1] > self.span[name][0]]
         self.pixels, self.cameras = np.concatenate(pixels), np.concatenate(cameras)
+        self.side = [view_words(a, e, VIEW) for a, e, _ in self.cameras.tolist()]
+        self.same_side = {
+            name: {
+                side: np.array([k for k in range(*self.span[name]) if self.side[k] == side]) for side in set(self.side)
+            }
+            for name in self.names
+        }
         self.luma = {}
         for name in self.names:
             first, last = self.span[name]
@@ -102,14 +109,25 @@ class Data:
             if not (self.hold_out and held_out(name, colour)):
                 return colour
 
-    def batch(self, size: int, rng: np.random.Generator) -> Batch:
-        """A random batch."""
+    def batch(self, size: int, rng: np.random.Generator, views: int = 1) -> Batch:
+        """A random batch of ``size`` captions, each with as many pictures that it is true of; those follow one another.
+
+        The words have ``size`` rows then, the rest ``size * views``.
+        """
         items, told = [], rng.random(size) >= WITHOUT_CAMERA
         for has_camera in told.tolist():
             name = self.names[rng.integers(len(self.names))]
+            look, first = self.look(name, rng), int(rng.integers(*self.span[name]))
             say = rng.random() < VIEW_WORD_SHARE[has_camera]
-            items.append((name, self.look(name, rng), int(rng.integers(*self.span[name])), say))
-        return replace(self.make(items, rng), has_camera=torch.from_numpy(told))
+            same = self.same_side[name][self.side[first]] if say else np.arange(*self.span[name])
+            items += [(name, look, int(k), say) for k in (first, *rng.choice(same, views - 1))]
+        batch = self.make(items, rng)
+        return replace(
+            batch,
+            tokens=batch.tokens[::views],
+            mask=batch.mask[::views],
+            has_camera=torch.from_numpy(told.repeat(views)),
+        )
 
     def make(self, items: list[tuple[str, str, int, bool]], rng: np.random.Generator | None) -> Batch:
         """The batch of given (name, look, view number, say the view) items."""

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from dataset import Batch, Data
+from planes import Planes, spread_names
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from vocabulary import held_out_pairs
@@ -31,14 +32,22 @@ from dreamfusion.priors.network import Denoiser, Layout
 WITHOUT_TEXT = 0.1
 EMA = 0.999
 LINE = 100  # steps a line of the loss curve
+NETWORKS: dict[str, type[nn.Module]] = {"layout": Layout, "denoiser": Denoiser, "planes": Planes}
 FAST = inference_dtype("auto", torch.device("cpu")) == torch.bfloat16  # elsewhere bfloat16 is ten times slower
 
 
-def layout_loss(model: Layout, batch: Batch, coarse: bool = False) -> Tensor:
+def layout_loss(model: Layout | Planes, batch: Batch, coarse: bool = False) -> Tensor:
     """Mean squared error of the mean picture, at half the size where ``coarse``."""
     with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
         guess = model(batch.tokens, batch.mask, batch.camera, batch.has_camera, coarse)
     return F.mse_loss(guess, F.avg_pool2d(batch.pictures, 2) if coarse else batch.pictures)
+
+
+def camera_loss(model: Planes, batch: Batch) -> Tensor:
+    """How far off the camera is that the words let the planes guess; left and right count as the same side."""
+    azimuth, elevation, _ = batch.camera.unflatten(0, (len(batch.tokens), -1))[:, 0].unbind(-1)
+    _, pooled = model.words(batch.tokens, batch.mask)
+    return F.mse_loss(model.guess(pooled), torch.stack([azimuth.sin().abs(), azimuth.cos(), elevation], -1))
 
 
 def denoiser_loss(model: Denoiser, layout: Layout, batch: Batch, rng: torch.Generator) -> Tensor:
@@ -87,6 +96,13 @@ def unpack(packed: Path, out: Path) -> None:
             (out / f"{network}.jsonl").write_text(json.dumps(line) + "\n")
 
 
+def start_words(model: Planes, packed: Path) -> None:
+    """Read words and cameras as the packed layout does."""
+    known = {k.removeprefix("layout."): v.float() for k, v in load_file(packed).items()}
+    shared = {k: v for k, v in known.items() if k.startswith(("words.", "camera."))}
+    model.load_state_dict(model.state_dict() | shared)
+
+
 def load_layout(path: Path) -> Layout:
     """The layout's averaged weights from a training folder."""
     layout = Layout()
@@ -96,7 +112,7 @@ def load_layout(path: Path) -> Layout:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("network", choices=("layout", "denoiser"))
+    parser.add_argument("network", choices=NETWORKS)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--init", type=Path, help="packed weights to start both networks from")
@@ -104,7 +120,8 @@ def main() -> None:
         "--pictures", type=int, default=500_000, help="pictures to see in all; the rate falls over the last 45 %%"
     )
     parser.add_argument("--coarse", action="store_true", help="layout: train the 32 x 32 stages only, twice as fast")
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=32, help="pictures a step")
+    parser.add_argument("--views", type=int, default=2, help="planes: pictures of a step that share a caption")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
@@ -114,7 +131,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     data = Data(args.data)
     print(f"{len(data.names)} names, {len(data.pixels)} views", flush=True)
-    model: nn.Module = Layout() if args.network == "layout" else Denoiser()
+    model: nn.Module = NETWORKS[args.network]()
     checkpoint, seen = args.out / f"{args.network}.safetensors", 0
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=1e-3, fused=True)
     ema: dict[str, Tensor] = {}
@@ -128,12 +145,17 @@ def main() -> None:
         for name, p in model.named_parameters():
             if f"adam.step.{name}" in stored:
                 optimizer.state[p] = {key: stored[f"adam.{key}.{name}"] for key in ("exp_avg", "exp_avg_sq", "step")}
+    elif isinstance(model, Planes):
+        if args.init:
+            start_words(model, args.init)
+        spread_names(model, data)
     model = model.to(memory_format=torch.channels_last)
     if not ema:
         ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
     np_rng, rng = np.random.default_rng([args.seed, seen]), torch.Generator().manual_seed(args.seed + seen)
     validation = held_out_batch(data, 96, 7)
     layout, layout_read = None, 0.0
+    views = args.views if args.network == "planes" else 1
     start, first, saved, lines = time.time(), seen, time.time(), 0
     losses: list[float] = []
     decay_over = min(0.45 * args.pictures, 0.7 * (args.pictures - first))
@@ -150,14 +172,16 @@ def main() -> None:
     while seen < args.pictures and not stopped:
         if args.network == "denoiser" and time.time() - layout_read > 240:
             layout, layout_read = load_layout(args.out / "layout.safetensors"), time.time()
-        batch = data.batch(args.batch, np_rng)
-        if isinstance(model, Layout):
-            loss = layout_loss(model, batch, args.coarse)
+        batch = data.batch(args.batch // views, np_rng, views)
+        if isinstance(model, Layout | Planes):
+            total = loss = layout_loss(model, batch, args.coarse)
+            if isinstance(model, Planes):
+                total = loss + 0.02 * camera_loss(model, batch)
         else:
             assert isinstance(model, Denoiser) and layout is not None
-            loss = denoiser_loss(model, layout, batch, rng)
+            total = loss = denoiser_loss(model, layout, batch, rng)
         optimizer.zero_grad()  # stages that are not trained now keep no gradient, so AdamW leaves them alone
-        loss.backward()
+        total.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         rate = min(1.0, (seen - first + args.batch) / (100 * args.batch), (args.pictures - seen) / decay_over)
         for group in optimizer.param_groups:
@@ -177,11 +201,11 @@ def main() -> None:
             }
             lines += 1
             if lines % 5 == 0:
-                check = Layout() if args.network == "layout" else Denoiser()
+                check = NETWORKS[args.network]()
                 check.load_state_dict(ema)
                 with torch.no_grad():
                     g = torch.Generator().manual_seed(1)
-                    if isinstance(check, Layout):
+                    if isinstance(check, Layout | Planes):
                         record["held_out"] = float(layout_loss(check, validation, args.coarse))
                     elif layout is not None:
                         record["held_out"] = float(denoiser_loss(check, layout, validation, g))
