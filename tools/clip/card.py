@@ -220,6 +220,8 @@ def main() -> None:
     args.to.mkdir(parents=True, exist_ok=True)
     parts = []
     for role, kind in KINDS.items():
+        if not (args.run / f"{role}.safetensors").exists():
+            continue
         stored, target = load_file(args.run / f"{role}.safetensors"), args.to / f"{role}.safetensors"
         network = kind()
         network.load_state_dict({k[4:]: v for k, v in stored.items() if k.startswith("ema.")})

@@ -29,6 +29,7 @@ from dreamfusion.priors.text import TextEncoder
 NAMES = list(MODELS)
 LOOKS = (PLAIN, CLAY, *COLOURS)
 CLAY_SHARE, PLAIN_SHARE, JUNK_SHARE = 0.15, 0.25, 0.05
+HAS_FRONT = np.array([name in fronts() for name in NAMES])
 PAINT = torch.tensor([COLOURS.get(look, (float("nan"),) * 3) for look in LOOKS])
 
 
@@ -93,7 +94,7 @@ class Views:
 
     def __init__(self, folder: Path, bare: bool, held_out: bool | None = False):
         """The views of training, the held-out ones, or (None) all of them."""
-        self.bare = bare
+        self.bare, self.fronts = bare, 1.0
         pixels, azimuths, self.span = [], [], {}
         total = 0
         for index, name in enumerate(NAMES):
@@ -116,8 +117,10 @@ class Views:
             self.luma[index] = (some[:, :3].mean((0, 2, 3)) @ LUMA.numpy()) / max(float(some[:, 3].mean()), 1e-3) / 255
 
     def rows(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Random (names, views), both (count,)."""
-        names = rng.choice(self.names, count)
+        """Random (names, views), both (count,). Names with a front come ``fronts`` times as often: their views are
+        learned too."""
+        share = np.where(HAS_FRONT[self.names], self.fronts, 1.0)
+        names = rng.choice(self.names, count, p=share / share.sum())
         return names, np.array([rng.integers(*self.span[int(n)]) for n in names])
 
 
@@ -200,9 +203,6 @@ def junk(count: int, rng: torch.Generator) -> Tensor:
     ]
     pick = torch.randint(len(kinds), (count,), generator=rng)
     return torch.stack(kinds)[pick, torch.arange(count)].clamp(0, 1)
-
-
-HAS_FRONT = np.array([name in fronts() for name in NAMES])
 
 
 def roughened(

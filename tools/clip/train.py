@@ -26,11 +26,9 @@ from torch import Tensor, nn
 from dreamfusion.clip.network import AZIMUTHS, Guide, Judge
 
 EMA = 0.998
-VIEW_SHARE, HELP = 0.3, 0.5
+VIEW_SHARE, HELP = 1.0, 0.5
 ROUGH_FROM = 0.4
 """Share of the training after which pictures are as rough as they get; it begins with clean ones."""
-COARSE_UNTIL = 0.4
-"""Share of the training on pictures of 32 x 32."""
 
 
 def azimuth_target(azimuth_deg: Tensor) -> Tensor:
@@ -118,6 +116,11 @@ def main() -> None:
     parser.add_argument(
         "--pictures", type=int, default=220_000, help="pictures to see in all; the rate falls as a cosine"
     )
+    parser.add_argument(
+        "--coarse", type=float, default=0.4, help="share of the training on pictures of 32 x 32, at its beginning"
+    )
+    parser.add_argument("--rough", type=float, default=1.0, help="how rough pictures get, 0 to 1")
+    parser.add_argument("--fronts", type=float, default=2.0, help="how much more often names with a front are drawn")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--threads", type=int, default=1)
@@ -128,6 +131,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     bare = args.which == "judge"
     views, unseen = Views(args.data, bare), Views(args.data, bare, held_out=True)
+    views.fronts = args.fronts
     table = Table(args.out / "captions.safetensors")
     print(f"{len(views.names)} of {len(NAMES)} names, {len(views.pixels)} views", flush=True)
     model = Trainee(args.which)
@@ -160,9 +164,9 @@ def main() -> None:
         signal.signal(number, lambda n, _: stopped.append(n))
     while seen < args.pictures and not stopped:
         model.train()
-        strength = min(1.0, seen / (ROUGH_FROM * args.pictures))
+        strength = args.rough * min(1.0, seen / (ROUGH_FROM * args.pictures))
         some = batch(views, args.batch, np_rng, rng, strength)
-        if seen < COARSE_UNTIL * args.pictures:
+        if seen < args.coarse * args.pictures:
             some.pictures = F.avg_pool2d(some.pictures, 2)
         loss, helped, turned = losses(model, some, table.draw(rng))
         optimizer.zero_grad()
