@@ -152,7 +152,6 @@ def measure(case: str, folder: Path, steps: int, threads: int, precision: str) -
         "busy": min(b for _, b, _ in found),
         "bytes": max(b for _, _, b in found),
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "precision": str(prior.dtype).removeprefix("torch."),
         "steps": steps,
         "threads": threads,
         "load": load,
@@ -185,15 +184,13 @@ def measure_apart(case: str, given: argparse.Namespace) -> str | None:
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """The rows as Markdown."""
-    lines = [
-        "| case | network | arithmetic | seconds a step | processor seconds | memory above the weights | peak | arithmetic, threads | load |"
-    ]
-    lines.append("|---|---|---|---|---|---|---|---|---|")
+    titles = "case", "network", "arithmetic", "seconds a step", "processor seconds", "memory above the weights", "peak"
+    lines = [f"| {' | '.join((*titles, 'threads', 'load'))} |", "|---" * (len(titles) + 2) + "|"]
     for case, row in rows.items():
         memory = f"{row['bytes'] / 1e9:.2f} GB | {row['peak'] / 1e9:.2f} GB"
         lines.append(
             f"| {case} | {row['parameters'] / 1e6:.0f} M | {row['dtype']} | {row['seconds']:.2f} | {row['busy']:.2f} | {memory} | "
-            f"{row['precision']}, {row['threads']} | {row['load']:.1f} |"
+            f"{row['threads']} | {row['load']:.1f} |"
         )
     return "\n".join(lines)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.tiny_pipelines import save
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 GB = 10**9
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +42,8 @@ def load(folder: Path, **options: Any) -> Any:
     return load_prior(str(folder), "cpu", "float32", **options)
 
 
-def real(name: str, graphs: int = 0) -> Needs:
-    """The needs of a real architecture in bfloat16, one picture at a time."""
+def real(name: str, graphs: int = 0, dtype: torch.dtype = torch.bfloat16) -> Needs:
+    """The needs of a real architecture, one picture at a time."""
     pipeline, widths, vae = {
         "if": ("IFPipeline", [192, 384, 576, 768], {}),
         "sd": ("StableDiffusionPipeline", [320, 640, 1280, 1280], {"block_out_channels": [128, 256, 512, 512]}),
@@ -49,10 +51,15 @@ def real(name: str, graphs: int = 0) -> Needs:
     parts = {"unet": Part("unet", "", "", parameters=1000)}
     checkpoint = Checkpoint("x", "", family_of(pipeline), {}, parts)
     side = 512 if vae else 64
-    return needs_of(checkpoint, {"block_out_channels": widths}, vae, torch.bfloat16, side, graphs=graphs)
+    return needs_of(checkpoint, {"block_out_channels": widths}, vae, dtype, side, graphs=graphs)
 
 
-# The table of docs/priors.md: a CPU, one picture, bytes above the weights.
+def above_weights(needs: Needs, way: Any, encodes: bool) -> int:
+    encoder = needs.encoder_work if way == "fast" else needs.encoder_work_low
+    return needs.on_device(way, offloads=False) - needs.network - (0 if encodes else encoder)
+
+
+# The first table of docs/priors.md: a CPU, one picture, bytes above the weights.
 @pytest.mark.parametrize(("name", "way", "graphs", "encodes", "measured"), [
     ("if", "fast", 0, False, 0.41),
     ("if", "fast", 1, False, 0.92),
@@ -64,10 +71,16 @@ def real(name: str, graphs: int = 0) -> Needs:
 def test_estimates_are_not_below_what_was_measured(
     name: str, way: Any, graphs: int, encodes: bool, measured: float
 ) -> None:
-    needs = real(name, graphs)
-    encoder = needs.encoder_work if way == "fast" else needs.encoder_work_low
-    estimate = needs.on_device(way, offloads=False) - needs.network - (0 if encodes else encoder)
-    assert measured <= estimate / GB < 1.7 * measured
+    assert measured <= above_weights(real(name, graphs), way, encodes) / GB < 1.7 * measured
+
+
+def test_estimates_are_not_below_any_recorded_row() -> None:
+    rows = json.loads((ROOT / "benchmarks" / "results" / "priors.json").read_text())
+    assert {"if-sds", "if-reconstruction", "sd-vae-sds-low", "sd-vae-reconstruction"} <= set(rows)
+    for case, row in rows.items():
+        needs = real(case[:2], graphs=int("reconstruction" in case), dtype=getattr(torch, row["dtype"]))
+        way = "low" if case.endswith("low") else "fast"
+        assert row["bytes"] <= above_weights(needs, way, "vae" in case), case
 
 
 def test_back_propagation_needs_more_and_perp_neg_twice_that() -> None:
