@@ -22,6 +22,7 @@ from vocabulary import COLOURS
 
 from dreamfusion.clip.base import Clip
 from dreamfusion.clip.bundled import KINDS, WEIGHTS, BundledClip, write
+from dreamfusion.clip.network import Judge
 from dreamfusion.evaluation.fronts import fronts
 from dreamfusion.evaluation.janus import front_belief, judge_ring
 from dreamfusion.evaluation.retrieval import precision, ranks
@@ -169,11 +170,11 @@ twelve colours' captions of the thing the right one comes first in {first_of_twe
 """
 
 VIEW = """
-The view head, on {views} held-out views of the {fronts} names that have a front (`evaluation/fronts.txt`), plain, clay and
-coloured: the azimuth is within 45 degrees of the truth in {within_45:.1%}; a front (|azimuth| up to 45) reads as a front in
-{front_read_as_front:.1%}, a back (from 135) in {back_read_as_front:.1%}, whatever is no front in {other_read_as_front:.1%}.
-Walked round in twelve steps as the Janus score does, {rings} rings of real objects, which have one front, give a Janus in
-{false_janus:.1%} and no front at all in {no_front:.1%}: the score's own error.{names}
+The eye, a tower of its own ({pictures:,} pictures seen), on {views} held-out views of the {fronts} names that have a front
+(`evaluation/fronts.txt`), plain, clay and coloured: the azimuth is within 45 degrees of the truth in {within_45:.1%}; a front
+(|azimuth| up to 45) reads as a front in {front_read_as_front:.1%}, a back (from 135) in {back_read_as_front:.1%}, whatever is no
+front in {other_read_as_front:.1%}. Walked round in twelve steps as the Janus score does, {rings} rings of real objects, which have
+one front, give a Janus in {false_janus:.1%} and no front at all in {no_front:.1%}: the score's own error.{names}
 """
 
 WHAT = {
@@ -225,13 +226,20 @@ def main() -> None:
         stored, target = load_file(args.run / f"{role}.safetensors"), args.to / f"{role}.safetensors"
         network = kind()
         network.load_state_dict({k[4:]: v for k, v in stored.items() if k.startswith("ema.")})
+        seen_by_eye = 0
+        if isinstance(network, Judge):
+            eye = load_file(args.run / "eye.safetensors")
+            network.eye.load_state_dict({k[4:]: v for k, v in eye.items() if k.startswith("ema.")})
+            seen_by_eye = int(eye["seen"])
         write(network, target, {})
         clip = BundledClip(target, role)
         data = args.judge_data if role == "judge" else args.guide_data
         views = Views(data, bare=role == "judge", held_out=True)
         record: dict[str, Any] = {"pictures": int(stored["seen"]), "held_out": retrieval(clip, views)}
         if role == "judge":
-            record["view"] = view_figures(clip, views, Views(data / "rings", bare=True, held_out=None))
+            record["view"] = {"pictures": seen_by_eye} | view_figures(
+                clip, views, Views(data / "rings", bare=True, held_out=None)
+            )
         write(network, target, record)
         print(role, json.dumps(record, indent=1), flush=True)
         parameters = sum(p.numel() for p in network.parameters()) / 1e6

@@ -5,7 +5,9 @@ its own, drawn from other ranges and another seed than the prior's views (``tool
 ``<name>.npz`` a model: ``pixels`` (V, 5, 64, 64) uint8 as ``tools/prior/render.py`` describes them, but with the bare
 ``max(0, n . l)`` in place of the shading (the ambient share is drawn in training), and ``cameras`` (V, 4) float32 of
 azimuth, elevation, field of view (degrees) and distance. Every sixth view is held out of training. Done files are skipped.
-With ``--rings`` the twelve views of the Janus score in place of random ones, into ``<out>/rings``: nothing trains on them.
+With ``--more`` another set, of the things that have a front (telling an azimuth takes more views than telling a thing), into
+``<out>/more``; with ``--rings`` the twelve views of the Janus score in place of random ones, into ``<out>/rings``: nothing
+trains on them.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ sys.path.append(str(Path(__file__).parents[1] / "prior"))
 from build_dataset import read_catalogue
 from render import Renderer, load_obj
 from vocabulary import MODELS
+
+from dreamfusion.evaluation.fronts import fronts
 
 SEED = 20_231
 HELD_OUT_EVERY = 6
@@ -75,7 +79,7 @@ def draw(job: tuple[str, str, str, int]) -> str:
     path = Path(catalogue) / f"{library}.sh3f"
     with zipfile.ZipFile(path) as archive:
         _renderer.load(load_obj(archive, read_catalogue(path)[int(number)]["model"].lstrip("/")))
-    rng = np.random.default_rng([SEED, list(MODELS).index(name)])
+    rng = np.random.default_rng([SEED, list(MODELS).index(name), *([1] if target.parent.name == "more" else [])])
     cameras = sample_cameras(views, rng) if views else ring_cameras()
     lamp = (0.0, 0.5, 3**0.5 / 2)  # 30 degrees above the camera
     pixels = []
@@ -94,13 +98,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--catalogue", type=Path, required=True, help="folder of the .sh3f files (data/prior/debian/…)")
     parser.add_argument("--views", type=int, default=96, help="views per model")
+    parser.add_argument("--more", action="store_true", help="draw another set of the things that have a front")
     parser.add_argument("--rings", action="store_true", help="draw the rings of the Janus score")
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
     out, views = (args.out / "rings", 0) if args.rings else (args.out, args.views)
+    names = list(MODELS)
+    if args.more:
+        out, names = args.out / "more", [name for name in names if name in fronts()]
     out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("LP_NUM_THREADS", "1")
-    jobs = [(str(args.catalogue), str(out), name, views) for name in MODELS]
+    jobs = [(str(args.catalogue), str(out), name, views) for name in names]
     with get_context("spawn").Pool(args.workers) as pool:
         for k, name in enumerate(pool.imap(draw, jobs)):
             print(f"{k + 1}/{len(jobs)} {name}", flush=True)

@@ -99,7 +99,10 @@ class Views:
         total = 0
         for index, name in enumerate(NAMES):
             stem, first = name.replace(" ", "_"), total
-            for path in sorted(folder.glob(f"{stem}.npz" if bare else f"{stem}.[0-9]*.npz")):
+            found = (
+                [folder / f"{stem}.npz", folder / "more" / f"{stem}.npz"] if bare else folder.glob(f"{stem}.[0-9]*.npz")
+            )
+            for path in sorted(path for path in found if path.exists()):
                 with np.load(path) as stored:
                     rows = np.arange(len(stored["cameras"]))
                     if held_out is not None:
@@ -117,8 +120,7 @@ class Views:
             self.luma[index] = (some[:, :3].mean((0, 2, 3)) @ LUMA.numpy()) / max(float(some[:, 3].mean()), 1e-3) / 255
 
     def rows(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Random (names, views), both (count,). Names with a front come ``fronts`` times as often: their views are
-        learned too."""
+        """Random (names, views), both (count,). Names with a front come ``fronts`` times as often."""
         share = np.where(HAS_FRONT[self.names], self.fronts, 1.0)
         names = rng.choice(self.names, count, p=share / share.sum())
         return names, np.array([rng.integers(*self.span[int(n)]) for n in names])

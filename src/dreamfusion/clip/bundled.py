@@ -70,8 +70,8 @@ class BundledClip(Clip):
     def azimuth(self, x: Tensor) -> Tensor:
         if not isinstance(self.network, Judge):
             return super().azimuth(x)
-        network = self.network
-        return torch.cat([network.view(resized(part, SIZE)).softmax(-1) for part in x.split(64)])
+        eye = self.network.eye
+        return torch.cat([eye(resized(part, SIZE)).softmax(-1) for part in x.split(64)])
 
 
 def write(network: Judge | Guide, path: Path, record: dict[str, Any]) -> None:

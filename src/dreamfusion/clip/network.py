@@ -1,6 +1,6 @@
 """The towers of the two bundled CLIPs (after Radford et al. 2021): pictures 64 x 64 and captions to unit vectors.
 
-``Judge``  a residual ConvNet with attention pooling and a second head for the azimuth.
+``Judge``  a residual ConvNet with attention pooling, and a second one, the ``Eye``, for the azimuth.
 ``Guide``  a small patch transformer. The two share no code but the projection of the words, and no weights at all.
 
 Training begins with pictures of 32 x 32, which cost a quarter; the towers take any multiple of 16.
@@ -67,13 +67,11 @@ class Block(nn.Module):
         return x + self.conv2(F.relu(self.norm2(self.conv1(F.relu(self.norm1(x))))))
 
 
-class Judge(nn.Module):
-    """Pictures (B, 3, 64, 64) in [0, 1] -> unit vectors (B, WIDTH); ``view`` -> logits (B, AZIMUTHS)."""
+class Tower(nn.Module):
+    """Pictures (B, 3, 64, 64) in [0, 1] -> features (B, width): a residual ConvNet with attention pooling."""
 
     def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 192), heads: int = 8):
         super().__init__()
-        self.words = Words()
-        self.scale = nn.Parameter(torch.tensor(3.0))
         first, *others = widths
         self.stem = nn.Conv2d(12, first, 3, padding=1, bias=False)
         stages: list[nn.Module] = []
@@ -82,33 +80,51 @@ class Judge(nn.Module):
             stages += [Block(width)]
         last = widths[-1]
         self.stages = nn.Sequential(*stages, Block(last), nn.BatchNorm2d(last), nn.ReLU())
-        self.heads = heads
+        self.heads, self.width = heads, 2 * last
         self.place = nn.Parameter(torch.randn(1, last, 4, 4) * 0.02)
-        self.query = nn.Conv2d(last, 2 * heads, 1)  # each purpose weighs the places by itself
-        # What all pictures share is taken off before the directions are compared.
-        self.out = nn.Sequential(nn.BatchNorm1d(2 * last), nn.Linear(2 * last, WIDTH))
-        self.azimuth = nn.Sequential(
-            nn.BatchNorm1d(2 * last), nn.Linear(2 * last, 256), nn.ReLU(), nn.Linear(256, AZIMUTHS)
-        )
+        self.query = nn.Conv2d(last, heads, 1)
 
-    def features(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """What the two heads read, (B, 2 C) each: weighted means over the places, and the plain mean."""
+    def forward(self, pictures: Tensor) -> Tensor:
         x = F.pixel_unshuffle(pictures * 4 - 2, 2).contiguous(memory_format=torch.channels_last)
         x = self.stages(self.stem(x))
         x = x + resized(self.place, x.shape[-1])
-        weight = self.query(x).flatten(2).softmax(-1)  # (B, 2 heads, places)
+        weight = self.query(x).flatten(2).softmax(-1)  # (B, heads, places)
         value = x.flatten(2)
         parts = value.unflatten(1, (self.heads, -1))  # (B, heads, C / heads, places)
-        seen = [torch.einsum("bhcp,bhp->bhc", parts, w).flatten(1) for w in weight.chunk(2, 1)]
-        mean = value.mean(-1)
-        return torch.cat([seen[0], mean], 1), torch.cat([seen[1], mean], 1)
+        return torch.cat([torch.einsum("bhcp,bhp->bhc", parts, weight).flatten(1), value.mean(-1)], 1)
+
+
+class Eye(nn.Module):
+    """Pictures (B, 3, 64, 64) in [0, 1] -> logits (B, AZIMUTHS) of where the camera stands, from a tower of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tower = Tower()
+        width = self.tower.width
+        self.azimuth = nn.Sequential(nn.BatchNorm1d(width), nn.Linear(width, 256), nn.ReLU(), nn.Linear(256, AZIMUTHS))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        return F.normalize(self.out(self.features(pictures)[0]), dim=-1)
+        return self.azimuth(self.tower(pictures))
 
-    def view(self, pictures: Tensor) -> Tensor:
-        """Logits (B, AZIMUTHS) of the azimuth the camera sees the object from."""
-        return self.azimuth(self.features(pictures)[1])
+
+class Judge(nn.Module):
+    """Pictures (B, 3, 64, 64) in [0, 1] -> unit vectors (B, WIDTH); ``eye`` tells the azimuth."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = Words()
+        self.scale = nn.Parameter(torch.tensor(3.0))
+        self.tower = Tower()
+        # What all pictures share is taken off before the directions are compared.
+        self.out = nn.Sequential(nn.BatchNorm1d(self.tower.width), nn.Linear(self.tower.width, WIDTH))
+        self.eye = Eye()
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """What ``out`` reads, (B, 2 C)."""
+        return self.tower(pictures)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return F.normalize(self.out(self.features(pictures)), dim=-1)
 
 
 class Guide(nn.Module):
