@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import UserError
-from .report import NAMES, RATES, Figures, value_of
+from .report import NAMES, RATES, Figures, number, value_of
 from .statistics import bootstrap
 
 COMPARED = [key for key in NAMES if key not in ("saturation_ratio",)]
@@ -63,8 +63,8 @@ def table(comparison: dict[str, Any]) -> str:
     """The comparison as text; an asterisk where the interval excludes 0."""
     rows = [["", "A", "B", "B - A", "95 % interval", "prompts"]]
     for key, f in comparison["figures"].items():
-        factor, digits, unit = (100, ".1f", " %") if key in RATES else (1, ".3g", "")
-        a, b, d, low, high = (f"{f[k] * factor:{digits}}" for k in ("a", "b", "difference", "low", "high"))
+        factor, unit = (100, " %") if key in RATES else (1, "")
+        a, b, d, low, high = (number(f[k] * factor, key in RATES) for k in ("a", "b", "difference", "low", "high"))
         star = " *" if f["low"] > 0 or f["high"] < 0 else ""
         rows.append([NAMES[key], a + unit, b + unit, d + star, f"{low} to {high}", str(f["count"])])
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]

@@ -98,7 +98,8 @@ def said(figures: dict[str, Any]) -> str:
     """One asset in a line."""
     janus = figures.get("janus")
     fronts = "" if janus is None else f"  {janus['fronts']} fronts{' JANUS' if janus['janus'] else ''}"
-    return f"{figures['prompt']}: R@1 {figures['r1']:.2f}  R@10 {figures['r10']:.2f}{fronts}"
+    half = "" if figures.get("finished", True) else f"  (unfinished, step {figures['steps']})"
+    return f"{figures['prompt']}: R@1 {figures['r1']:.2f}  R@10 {figures['r10']:.2f}{fronts}{half}"
 
 
 def read(path: str | Path) -> dict[str, Any]:

@@ -70,11 +70,15 @@ def with_ceiling(assets: Sequence[Figures], ceiling: Sequence[Figures]) -> list[
     return out
 
 
+def number(value: float, rate: bool) -> str:
+    """A rate in per cent with one decimal, another figure with three digits (and no exponent)."""
+    return f"{value:,.1f}" if rate else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def shown(key: str, figure: dict[str, float]) -> str:
     """'86.3 % (82.0 to 89.7, n = 153)', or numbers without the per cent."""
     factor, unit = (100, " %") if key in RATES else (1, "")
-    digits = ".1f" if key in RATES else ".3g"
-    value, low, high = (f"{figure[k] * factor:{digits}}" for k in ("value", "low", "high"))
+    value, low, high = (number(figure[k] * factor, key in RATES) for k in ("value", "low", "high"))
     return f"{value}{unit} ({low} to {high}, n = {figure['count']})"
 
 
