@@ -25,7 +25,6 @@ import numpy as np
 sys.path.append(str(Path(__file__).parents[1] / "prior"))
 
 from build_dataset import read_catalogue
-from render import Renderer, load_obj
 from vocabulary import MODELS
 
 from dreamfusion.evaluation.fronts import fronts
@@ -71,6 +70,8 @@ def draw(job: tuple[str, str, str, int]) -> str:
     target = Path(out) / f"{name.replace(' ', '_')}.npz"
     if target.exists():
         return name
+    from render import Renderer, load_obj  # needs moderngl, which tests do without
+
     global _renderer
     if "_renderer" not in globals():
         _renderer = Renderer(64)
