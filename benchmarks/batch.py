@@ -154,15 +154,19 @@ def cost(folders: Sequence[Path]) -> dict[str, float]:
 
 
 def evaluated(folder: Path, suite: str | None = None, ceiling: bool = False) -> dict[str, Any]:
-    """The evaluation of all runs in a folder; the one kept there if no run and no judge has changed since."""
+    """The evaluation of all runs in a folder; the one kept there if no run, no judge and no suite has changed since."""
     from dreamfusion.clip import load_judge
     from dreamfusion.evaluation import evaluate, read
+    from dreamfusion.evaluation.inputs import choose_suite
+    from dreamfusion.evaluation.judging import suite_hash
     from dreamfusion.files import write_atomic
 
     kept, marks = folder / "evaluation.json", list(folder.glob(f"*/{CHECKPOINT}/{META}"))
     if kept.is_file() and all(mark.stat().st_mtime < kept.stat().st_mtime for mark in marks):
         found = read(kept)
         same = len(found["assets"]) == len(marks) and (found.get("ceiling") or not ceiling)
+        _, prompts = choose_suite([asset["prompt"] for asset in found["assets"]], suite)
+        same = same and found["suite"]["sha256"] == suite_hash(prompts)
         if same and found["clip"]["sha256"] == load_judge().hash:
             return found
     found = evaluate([folder], prompts=suite, ceiling=ceiling, progress=print)

@@ -98,9 +98,6 @@ def test_camera_can_be_left_out(prior: BundledPrior) -> None:
     assert picture.argmax(1).tolist() == [0, 1]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="these weights do not yet read the side from the words alone; see the model card"
-)
 def test_view_words_are_read_without_a_camera(prior: BundledPrior) -> None:
     side, front = prior.mean_picture(prior.embed(["a side view of a green car", "a front view of a green car"]))
     assert (side - front).abs().max() > 0.2

@@ -28,10 +28,11 @@ A text-to-image diffusion model for 64 x 64 pictures of single everyday things o
 package ({size:.1f} MB, fp16). It takes the place that Imagen has in DreamFusion (Poole et al. 2022): it is frozen, it is asked
 for the noise in a noisy picture, and it never sees a 3D object.
 
-- **Networks.** `layout` ({layout_m:.1f} M parameters) maps words and camera to a mean picture by regression; `denoiser`
-  ({denoiser_m:.1f} M) is a U-Net that predicts v (cosine schedule, t in [0, 1]) with the layout beside the noisy picture.
-  Words are token embeddings of all-MiniLM-L6-v2 (frozen, its SHA-256 is checked), read by cross-attention. The camera (azimuth, elevation,
-  distance) may be left out. The unconditional branch has neither words nor layout.
+- **Networks.** `layout` ({layout_m:.1f} M parameters) maps words and camera to a mean picture by regression: the words choose
+  among learned things (three feature planes each, cut by the camera's rays) and looks, softly. `denoiser` ({denoiser_m:.1f} M) is a
+  U-Net that predicts v (cosine schedule, t in [0, 1]) with the layout beside the noisy picture and reads the words by
+  cross-attention. Words are token embeddings of all-MiniLM-L6-v2 (frozen, its SHA-256 is checked). The camera (azimuth,
+  elevation, distance) may be left out. The unconditional branch has neither words nor layout.
 - **Vocabulary.** {names} things ({synonyms} names with synonyms), {colours} colours, clay; one instance and one light each.
 - **Training.** layout: {layout_pictures:,} pictures, denoiser: {denoiser_pictures:,} pictures, on two
   CPU cores; `tools/prior` has the whole recipe.

@@ -19,6 +19,7 @@ VIEW = ViewSettings()
 CLAY_ALBEDO = 0.8
 BACKGROUND = 0.5
 LUMA = torch.tensor([0.299, 0.587, 0.114])
+LOOKS = (PLAIN, CLAY, *COLOURS)
 COLOURED_SHARE, CLAY_SHARE, WITHOUT_CAMERA = 0.55, 0.12, 0.15
 VIEW_WORD_SHARE = {True: 0.5, False: 0.9}  # with and without the camera: where it is not told, the words must say it
 
@@ -26,13 +27,15 @@ VIEW_WORD_SHARE = {True: 0.5, False: 0.9}  # with and without the camera: where 
 @dataclass
 class Batch:
     """pictures (B, 3, 64, 64) in [-1, 1]; tokens (B, L, 384); mask (B, L); camera (B, 3) radians, radians, distance;
-    has_camera (B,) bool, false where the networks are not to be told it."""
+    has_camera (B,) bool, false where the networks are not to be told it; thing, look (B,) what the words name, by number."""
 
     pictures: Tensor
     tokens: Tensor
     mask: Tensor
     camera: Tensor
     has_camera: Tensor
+    thing: Tensor
+    look: Tensor
 
 
 def tint(albedo: Tensor, colour: Tensor, mean_luma: Tensor) -> Tensor:
@@ -112,7 +115,7 @@ class Data:
     def batch(self, size: int, rng: np.random.Generator, views: int = 1) -> Batch:
         """A random batch of ``size`` captions, each with as many pictures that it is true of; those follow one another.
 
-        The words have ``size`` rows then, the rest ``size * views``.
+        The words, things and looks have ``size`` rows then, the rest ``size * views``.
         """
         items, told = [], rng.random(size) >= WITHOUT_CAMERA
         for has_camera in told.tolist():
@@ -126,6 +129,8 @@ class Data:
             batch,
             tokens=batch.tokens[::views],
             mask=batch.mask[::views],
+            thing=batch.thing[::views],
+            look=batch.look[::views],
             has_camera=torch.from_numpy(told.repeat(views)),
         )
 
@@ -141,4 +146,7 @@ class Data:
         pictures = compose(pixels, torch.tensor(colours), torch.tensor([i[1] == CLAY for i in items]), luma)
         tokens, mask = self.captions.gather(rows)
         camera = torch.cat([torch.deg2rad(cameras[:, :2]), cameras[:, 2:]], 1)
-        return Batch(pictures, tokens, mask, camera, torch.ones(len(items), dtype=torch.bool))
+        return Batch(
+            pictures, tokens, mask, camera, torch.ones(len(items), dtype=torch.bool),
+            torch.tensor([list(MODELS).index(i[0]) for i in items]), torch.tensor([LOOKS.index(i[1]) for i in items]),
+        )  # fmt: skip

@@ -68,7 +68,7 @@ def evaluate_full(
         "format": FORMAT,
         "dreamfusion": __version__,
         "clip": {"id": judge.clip.id, "sha256": judge.clip.hash},
-        "suite": {"name": name, "prompts": len(suite), "sha256": hashlib.sha256("\n".join(suite).encode()).hexdigest()},
+        "suite": {"name": name, "prompts": len(suite), "sha256": suite_hash(suite)},
         "views": views,
         "seed": seed,
         "summary": summarise(assets),
@@ -100,6 +100,11 @@ def said(figures: dict[str, Any]) -> str:
     fronts = "" if janus is None else f"  {janus['fronts']} fronts{' JANUS' if janus['janus'] else ''}"
     half = "" if figures.get("finished", True) else f"  (unfinished, step {figures['steps']})"
     return f"{figures['prompt']}: R@1 {figures['r1']:.2f}  R@10 {figures['r10']:.2f}{fronts}{half}"
+
+
+def suite_hash(prompts: Sequence[str]) -> str:
+    """SHA-256 of a suite's prompts, one a line."""
+    return hashlib.sha256("\n".join(prompts).encode()).hexdigest()
 
 
 def read(path: str | Path) -> dict[str, Any]:

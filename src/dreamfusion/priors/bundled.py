@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -143,6 +143,7 @@ class BundledPrior:
     ) -> Tensor:
         """Pictures (B, 3, 64, 64) in [0, 1] by DDIM (Song et al. 2021, eta = 0) over even steps of t."""
         noise = torch.randn((len(condition.tokens), 3, SIZE, SIZE), generator=generator).to(self.device)
+        condition = replace(condition, alone=guidance_scale == 0)
 
         def predict(z: Tensor, t: Tensor) -> Tensor:
             return guide(*self.predict_noise(z, t, condition), guidance_scale)
