@@ -25,13 +25,16 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, required=True)
     parser.add_argument("--preset", default="balanced")
     parser.add_argument("--prompts", type=Path, default=Path(__file__).with_name("gallery.txt"))
-    parser.add_argument("--only-draw", action="store_true", help="draw what is there, generate nothing")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each")
+    parser.add_argument("--only-draw", action="store_true", help="draw what is finished, generate nothing")
     args = parser.parse_args()
     try:
         prompts = load_suite(args.prompts)
-        if not args.only_draw:
-            changes = {"threads": 0, "export.texture_size": 1024}  # one after another, each with all cores
-            run([Job(folder_of(args.out, p), p, args.preset, changes) for p in prompts], 1)
+        jobs = [Job(folder_of(args.out, p), p, args.preset) for p in prompts]
+        if args.only_draw:
+            prompts = [job.prompt for job in jobs if job.ask() is None]
+        else:
+            run(jobs, args.jobs)
     except UserError as error:
         sys.exit(f"gallery: error: {error}")
     cells = [(p + ("*" if is_held_out(p) else ""), folder_of(args.out, p)) for p in prompts]

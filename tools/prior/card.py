@@ -52,9 +52,9 @@ curve `loss.png`, both beside the report. Weakest samples: {weakest}.
 ## What it does not know
 
 Anything but the names below, seen alone on gray: no scenes, no people by name, no styles, no materials, no relations between
-things. Without the camera these weights hardly read the side from the words ("a back view of"): leave `prior.camera` on.
-Each name has one shape, so two runs of one prompt differ little. Thin parts (spokes, strings, legs) blur. Words
-outside the vocabulary are read as whatever known name is near in MiniLM's space; `dreamfusion generate` warns of them.
+things. Without the camera it reads the side from the words ("a back view of"), but its picture is vague: leave `prior.camera` on.
+Each name has one shape, so two runs of one prompt differ little. Words
+outside the vocabulary come out as some known name, often a strange one ("a dragon" as a bicycle); `dreamfusion generate` warns of them.
 
 Names: {name_list}.
 
