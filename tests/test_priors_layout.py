@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from dreamfusion.priors.base import cosine_schedule
-from dreamfusion.priors.network import PLANE_SIDE, PLANE_WIDTH, SPREAD, Denoiser, Layout, around_layout, ray_points
+from dreamfusion.priors.layout import PLANE_SIDE, PLANE_WIDTH, Layout, ray_points
+from dreamfusion.priors.network import SPREAD, Denoiser, around_layout
 from dreamfusion.view.cameras import orbit_cameras
 
 CAMERAS = torch.tensor([[0.0, 0.0, 2.5], [1.0, 0.4, 2.3], [-2.0, -0.3, 2.7], [3.0, 1.5, 2.4]])

@@ -29,7 +29,8 @@ from vocabulary import held_out_pairs
 
 from dreamfusion.priors.base import broadcast, cosine_schedule
 from dreamfusion.priors.bundled import inference_dtype
-from dreamfusion.priors.network import Denoiser, Layout, around_layout, spread
+from dreamfusion.priors.layout import Layout
+from dreamfusion.priors.network import Denoiser, around_layout, spread
 
 WITHOUT_TEXT = 0.1
 EMA = 0.999
@@ -181,6 +182,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     together = Together()
     data = Data(args.data)
+    validation = held_out_batch(data, 96, 7)
     data.names = data.names[together.rank :: together.count]
     print(f"{len(data.names)} names, {len(data.pixels)} views", flush=True)
     model: nn.Module = NETWORKS[args.network]()
@@ -211,7 +213,6 @@ def main() -> None:
     ema = {k: stored.get(f"ema.{k}", v).detach().clone() for k, v in model.state_dict().items()}
     np_rng = np.random.default_rng([args.seed, seen, together.rank])
     rng = torch.Generator().manual_seed(args.seed + seen + 7919 * together.rank)
-    validation = held_out_batch(data, 96, 7)
     layout, layout_read = None, 0.0
     views = args.views if args.network == "layout" else 1
     start, first, saved, lines = time.time(), seen, time.time(), 0

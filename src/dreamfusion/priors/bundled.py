@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..errors import UserError
 from .base import Condition, broadcast, cosine_schedule, guide, stack
-from .network import Denoiser, Layout
+from .layout import Layout
+from .network import Denoiser
 from .sampling import ddim
 from .text import TextEncoder, file_sha256
 
