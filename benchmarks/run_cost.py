@@ -1,7 +1,8 @@
 """What a run costs: ``python benchmarks/run_cost.py [--preset balanced] [--prompt "a red armchair"]``.
 
-Runs the command line in a process of its own and prints wall time, peak memory and where a step goes (medians over the
-second half of the run, from the run's own ``metrics.jsonl``).
+Runs ``dreamfusion generate`` in a process of its own, any further settings with it (``--guidance-scale 1``), and
+prints wall time, peak memory and where a step goes (medians over the second half of the run, from its own
+``metrics.jsonl``).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def main() -> None:
     parser.add_argument("--prompt", default="a red armchair")
     parser.add_argument("--threads", default="0")
     parser.add_argument("--json", type=Path, help="also write the figures here")
-    args = parser.parse_args()
+    args, settings = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         command = [
@@ -42,6 +43,7 @@ def main() -> None:
             args.threads,
             "--out",
             str(out),
+            *settings,
         ]
         begin = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -52,13 +54,13 @@ def main() -> None:
     step = statistics.median(r["seconds"] for r in steady)
     split = {p: statistics.median(r[f"seconds_{p}"] for r in steady) for p in PARTS}
     figures = {
-        "machine": machine(), "preset": args.preset, "prompt": args.prompt, "steps": len(rows),
+        "machine": machine(), "preset": args.preset, "prompt": args.prompt, "settings": settings, "steps": len(rows),
         "optimisation_seconds": sum(r["seconds"] for r in rows), "command_seconds": wall, "peak_memory_gb": peak,
         "step_milliseconds": 1e3 * step, "split_milliseconds": {p: 1e3 * s for p, s in split.items()},
         "share_without_prior": 1 - split["prior"] / sum(split.values()),
     }  # fmt: skip
     print(f"machine              {figures['machine']}")
-    print(f"preset               {args.preset}, {len(rows)} steps, {args.prompt!r}")
+    print(f"preset               {args.preset}, {len(rows)} steps, {args.prompt!r} {' '.join(settings)}")
     print(f"optimisation         {figures['optimisation_seconds']:8.1f} s")
     print(f"whole command        {wall:8.1f} s")
     print(f"peak memory          {peak:8.2f} GB")

@@ -10,8 +10,10 @@ from dreamfusion.config import DistillationSettings
 from dreamfusion.distillation import direction
 from dreamfusion.distillation.sds import rescale_guidance, threshold_clean, weight
 from dreamfusion.errors import UserError
+from dreamfusion.presets import resolve
 from dreamfusion.priors.base import Condition, broadcast, clean_from_noise, cosine_schedule, guide
-from tests.fakes import PixelPrior
+from dreamfusion.trainer import Trainer
+from tests.fakes import SMALL, PixelPrior
 
 
 class GaussianPrior(PixelPrior):
@@ -117,6 +119,29 @@ def test_unknown_rule_names_the_nearest() -> None:
             torch.zeros(1),
             DistillationSettings(kind="sdz"),
         )
+
+
+@pytest.mark.parametrize(("background", "told"), [("random", True), ("white", True), ("augmented", False)])
+def test_the_prior_is_told_the_plain_colour_that_stands_behind(background: str, told: bool) -> None:
+    """A scene that has been emptied shows nothing else."""
+    asked: list[tuple[Tensor, Tensor | None]] = []
+
+    class Listener(PixelPrior):
+        def encode(self, picture: Tensor) -> Tensor:
+            self.picture = picture.detach()
+            return super().encode(picture)
+
+        def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+            asked.append((self.picture, condition.background))
+            return z_t, z_t
+
+    settings = SMALL | {"views_per_step": 3, "view.background": background, "scene.density_bias": -50.0}
+    trainer = Trainer(resolve("fast", settings, "a ball"), Listener())
+    trainer.step()
+    ((picture, behind),) = asked
+    assert (behind is not None) == told
+    if behind is not None:
+        torch.testing.assert_close(picture, behind[:, :, None, None].expand_as(picture), rtol=0, atol=1e-3)
 
 
 def test_without_guidance_the_prior_is_asked_alone() -> None:

@@ -92,6 +92,23 @@ def test_it_knows_colours_and_cameras(prior: BundledPrior) -> None:
     assert wide[1] > 1.3 * wide[0], "a car is longer than it is wide"
 
 
+def test_told_of_a_background_it_expects_it(prior: BundledPrior) -> None:
+    colours = torch.tensor([[0.9, 0.1, 0.2], [0.1, 0.3, 0.8], [1.0, 1.0, 1.0]])
+    words = prior.embed(["a green vase"] * 3).with_camera(torch.tensor([[0.5, 0.3, 2.5]] * 3))
+    noise, t = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(4)), torch.full((3,), 0.9)
+    for condition in (words.with_background(colours), words.with_background(colours).rows(torch.arange(3))):
+        layout = prior.decode(prior.mean_picture(condition))
+        clean = prior.decode(
+            clean_from_noise(noise, prior.predict_noise(noise, t, condition)[0], *prior.alpha_sigma(t))
+        )
+        for picture, bound in ((layout, 0.05), (clean, 0.12)):
+            corner, middle = picture[:, :, :8, :8].mean((2, 3)), picture[:, :, 30:40, 29:35].mean((2, 3))
+            assert (corner - colours).abs().max() < bound
+            assert (middle.argmax(1) == 1).all() and (middle - middle.mean(0)).abs().max() < bound
+    gray = prior.mean_picture(words)
+    torch.testing.assert_close(gray, prior.mean_picture(words.with_background(torch.full((3, 3), 0.5))))
+
+
 def test_camera_can_be_left_out(prior: BundledPrior) -> None:
     words = prior.embed(["a side view of a red sofa", "a side view of a green sofa"])
     picture = prior.decode(prior.mean_picture(words))[:, :, 28:44, 20:44].mean((2, 3))
@@ -130,6 +147,14 @@ def test_unknown_words_are_named_with_their_nearest(prior: BundledPrior) -> None
     assert prior.unknown_words("a red armchair") == []
     (unknown,) = prior.unknown_words("a red automobile")
     assert unknown.word == "automobile" and unknown.nearest == "car" and 0.5 < unknown.similarity < 1
+
+
+def test_a_caption_without_a_known_name_is_read_with_the_nearest_one(prior: BundledPrior) -> None:
+    assert prior.familiar("a back view of a Red Automobile") == "a back view of a Red car"
+    for known in ("a red armchair", "an enormous armchair", "a side view of a teapot"):
+        assert prior.familiar(known) == known
+    tokens = prior.embed(["a red automobile"]).tokens
+    assert torch.equal(tokens, prior.embed(["a red car"]).tokens)
 
 
 def test_camera_features_turn_smoothly() -> None:

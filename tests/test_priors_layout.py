@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from dreamfusion.priors.base import cosine_schedule
-from dreamfusion.priors.layout import PLANE_SIDE, PLANE_WIDTH, Layout, ray_points
+from dreamfusion.priors.layout import PLANE_SIDE, PLANE_WIDTH, Layout, before, ray_points
 from dreamfusion.priors.network import SPREAD, Denoiser, around_layout
 from dreamfusion.view.cameras import orbit_cameras
 
@@ -76,7 +76,18 @@ def test_views_of_one_thing_are_what_each_would_be_alone(layout: Layout) -> None
         alone = layout.draw(planes[row], looks[row], CAMERAS[k : k + 1], told[k : k + 1])
         torch.testing.assert_close(together[k : k + 1], alone, rtol=1e-3, atol=1e-4)
     assert (together[0] - together[1]).abs().max() > 1e-3
-    assert layout.draw(planes, looks, CAMERAS, told, rays=16).shape == (4, 3, 32, 32)
+    assert layout.draw(planes, looks, CAMERAS, told, rays=16).shape == (4, 4, 32, 32)
+
+
+def test_coverage_puts_a_picture_before_any_colour() -> None:
+    """Against the same picture composed over that colour in [0, 1]."""
+    g = torch.Generator().manual_seed(0)
+    shaded, cover, colour = torch.rand(2, 3, 8, 8, generator=g), torch.rand(2, 1, 8, 8, generator=g), torch.rand(2, 3)
+    shaded = shaded * cover
+    over_gray = (shaded + (1 - cover) * 0.5) * 2 - 1
+    expected = (shaded + (1 - cover) * colour[:, :, None, None]) * 2 - 1
+    answer = before(torch.cat([over_gray, cover], 1), colour * 2 - 1)
+    torch.testing.assert_close(answer, expected, rtol=0, atol=1e-6)
 
 
 def test_words_choose_a_thing_and_a_look(layout: Layout) -> None:
@@ -92,7 +103,7 @@ def test_words_choose_a_thing_and_a_look(layout: Layout) -> None:
         layout.thing.bias.copy_(thing)
         layout.look.bias.copy_(look)
     drawn = layout.draw(layout.planes.weight[3:4], layout.looks.weight[2:3], CAMERAS[:1], told)
-    torch.testing.assert_close(said, drawn, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(said, drawn[:, :3], rtol=1e-4, atol=1e-5)
 
 
 def test_only_the_planes_of_things_seen_with_their_camera_move() -> None:

@@ -99,8 +99,9 @@ class ViewSettings(Settings):
     ambient: Unit = 0.5
     """Share of light that comes from everywhere; the rest is the Lambertian key light."""
     background: Literal["gray", "white", "black", "random", "learned", "augmented"] = "gray"
-    """What stands behind the object when the prior is asked. The bundled prior knows mid-gray; augmented is noise,
-    checkerboards and textures, blurred (Dream Fields)."""
+    """What stands behind the object when the prior is asked. Before one colour, fog of that colour is never found out:
+    'random' draws a colour for each picture. The bundled prior is told plain colours; augmented is noise, checkerboards
+    and textures, blurred (Dream Fields)."""
 
 
 class ShadingSettings(Settings):

@@ -83,7 +83,9 @@ def warn_unknown_words(prior: Prior, prompt: str) -> None:
     unknown = prior.unknown_words(prompt) if hasattr(prior, "unknown_words") else []
     if unknown:
         said = ", ".join(f"{u.word!r} (nearest: {u.nearest!r}, similarity {u.similarity:.2f})" for u in unknown)
-        warnings.warn(f"the bundled prior was never taught {said}", stacklevel=3)
+        asked = getattr(prior, "familiar", str)(prompt)
+        instead = f"; it will be asked for {asked!r}" if asked != prompt else ""
+        warnings.warn(f"the bundled prior was never taught {said}{instead}", stacklevel=3)
 
 
 def generate(

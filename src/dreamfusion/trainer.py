@@ -85,6 +85,8 @@ class Trainer:
         t = t_min + (t_max - t_min) * ((torch.arange(count) + torch.rand(count, generator=rng)) / count)
         noise = torch.randn(self.prior.noise_shape(count), generator=rng).to(self.device)
         condition = self.captions.condition(cameras, shading == "textureless")
+        if not latent and len(behind) == count:
+            condition = condition.with_background(behind.detach())
         answer = direction(picture.detach(), self.prior, condition, t.to(self.device), noise, config.distillation)
         asked = time.perf_counter()
 

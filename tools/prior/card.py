@@ -24,15 +24,17 @@ LICENCES = {
 
 TEXT = """# The bundled prior
 
-A text-to-image diffusion model for 64 x 64 pictures of single everyday things on mid-gray, small enough to come with the
+A text-to-image diffusion model for 64 x 64 pictures of single everyday things before a plain colour, small enough to come with the
 package ({size:.1f} MB, fp16). It takes the place that Imagen has in DreamFusion (Poole et al. 2022): it is frozen, it is asked
 for the noise in a noisy picture, and it never sees a 3D object.
 
-- **Networks.** `layout` ({layout_m:.1f} M parameters) maps words and camera to a mean picture by regression: the words choose
-  among learned things (three feature planes each, cut by the camera's rays) and looks, softly. `denoiser` ({denoiser_m:.1f} M) is a
-  U-Net that predicts v (cosine schedule, t in [0, 1]) with the layout beside the noisy picture and reads the words by
+- **Networks.** `layout` ({layout_m:.1f} M parameters) maps words and camera to a mean picture and its coverage by regression: the
+  words choose among learned things (three feature planes each, cut by the camera's rays) and looks, softly.
+  `denoiser` ({denoiser_m:.1f} M) is a U-Net
+  that predicts v (cosine schedule, t in [0, 1]) with the layout beside the noisy picture and reads the words by
   cross-attention. Words are token embeddings of all-MiniLM-L6-v2 (frozen, its SHA-256 is checked). The camera (azimuth,
-  elevation, distance) may be left out. The unconditional branch has neither words nor layout.
+  elevation, distance) may be left out; the background's colour is mid-gray where none is told. The unconditional branch has neither
+  words nor camera, and the background for its layout.
 - **Vocabulary.** {names} things ({synonyms} names with synonyms), {colours} colours, clay; one instance and one light each.
 - **Training.** layout: {layout_pictures:,} pictures, denoiser: {denoiser_pictures:,} pictures, on two
   CPU cores; `tools/prior` has the whole recipe.
@@ -51,10 +53,12 @@ curve `loss.png`, both beside the report. Weakest samples: {weakest}.
 
 ## What it does not know
 
-Anything but the names below, seen alone on gray: no scenes, no people by name, no styles, no materials, no relations between
-things. Without the camera it reads the side from the words ("a back view of"), but its picture is vague: leave `prior.camera` on.
-Each name has one shape, so two runs of one prompt differ little. Words
-outside the vocabulary come out as some known name, often a strange one ("a dragon" as a bicycle); `dreamfusion generate` warns of them.
+Anything but the names below, seen alone before one plain colour: no scenes, no people by name, no styles, no materials,
+no relations between things.
+Without the camera it reads the side from the words ("a back view of"), but its picture is vague: leave `prior.camera` on.
+Each name has one shape, so two runs of one prompt differ little. A prompt
+without any of these names is read with the nearest of them in the place of an unknown word ("a red automobile" as "a red car",
+but "a dragon" as "a cat": nearness is that of the language model's sentences); `dreamfusion generate` says so.
 
 Names: {name_list}.
 

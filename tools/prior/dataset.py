@@ -27,9 +27,11 @@ VIEW_WORD_SHARE = {True: 0.5, False: 0.9}  # with and without the camera: where 
 @dataclass
 class Batch:
     """pictures (B, 3, 64, 64) in [-1, 1]; tokens (B, L, 384); mask (B, L); camera (B, 3) radians, radians, distance;
-    has_camera (B,) bool, false where the networks are not to be told it; thing, look (B,) what the words name, by number."""
+    has_camera (B,) bool, false where the networks are not to be told it;
+    cover (B, 1, 64, 64) in [0, 1]; thing, look (B,) what the words name, by number."""
 
     pictures: Tensor
+    cover: Tensor
     tokens: Tensor
     mask: Tensor
     camera: Tensor
@@ -147,6 +149,6 @@ class Data:
         tokens, mask = self.captions.gather(rows)
         camera = torch.cat([torch.deg2rad(cameras[:, :2]), cameras[:, 2:]], 1)
         return Batch(
-            pictures, tokens, mask, camera, torch.ones(len(items), dtype=torch.bool),
+            pictures, pixels[:, 3:4], tokens, mask, camera, torch.ones(len(items), dtype=torch.bool),
             torch.tensor([list(MODELS).index(i[0]) for i in items]), torch.tensor([LOOKS.index(i[1]) for i in items]),
         )  # fmt: skip

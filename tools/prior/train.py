@@ -29,10 +29,10 @@ from vocabulary import held_out_pairs
 
 from dreamfusion.priors.base import broadcast, cosine_schedule
 from dreamfusion.priors.bundled import inference_dtype
-from dreamfusion.priors.layout import Layout
+from dreamfusion.priors.layout import Layout, before
 from dreamfusion.priors.network import Denoiser, around_layout, spread
 
-WITHOUT_TEXT = 0.1
+WITHOUT_TEXT, PLAIN_GRAY = 0.1, 0.25
 EMA = 0.999
 READING, READING_RATE = ("words.", "thing.", "look.", "guess."), 5e-4  # at a higher rate the guess dies
 LINE = 100  # steps a line of the loss curve
@@ -42,9 +42,11 @@ FAST = inference_dtype("auto", torch.device("cpu")) == torch.bfloat16  # elsewhe
 
 
 def layout_loss(model: Layout, batch: Batch, rays: int) -> tuple[Tensor, Tensor]:
-    """Mean squared error of the mean picture at twice ``rays`` a side, and what to minimise: that and the reading loss.
+    """Mean squared error of the mean picture over mid-gray at twice ``rays`` a side, and what to minimise: that over random
+    backgrounds, and the reading loss.
 
-    Things and looks are drawn by their numbers; reading them from the words is learned beside it.
+    A background's channels are uniform in [-1, 1], so the coverage's error counts by their mean square, 1/3. Things and
+    looks are drawn by their numbers; reading them from the words is learned beside it.
     """
     views = len(batch.camera) // len(batch.thing)
     thing, look, guess = model.read(batch.tokens, batch.mask)
@@ -55,8 +57,9 @@ def layout_loss(model: Layout, batch: Batch, rays: int) -> tuple[Tensor, Tensor]
     stand = torch.where(batch.has_camera[:, None], batch.camera, guess.detach().repeat_interleave(views, 0))
     with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
         pictures = model.draw(model.planes(batch.thing), model.looks(batch.look), stand, batch.has_camera, rays)
-    error = F.mse_loss(pictures, F.interpolate(batch.pictures, size=2 * rays, mode="area"))
-    return error, error + 0.02 * reading
+    wanted = F.interpolate(torch.cat([batch.pictures, batch.cover], 1), size=2 * rays, mode="area")
+    error, cover = F.mse_loss(pictures[:, :3], wanted[:, :3]), F.mse_loss(pictures[:, 3], wanted[:, 3])
+    return error, error + cover / 3 + 0.02 * reading
 
 
 def layout_error(model: Layout, batch: Batch, rays: int) -> Tensor:
@@ -84,13 +87,17 @@ def denoiser_loss(model: Denoiser, layout: Layout, batch: Batch, rng: torch.Gene
     t = (torch.arange(size) + torch.rand(size, generator=rng)) / size
     alpha, sigma = (broadcast(x, batch.pictures) for x in cosine_schedule(t))
     noise = torch.randn(batch.pictures.shape, generator=rng)
-    z_t = alpha * batch.pictures + sigma * noise
+    background = torch.rand(size, 3, generator=rng) * 2 - 1
+    background *= torch.rand(size, 1, generator=rng) >= PLAIN_GRAY
+    pictures = before(torch.cat([batch.pictures, batch.cover], 1), background)
+    z_t = alpha * pictures + sigma * noise
     with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
         with torch.no_grad():
-            mean = layout(batch.tokens, batch.mask, batch.camera, has_camera) * has_text[:, None, None, None]
+            mean = layout(batch.tokens, batch.mask, batch.camera, has_camera, background)
+            mean = torch.where(has_text[:, None, None, None], mean, background[:, :, None, None])
         v = model(z_t, t, mean, batch.tokens, batch.mask, batch.camera, has_text, has_camera)
     _, _, scale = around_layout(z_t, t, mean, spread(has_text, has_camera))
-    return ((v - alpha * noise + sigma * batch.pictures) / scale).square().mean()
+    return ((v - alpha * noise + sigma * pictures) / scale).square().mean()
 
 
 def held_out_batch(data: Data, count: int, seed: int) -> Batch:

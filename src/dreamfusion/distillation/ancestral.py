@@ -32,7 +32,7 @@ def draw_once(prior: Prior, condition: Condition, noise: Tensor, settings: Disti
     if not settings.repeat_views:
         return draw(prior, condition, noise, settings)
     seen = hashlib.sha256(settings.model_dump_json().encode())
-    for part in (noise, condition.tokens, condition.camera):
+    for part in (noise, condition.tokens, condition.camera, condition.background):
         if part is not None:
             seen.update(part.detach().cpu().float().numpy().tobytes())
     memory, key = _drawn.setdefault(prior, {}), seen.digest()

@@ -46,6 +46,7 @@ def repulsion(
     total = torch.zeros_like(z_t)
     for k in range(0, len(condition.repelled), 2):
         (words, weight), *second = condition.repelled[k : k + 2]
+        words = words.with_background(condition.background)
         answers = prior.predict_noise(z_t, t, words.against(second[0][0] if second else None))
         for answer, factor in zip(answers, [weight, *(w for _, w in second)], strict=False):
             total = total + broadcast(factor, z_t).to(z_t) * without_component(answer - unconditional, wanted)

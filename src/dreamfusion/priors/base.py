@@ -19,6 +19,7 @@ class Condition:
 
     tokens: (B, L, D) float embeddings; mask: (B, L) bool, true where a token stands;
     camera: (B, 3) of azimuth and elevation in radians and distance in world units, or None (words alone);
+    background: (B, 3) in [0, 1], the plain colour behind the object, or None for the prior's own (or where it is not plain);
     pooled: (B, P) whole-sentence embeddings, for priors that want them;
     nothing: words that stand for "nothing" in guidance (a negative prompt), or None for the prior's own;
     repelled: conditions to move away from, each with its weights (B,) (Perp-Neg);
@@ -32,6 +33,7 @@ class Condition:
     nothing: Condition | None = None
     repelled: tuple[tuple[Condition, Tensor], ...] = ()
     alone: bool = False
+    background: Tensor | None = None
 
     def rows(self, index: Tensor) -> Condition:
         """The condition of a choice of rows, index (B',) int64."""
@@ -40,11 +42,16 @@ class Condition:
             None if self.pooled is None else self.pooled[index],
             None if self.nothing is None else self.nothing.rows(index),
             tuple((words.rows(index), weight[index]) for words, weight in self.repelled), self.alone,
+            None if self.background is None else self.background[index],
         )  # fmt: skip
 
     def with_camera(self, camera: Tensor | None) -> Condition:
         """The same words, asked from other cameras."""
         return replace(self, camera=camera)
+
+    def with_background(self, background: Tensor | None) -> Condition:
+        """The same words, asked about pictures before other backgrounds."""
+        return replace(self, background=background)
 
     def blended(self, other: Condition, share: Tensor) -> Condition:
         """(1 - share) of these words and ``share`` (B,) of the other's, embedding by embedding; without camera."""

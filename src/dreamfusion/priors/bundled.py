@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -34,6 +36,11 @@ def inference_dtype(precision: str, device: torch.device) -> torch.dtype:
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         return torch.bfloat16 if native else torch.float32
     return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation."""
+    return "".join(c if c.isalnum() or c in "'-" else " " for c in text.lower()).split()
 
 
 @dataclass(frozen=True)
@@ -76,17 +83,16 @@ class BundledPrior:
                 network.eval().requires_grad_(False)
         except (SafetensorError, RuntimeError, OSError) as error:
             raise UserError(f"{path} does not hold this prior's weights: {str(error).splitlines()[0]}") from None
-        self._encoder: TextEncoder | None = None
+        self._unknown: dict[str, Unknown] = {}
 
-    @property
+    @cached_property
     def encoder(self) -> TextEncoder:
         """The text encoder, loaded when first needed."""
-        if self._encoder is None:
-            self._encoder = TextEncoder.load()
-        return self._encoder
+        return TextEncoder.load()
 
     def embed(self, captions: list[str]) -> Condition:
-        tokens, mask = self.encoder(captions)
+        """Embed captions; one without any name that was taught is read as ``familiar`` puts it."""
+        tokens, mask = self.encoder([self.familiar(c) for c in captions])
         return Condition(tokens.to(self.device), mask.to(self.device))
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,7 +110,7 @@ class BundledPrior:
     def mean_picture(self, condition: Condition) -> Tensor:
         """What the layout network expects to see, (B, 3, 64, 64) in [-1, 1]."""
         camera, has_camera = self._camera(condition)
-        return self.layout(condition.tokens, condition.mask, camera, has_camera)
+        return self.layout(condition.tokens, condition.mask, camera, has_camera, self._background(condition))
 
     def noise_shape(self, count: int) -> tuple[int, ...]:
         return (count, 3, SIZE, SIZE)
@@ -112,18 +118,19 @@ class BundledPrior:
     def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         count = len(z_t)
         camera, has_camera = self._camera(condition)
-        layout = self.layout(condition.tokens, condition.mask, camera, has_camera)
+        behind = self._background(condition)
+        layout = self.layout(condition.tokens, condition.mask, camera, has_camera, behind)
         yes, no = torch.ones_like(has_camera), torch.zeros_like(has_camera)
         alpha, sigma = (broadcast(x, z_t) for x in self.alpha_sigma(t))
         if condition.alone:
             v = self.denoiser(z_t, t, layout, condition.tokens, condition.mask, camera, yes, has_camera)
             answer = alpha * v.to(z_t.dtype) + sigma * z_t
             return answer, answer
-        # Without a negative prompt the second half has no words, and then neither layout nor camera.
-        other, no_layout, has_words = condition, torch.zeros_like(layout), no
+        # Without a negative prompt the second half has no words, and then neither camera nor layout, but for the background.
+        other, no_layout, has_words = condition, behind[:, :, None, None].expand_as(layout), no
         if condition.nothing is not None:
             other, has_words = condition.nothing, yes
-            no_layout = self.layout(other.tokens, other.mask, camera, no)
+            no_layout = self.layout(other.tokens, other.mask, camera, no, behind)
         both = stack(condition, other)
         v = self.denoiser(
             z_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([layout, no_layout]), both.tokens, both.mask, camera.repeat(2, 1),
@@ -137,6 +144,11 @@ class BundledPrior:
         if condition.camera is None:
             return torch.zeros(count, 3, device=self.device), torch.zeros(count, dtype=torch.bool, device=self.device)
         return condition.camera, torch.ones(count, dtype=torch.bool, device=self.device)
+
+    def _background(self, condition: Condition) -> Tensor:
+        if condition.background is None:
+            return torch.zeros(len(condition.tokens), 3, device=self.device)
+        return condition.background.to(self.device) * 2 - 1
 
     @torch.no_grad()
     def sample(
@@ -176,18 +188,35 @@ class BundledPrior:
     def unknown_words(self, prompt: str) -> list[Unknown]:
         """Words of the prompt that no training caption held, each with the nearest name the prior knows."""
         known = set(self.record.get("words", ()))
-        words = [
-            w for w in dict.fromkeys("".join(c if c.isalnum() or c in "'-" else " " for c in prompt.lower()).split())
-        ]
-        strange = [w for w in words if w not in known and w not in STOP_WORDS]
-        names = list(self.record.get("names", ()))
-        if not strange or not names:
-            return []
-        similarity = self.encoder.sentence(strange) @ self.encoder.sentence(names).T
-        best = similarity.max(1)
-        return [
-            Unknown(w, names[i], float(s)) for w, s, i in zip(strange, best.values, best.indices.tolist(), strict=True)
-        ]
+        return [self._nearest(w) for w in dict.fromkeys(words_of(prompt)) if self.names and w not in known | STOP_WORDS]
+
+    def familiar(self, caption: str) -> str:
+        """The caption with its unknown word that is most like a name put as that name: 'a red dragon' is 'a red dinosaur'.
+
+        As it is where it holds a name that was taught, or no unknown word: things that were never seen cannot be drawn, and
+        of words alone the networks would make a thing at random.
+        """
+        plain = f" {' '.join(words_of(caption))} "
+        strange = self.unknown_words(caption)
+        if not strange or any(f" {name} " in plain for name in self.names):
+            return caption
+        best = max(strange, key=lambda u: u.similarity)
+        return re.sub(rf"\b{re.escape(best.word)}\b", best.nearest, caption, flags=re.IGNORECASE)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """What the prior can draw, with synonyms."""
+        return list(self.record.get("names", ()))
+
+    @cached_property
+    def _name_embeddings(self) -> Tensor:
+        return self.encoder.sentence(self.names)
+
+    def _nearest(self, word: str) -> Unknown:
+        if word not in self._unknown:
+            similarity, index = (self.encoder.sentence([word]) @ self._name_embeddings.T)[0].max(0)
+            self._unknown[word] = Unknown(word, self.names[int(index)], float(similarity))
+        return self._unknown[word]
 
     def info(self) -> dict:
         """What the weights are: size, hash, vocabulary and the training record."""

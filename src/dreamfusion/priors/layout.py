@@ -14,6 +14,7 @@ from .network import CAMERA_WIDTH, Residual, Words, camera_features, norm
 
 THINGS, LOOKS = 212, 14
 PLANE_WIDTH, PLANE_SIDE, POINT_WIDTH, PAINT_WIDTH, PAINT_STYLE = 8, 48, 32, 48, 256
+RAYS_AT_ONCE = 256
 
 
 def ray_points(camera: Tensor, resolution: int, samples: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -33,8 +34,14 @@ def ray_points(camera: Tensor, resolution: int, samples: int) -> tuple[Tensor, T
     return origin + direction * depth[..., None], half * (2 / samples), depth
 
 
+def before(drawn: Tensor, background: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) in [-1, 1] over backgrounds (B, 3), of pictures over mid-gray (which is 0) and their coverage,
+    (B, 4, H, W)."""
+    return drawn[:, :3] + (1 - drawn[:, 3:]) * background.to(drawn)[:, :, None, None]
+
+
 class Layout(nn.Module):
-    """(words, camera) -> mean picture (B, 3, 64, 64) in about [-1, 1].
+    """(words, camera, background) -> mean picture (B, 3, 64, 64) in about [-1, 1].
 
     The words choose among learned things and looks, softly: words never taught come out as a blend of what is nearest. A thing
     is three feature planes through the origin (Chan et al. 2022, EG3D); the camera decides where its rays cut them, and a
@@ -60,14 +67,18 @@ class Layout(nn.Module):
         self.looks = nn.Embedding(looks, PAINT_STYLE)
         self.join = nn.Conv2d(POINT_WIDTH + 2, PAINT_WIDTH, 3, padding=1)
         self.paint = nn.ModuleList(Residual(PAINT_WIDTH, PAINT_WIDTH, PAINT_STYLE) for _ in range(2))
-        self.out = nn.Sequential(norm(PAINT_WIDTH), nn.SiLU(), nn.Conv2d(PAINT_WIDTH, 12, 3, padding=1))
+        self.out = nn.Sequential(norm(PAINT_WIDTH), nn.SiLU(), nn.Conv2d(PAINT_WIDTH, 16, 3, padding=1))
 
-    def forward(self, tokens: Tensor, mask: Tensor, camera: Tensor, has_camera: Tensor) -> Tensor:
-        """tokens (B, L, 384), mask (B, L) bool, camera (B, 3), has_camera (B,) bool."""
+    def forward(
+        self, tokens: Tensor, mask: Tensor, camera: Tensor, has_camera: Tensor, background: Tensor | None = None
+    ) -> Tensor:
+        """tokens (B, L, 384), mask (B, L) bool, camera (B, 3), has_camera (B,) bool; background (B, 3) in [-1, 1], or
+        None for mid-gray."""
         thing, look, guess = self.read(tokens, mask)
         stand = torch.where(has_camera[:, None], camera.to(guess.dtype), guess)
         planes = thing.softmax(-1) @ self.planes.weight
-        return self.draw(planes, look.softmax(-1) @ self.looks.weight, stand, has_camera)
+        drawn = self.draw(planes, look.softmax(-1) @ self.looks.weight, stand, has_camera)
+        return drawn[:, :3] if background is None else before(drawn, background)
 
     def read(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the words speak of: logits of things (B, T) and of looks (B, K), and a camera (B, 3).
@@ -81,7 +92,8 @@ class Layout(nn.Module):
         return self.thing(pooled), self.look(pooled), camera
 
     def draw(self, planes: Tensor, look: Tensor, camera: Tensor, has_camera: Tensor, rays: int = 32) -> Tensor:
-        """Pictures (B, 3, 2 rays, 2 rays) of planes (G, 3 C P P) and looks (G, S) from cameras (B, 3).
+        """Pictures over mid-gray, and their coverage, (B, 4, 2 rays, 2 rays), of planes (G, 3 C P P) and looks (G, S)
+        from cameras (B, 3).
 
         B is G or a multiple of it: then each thing is seen from B / G cameras that follow one another. Training starts
         with few rays.
@@ -100,12 +112,16 @@ class Layout(nn.Module):
     def project(self, planes: Tensor, camera: Tensor, rays: int) -> Tensor:
         """What the cameras' rays meet, (B, C + 2, rays, rays): features by alpha compositing, opacity, depth."""
         views = len(camera) // len(planes)
-        # One thing after the other: whole batches of points would fall out of the cache.
-        return torch.cat([self.cut(p, c, rays) for p, c in zip(planes, camera.split(views), strict=True)])
+        parts = []
+        for thing, seen_from in zip(planes, camera.split(views), strict=True):
+            met = ray_points(seen_from, rays, rays // 2 + 8)
+            # Some rays of one thing at a time: more points would fall out of the cache.
+            some = zip(*(x.split(RAYS_AT_ONCE, 2) for x in met), strict=True)
+            parts.append(torch.cat([self.cut(thing, *part) for part in some], -1))
+        return torch.cat(parts).unflatten(-1, (rays, rays))
 
-    def cut(self, planes: Tensor, camera: Tensor, rays: int) -> Tensor:
-        """``project`` for one thing: planes (3, C, P, P), cameras (V, 3)."""
-        points, spacing, depth = ray_points(camera, rays, rays // 2 + 8)
+    def cut(self, planes: Tensor, points: Tensor, spacing: Tensor, depth: Tensor) -> Tensor:
+        """What rays of V pictures meet of one thing, (V, C + 2, R): planes (3, C, P, P), the rest as ``ray_points`` has it."""
         x, y, z = points.flatten(0, 1).unbind(-1)  # each (V S, R)
         grid = torch.stack([torch.stack([x, y], -1), torch.stack([z, y], -1), torch.stack([x, z], -1)])
         h = F.grid_sample(planes.float(), grid, align_corners=False).sum(0).flatten(1)  # (C, V S R)
@@ -115,5 +131,4 @@ class Layout(nn.Module):
         before = thickness.cumsum(1) - thickness
         weight = (-before).exp() - (-before - thickness).exp()  # (V, S, R)
         features = (h * weight.view(1, -1)).unflatten(1, depth.shape).sum(2).transpose(0, 1)  # (V, C, R)
-        seen = torch.cat([features, weight.sum(1)[:, None], (weight * (depth - 2.5)).sum(1)[:, None]], 1)
-        return seen.unflatten(-1, (rays, rays))
+        return torch.cat([features, weight.sum(1)[:, None], (weight * (depth - 2.5)).sum(1)[:, None]], 1)

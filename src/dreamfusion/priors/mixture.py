@@ -56,6 +56,9 @@ class MixedCondition(Condition):
     def with_camera(self, camera: Tensor | None) -> MixedCondition:
         return self.of(tuple(p.with_camera(camera) for p in self.parts))
 
+    def with_background(self, background: Tensor | None) -> MixedCondition:
+        return self.of(tuple(p.with_background(background) for p in self.parts))
+
     def blended(self, other: Condition, share: Tensor) -> MixedCondition:
         return self.of(tuple(p.blended(q, share) for p, q in zip(self.parts, parts_of(other), strict=True)))
 
