@@ -70,3 +70,14 @@ def test_two_processes_train_one_layout_and_one_goes_on(data: Path, tmp_path: Pa
     moved = (second["model.planes.weight"] != first["model.planes.weight"]).any(1)
     assert moved[:2].any() and not moved[2:].any()
     assert all(bool(x.isfinite().all()) for x in second.values())
+    subprocess.run(
+        [sys.executable, str(TOOLS / "read.py"), "--data", str(data), "--run", str(run), "--steps", "3"],
+        check=True,
+        capture_output=True,
+        timeout=240,
+    )
+    third = load_file(run / "layout.safetensors")
+    changed = {k for k in second if not torch.equal(second[k], third[k])}
+    assert set(third) == set(second) and "model.thing.weight" in changed
+    readers = ("words.", "thing.", "look.", "guess.")
+    assert all(k.removeprefix("model.").removeprefix("ema.").startswith(readers) for k in changed)

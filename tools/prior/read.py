@@ -106,7 +106,9 @@ def main() -> None:
         thing, look, guess = model.read(tokens, kept)
         seen_from = torch.stack([towards[s][torch.randint(len(towards[s]), ())] for s in some.side.tolist()])
         loss = F.cross_entropy(thing, some.thing, label_smoothing=SMOOTHING)
-        loss = loss + F.cross_entropy(look, some.look, label_smoothing=SMOOTHING) + F.mse_loss(direction(guess), seen_from)
+        loss = (
+            loss + F.cross_entropy(look, some.look, label_smoothing=SMOOTHING) + F.mse_loss(direction(guess), seen_from)
+        )
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(readers, 1.0)
