@@ -98,6 +98,17 @@ def test_numbers_that_are_not_finite_count_as_empty():
     assert sample_grid(lambda p: torch.full(p.shape[:1], math.nan), 4).max() == 0
 
 
+def test_a_speck_of_the_level_does_not_hide_a_fainter_object():
+    """Early in a run a few points reach the level, and most of the object is at half of it."""
+
+    def density(points):
+        ball = 7.0 * (points.norm(dim=-1) < 0.5)
+        return ball + 30.0 * ((points - torch.tensor([0.2, 0.0, 0.0])).norm(dim=-1) < 0.02)
+
+    mesh = extract_surface(density, 64, 10.0)
+    assert signed_volumes(mesh).sum() == pytest.approx(4 / 3 * math.pi * 0.5**3, rel=0.1)
+
+
 def test_a_faint_object_is_found_at_a_lower_level():
     assert reachable_level(8.0, 10.0) == 2.5
     assert reachable_level(11.0, 10.0) == 10.0

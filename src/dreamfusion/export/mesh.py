@@ -24,8 +24,10 @@ from dreamfusion.errors import UserError
 from dreamfusion.export.manifold import unpinch
 
 Floats = NDArray[np.float64]
+Floats32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
+SPECK = 20  # a surface that encloses less than a cube of a 20th of the grid's side is no object yet
 FAINTEST = 0.05
 """Lowest level tried: a ray through the whole unit sphere at this density is only 1 - exp(-0.1) = 10 % opaque."""
 
@@ -98,11 +100,28 @@ def extract_surface(
     (half a grid cell outside it).
 
     ``density`` maps points (N, 3) to (N,) in 1 / world unit. Where it nowhere reaches the level, a lower level is
-    taken (see ``reachable_level``). ``radius`` cuts the object off at a sphere; ``blur`` is the standard deviation,
-    in grid cells, of a smoothing of the field against stair steps. Marching cubes after Lewiner et al. (2003).
+    taken (see ``reachable_level``); so it is where no more than a speck does, as early in a run. ``radius`` cuts the object
+    off at a sphere; ``blur`` is the standard deviation, in grid cells, of a smoothing of the field against stair steps.
+    Marching cubes after Lewiner et al. (2003).
     """
     grid = sample_grid(density, resolution, radius)
     level = reachable_level(float(grid.max()), level)
+    field = _around_level(grid, level, radius, blur)
+    while (field > 0).sum() < (resolution / SPECK) ** 3 and level / 2 >= FAINTEST:
+        level /= 2
+        field = _around_level(grid, level, radius, blur)
+    field = np.pad(field, 1, constant_values=-1)
+    field[field == 0] = 1e-6  # A vertex exactly on the surface would make triangles without area.
+    if field.max() <= 0:
+        raise UserError("the scene is empty: nothing in it is as large as a grid cell; raise export.resolution")
+    vertices, faces, _, _ = skimage.measure.marching_cubes(field, 0.0, allow_degenerate=False)
+    vertices = (vertices.astype(np.float64) - 1) * (2 / (resolution - 1)) - 1
+    return _outward(Mesh(vertices, faces.astype(np.int64)))
+
+
+def _around_level(grid: Floats32, level: float, radius: float | None, blur: float) -> Floats32:
+    """A field (R, R, R) that is positive inside the surface grid = level and within ``radius``, smoothed by ``blur`` cells."""
+    resolution = len(grid)
     # Linear interpolation puts the surface right only where the field is about linear. Density climbs steeply, and
     # twice the level says no less about where the surface is than a thousand times it.
     field = np.clip(grid / level - 1, -1, 1)
@@ -112,13 +131,7 @@ def extract_surface(
         field = np.minimum(field, (radius - distance) * (resolution - 1) / 4).astype(np.float32)
     if blur > 0:
         field = gaussian_filter(field, blur, mode="nearest")
-    field = np.pad(field, 1, constant_values=-1)
-    field[field == 0] = 1e-6  # A vertex exactly on the surface would make triangles without area.
-    if field.max() <= 0:
-        raise UserError("the scene is empty: nothing in it is as large as a grid cell; raise export.resolution")
-    vertices, faces, _, _ = skimage.measure.marching_cubes(field, 0.0, allow_degenerate=False)
-    vertices = (vertices.astype(np.float64) - 1) * (2 / (resolution - 1)) - 1
-    return _outward(Mesh(vertices, faces.astype(np.int64)))
+    return field
 
 
 def _outward(mesh: Mesh) -> Mesh:
