@@ -116,10 +116,12 @@ class BundledPrior:
         return (count, 3, SIZE, SIZE)
 
     def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        return self._answer(z_t, t, condition, self.mean_picture(condition))
+
+    def _answer(self, z_t: Tensor, t: Tensor, condition: Condition, layout: Tensor) -> tuple[Tensor, Tensor]:
         count = len(z_t)
         camera, has_camera = self._camera(condition)
         behind = self._background(condition)
-        layout = self.layout(condition.tokens, condition.mask, camera, has_camera, behind)
         yes, no = torch.ones_like(has_camera), torch.zeros_like(has_camera)
         alpha, sigma = (broadcast(x, z_t) for x in self.alpha_sigma(t))
         if condition.alone:
@@ -157,9 +159,10 @@ class BundledPrior:
         """Pictures (B, 3, 64, 64) in [0, 1] by DDIM (Song et al. 2021, eta = 0) over even steps of t."""
         noise = torch.randn((len(condition.tokens), 3, SIZE, SIZE), generator=generator).to(self.device)
         condition = replace(condition, alone=guidance_scale == 0)
+        layout = self.mean_picture(condition)  # the same at every step
 
         def predict(z: Tensor, t: Tensor) -> Tensor:
-            return guide(*self.predict_noise(z, t, condition), guidance_scale)
+            return guide(*self._answer(z, t, condition, layout), guidance_scale)
 
         return self.decode(ddim(predict, self.alpha_sigma, noise, steps, limit=1.0)).clamp(0, 1)
 
@@ -187,11 +190,16 @@ class BundledPrior:
 
     def unknown_words(self, prompt: str) -> list[Unknown]:
         """Words of the prompt that no training caption held, each with the nearest name the prior knows."""
-        known = set(self.record.get("words", ()))
-        return [self._nearest(w) for w in dict.fromkeys(words_of(prompt)) if self.names and w not in known | STOP_WORDS]
+        known = set(self.record.get("words", ())) | STOP_WORDS
+        strange = [w for w in dict.fromkeys(words_of(prompt)) if self.names and w not in known]
+        if new := [w for w in strange if w not in self._unknown]:
+            best = (self.encoder.sentence(new) @ self._name_embeddings.T).max(1)
+            for word, similarity, name in zip(new, best.values.tolist(), best.indices.tolist(), strict=True):
+                self._unknown[word] = Unknown(word, self.names[name], similarity)
+        return [self._unknown[w] for w in strange]
 
     def familiar(self, caption: str) -> str:
-        """The caption with its unknown word that is most like a name put as that name: 'a red dragon' is 'a red dinosaur'.
+        """The caption with its unknown word that is most like a name put as that name: 'a red automobile' is 'a red car'.
 
         As it is where it holds a name that was taught, or no unknown word: things that were never seen cannot be drawn, and
         of words alone the networks would make a thing at random.
@@ -211,12 +219,6 @@ class BundledPrior:
     @cached_property
     def _name_embeddings(self) -> Tensor:
         return self.encoder.sentence(self.names)
-
-    def _nearest(self, word: str) -> Unknown:
-        if word not in self._unknown:
-            similarity, index = (self.encoder.sentence([word]) @ self._name_embeddings.T)[0].max(0)
-            self._unknown[word] = Unknown(word, self.names[int(index)], float(similarity))
-        return self._unknown[word]
 
     def info(self) -> dict:
         """What the weights are: size, hash, vocabulary and the training record."""
