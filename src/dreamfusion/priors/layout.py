@@ -15,6 +15,7 @@ from .network import CAMERA_WIDTH, Residual, Words, camera_features, norm
 THINGS, LOOKS = 212, 14
 PLANE_WIDTH, PLANE_SIDE, POINT_WIDTH, PAINT_WIDTH, PAINT_STYLE = 8, 48, 32, 48, 256
 RAYS_AT_ONCE = 256
+NO_SHARE = 1e-5
 
 
 def ray_points(camera: Tensor, resolution: int, samples: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -38,6 +39,13 @@ def before(drawn: Tensor, background: Tensor) -> Tensor:
     """Pictures (B, 3, H, W) in [-1, 1] over backgrounds (B, 3), of pictures over mid-gray (which is 0) and their coverage,
     (B, 4, H, W)."""
     return drawn[:, :3] + (1 - drawn[:, 3:]) * background.to(drawn)[:, :, None, None]
+
+
+def mixed(share: Tensor, rows: Tensor) -> Tensor:
+    """share (B, T) @ rows (T, W), but for rows whose shares are all below ``NO_SHARE``: words mostly name one thing, and
+    reading the planes of all the others takes as long as drawing it."""
+    some = (share > NO_SHARE).any(0).nonzero()[:, 0]
+    return share[:, some] @ rows[some]
 
 
 class Layout(nn.Module):
@@ -76,7 +84,7 @@ class Layout(nn.Module):
         None for mid-gray."""
         thing, look, guess = self.read(tokens, mask)
         stand = torch.where(has_camera[:, None], camera.to(guess.dtype), guess)
-        planes = thing.softmax(-1) @ self.planes.weight
+        planes = mixed(thing.softmax(-1), self.planes.weight)
         drawn = self.draw(planes, look.softmax(-1) @ self.looks.weight, stand, has_camera)
         return drawn[:, :3] if background is None else before(drawn, background)
 
