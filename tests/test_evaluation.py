@@ -22,7 +22,7 @@ from dreamfusion.evaluation import geometry
 from dreamfusion.evaluation.comparison import by_prompt
 from dreamfusion.evaluation.comparison import table as comparison_table
 from dreamfusion.evaluation.fronts import fronts, has_front, reviewed
-from dreamfusion.evaluation.janus import VIEWS, front_belief, judge_ring
+from dreamfusion.evaluation.janus import VIEWS, front_belief, judge_ring, ring_belief
 from dreamfusion.evaluation.report import shown, summarise, table, value_of, with_ceiling
 from dreamfusion.evaluation.retrieval import check_judge, precision, ranks
 from dreamfusion.evaluation.statistics import bootstrap, wilson
@@ -124,6 +124,16 @@ def test_front_belief_is_the_share_within_45_degrees() -> None:
     told = torch.zeros(3, 12)
     told[0, 0], told[1, [1, 11]], told[2, [2, 10]] = 1, 0.5, 0.5
     assert front_belief(told).tolist() == [1, 1, 0]
+
+
+def test_a_view_is_read_together_with_its_neighbours() -> None:
+    right = torch.eye(VIEWS)  # view i is said to be from azimuth 30 i
+    assert ring_belief(right).tolist() == front_belief(right).tolist()
+    misread = right.clone()
+    misread[6] = right[0]
+    assert judge_ring(front_belief(misread)).janus and not judge_ring(ring_belief(misread)).janus
+    two_faced = right[[0, 1, 2, 9, 10, 11, 0, 1, 2, 9, 10, 11]]
+    assert judge_ring(ring_belief(two_faced)).fronts == 2 and judge_ring(ring_belief(right[[0] * VIEWS])).janus
 
 
 def test_every_name_the_prior_knows_is_reviewed() -> None:

@@ -24,12 +24,14 @@ from dreamfusion.clip.base import Clip
 from dreamfusion.clip.bundled import KINDS, WEIGHTS, BundledClip, write
 from dreamfusion.clip.network import Judge
 from dreamfusion.evaluation.fronts import fronts
-from dreamfusion.evaluation.janus import front_belief, judge_ring
+from dreamfusion.evaluation.janus import front_belief, judge_ring, ring_belief
 from dreamfusion.evaluation.retrieval import precision, ranks
 from dreamfusion.suites import load_suite
 from dreamfusion.view.words import with_clay
 
 PER_PROMPT = 16
+TURNED_BACK = [4, 5, 6, 7, 8]
+"""Views of a ring, from 120 to 240 degrees, that show the front once more where a two-faced thing is made up."""
 
 
 def suite_items() -> tuple[list[str], list[tuple[int, int]]]:
@@ -125,12 +127,15 @@ def view_figures(clip: Clip, views: Views, rings: Views) -> dict[str, Any]:
     told, azimuth = clip.azimuth(some.pictures[known]), some.azimuth_deg[known]
     turn = ((told.argmax(1) * 30 - azimuth + 180) % 360 - 180).abs()
     reads, front, back = front_belief(told) > 0.5, azimuth.abs() <= 45, azimuth.abs() >= 135
-    judged = []
+    judged, two_faced = [], []
     for name in [n for n in rings.names if NAMES[n] in fronts()]:
         for look in (0, 2 + name % len(COLOURS)):
             rows = np.arange(*rings.span[name])
             ring = plain_batch(rings, np.full(len(rows), name), rows, np.full(len(rows), look))
-            judged.append((NAMES[name], judge_ring(front_belief(clip.azimuth(ring.pictures)))))
+            told = clip.azimuth(ring.pictures)
+            judged.append((NAMES[name], judge_ring(ring_belief(told))))
+            told[TURNED_BACK] = told[[(k + len(told) // 2) % len(told) for k in TURNED_BACK]]
+            two_faced.append(judge_ring(ring_belief(told)))
     return {
         "views": int(known.sum()),
         "within_45": float((turn <= 45).float().mean()),
@@ -139,6 +144,7 @@ def view_figures(clip: Clip, views: Views, rings: Views) -> dict[str, Any]:
         "other_read_as_front": float(reads[~front].float().mean()),
         "rings": len(judged),
         "false_janus": sum(j.janus for _, j in judged) / len(judged),
+        "found_janus": sum(j.janus for j in two_faced) / len(two_faced),
         "no_front": sum(j.fronts == 0 for _, j in judged) / len(judged),
         "false_janus_names": sorted({name for name, j in judged if j.janus}),
     }
@@ -174,7 +180,8 @@ The eye, a tower of its own ({pictures:,} pictures seen), on {views} held-out vi
 (`evaluation/fronts.txt`), plain, clay and coloured: the azimuth is within 45 degrees of the truth in {within_45:.1%}; a front
 (|azimuth| up to 45) reads as a front in {front_read_as_front:.1%}, a back (from 135) in {back_read_as_front:.1%}, whatever is no
 front in {other_read_as_front:.1%}. Walked round in twelve steps as the Janus score does, {rings} rings of real objects, which have
-one front, give a Janus in {false_janus:.1%} and no front at all in {no_front:.1%}: the score's own error.{names}
+one front, give a Janus in {false_janus:.1%} and no front at all in {no_front:.1%}: the score's own error.{names} With the five
+views of the back replaced by those of the front, as a two-faced thing would show them, {found_janus:.1%} are found out.
 """
 
 WHAT = {

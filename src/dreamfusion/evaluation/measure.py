@@ -17,7 +17,7 @@ from ..view.words import with_clay
 from . import geometry
 from .fronts import has_front
 from .inputs import is_held_out
-from .janus import front_belief, judge_ring
+from .janus import judge_ring, ring_belief
 from .retrieval import DEPTHS, check_judge, precision, ranks
 from .views import draw, random_views, ring
 
@@ -70,7 +70,7 @@ class Judge:
         } | self.rank(colour, config.prompt) | self.rank(clay, config.prompt, "clay_")  # fmt: skip
         figures["janus"] = None
         if has_front(config.prompt):
-            belief = front_belief(self.eye.azimuth(draw(scene, self.ring)))
+            belief = ring_belief(self.eye.azimuth(draw(scene, self.ring)))
             found = judge_ring(belief)
             figures["janus"] = asdict(found) | {"janus": found.janus, "belief": [round(x, 3) for x in belief.tolist()]}
         figures["geometry"] = geometry.report(run, scene)
