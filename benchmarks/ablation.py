@@ -2,8 +2,9 @@
 
 Makes an asset for every row of ``ablation.yaml`` and every prompt, one process a core, and judges them: the result is
 ``results/ablation.json``, from which ``python tools/benchmarks_page.py`` writes the page. Stop it at will; the same
-command goes on. Rows are compared on the prompts that all of them have; a row with more of them (run it again with
-``--rows full,dream-fields --prompts bundled-153``) shows its whole suite as well.
+command goes on. Rows are compared on the prompts that all of them have; a row with more of them shows all of its own as
+well: run it again with ``--rows full,dream-fields --prompts bundled-153`` for the ends of the table, and with
+``--rows full,words-only,no-view --prompts fronts`` for Janus rates on everything that has a front.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--rows", default=",".join(ROWS), help="rows of ablation.yaml, separated by commas")
-    parser.add_argument("--prompts", default="16", help="a suite, a file, or so many prompts of bundled-153")
+    parser.add_argument("--prompts", default="16", help="a suite, a file, so many prompts of bundled-153, or 'fronts'")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="runs at a time, a core each")
     parser.add_argument("--result", type=Path, default=HERE / "results" / "ablation.json")
     parser.add_argument("--picture", type=Path, default=HERE.parent / "docs" / "benchmarks" / "ablation.jpg")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamfusion.errors import UserError
+from dreamfusion.evaluation.fronts import has_front
 from dreamfusion.presets import resolve
 from dreamfusion.prompts import slug
 from dreamfusion.run import CHECKPOINT, CONFIG, META, Run
@@ -70,7 +71,10 @@ def folder_of(out: Path, prompt: str) -> Path:
 
 
 def choose_prompts(asked: str) -> list[str]:
-    """A suite's name, a file, or a number: so many prompts of bundled-153, the first ones. UserError otherwise."""
+    """A suite's name, a file, or of bundled-153: a number, its first ones; 'fronts', those of things that have a front
+    (the Janus rate is about no others). UserError otherwise."""
+    if asked == "fronts":
+        return [prompt for prompt in load_suite("bundled-153") if has_front(prompt)]
     if not asked.isdigit():
         return load_suite(asked)
     suite = load_suite("bundled-153")

@@ -27,9 +27,10 @@ def sample(prior: Any, prompt: str, judge: Judge, views: int, guidance_scale: fl
 
 
 def judge_samples(
-    prior: Any, prompt: str, judge: Judge, views: int = 4, guidance_scale: float = 3.0, seed: int = 0
+    prior: Any, prompt: str, judge: Judge, views: int = 4, guidance_scale: float = 0.0, seed: int = 0
 ) -> Judgement:
-    """The same figures as an asset's, as far as pictures without a shape have them."""
+    """The same figures as an asset's, as far as pictures without a shape have them; without guidance, as `fast` and
+    `balanced` ask the bundled prior."""
     pictures = sample(prior, prompt, judge, views, guidance_scale, seed)
     figures = {"prompt": prompt, "held_out": is_held_out(prompt), "saturation": geometry.saturation(pictures)}
     return Judgement(figures | judge.rank(pictures, prompt), {"colour": pictures})
