@@ -27,7 +27,7 @@ from dreamfusion.scene.volume import NORMAL_EPS, OPAQUE
 if TYPE_CHECKING:
     from dreamfusion.scene.grid import GridField
 
-TILE = 64  # neighbouring rays that stay together
+TILE = 256  # neighbouring rays that stay together: rows of a picture that follow one another look up the same vertices
 MODEL = (SHARPNESS, SHIFT, CLAY, NORMAL_EPS, -log(OPAQUE))  # after blob height, 1 / (2 width^2) and density scale
 MODES: dict[Shading, int] = {
     "albedo": kernels.ALBEDO,
