@@ -67,7 +67,11 @@ def commands(*lines: str) -> list[str]:
 
 def suite_section(page: dict[str, Any] | None) -> list[str]:
     """A whole suite, its held-out pairs, and the ceiling."""
-    lines = ["## A whole suite", "", *commands("python benchmarks/suite.py --out runs/ablation/full  # the ablation's first row too")]
+    lines = [
+        "## A whole suite",
+        "",
+        *commands("python benchmarks/suite.py --out runs/ablation/full  # the ablation's first row too"),
+    ]
     if page is None:
         return [*lines, "No result is kept yet.", ""]
     columns = {
