@@ -17,6 +17,7 @@ from batch import Job, choose_prompts, cost, evaluated, folder_of, run
 from machine import provenance
 
 from dreamfusion.errors import UserError
+from dreamfusion.evaluation.report import value_of
 from dreamfusion.files import write_atomic
 
 HERE = Path(__file__).parent
@@ -44,7 +45,10 @@ def main() -> None:
             page["ceiling"] = {key: found["ceiling"][key] for key in ("summary", "held_out")}
             page["unfinished"] = sum(not a["finished"] for a in found["assets"])
             page["cost"] = cost([folder_of(args.out, a["prompt"]) for a in found["assets"]])
-            page["prompts"] = {a["prompt"]: {k: a[k] for k in ("r10", "r1", "held_out")} for a in found["assets"]}
+            page["prompts"] = {
+                a["prompt"]: {k: a[k] for k in ("r10", "r1", "held_out")} | {"janus": value_of(a, "janus")}
+                for a in found["assets"]
+            }
             write_atomic(args.result, (json.dumps(page, indent=1) + "\n").encode())
             from sheet import sheet
 

@@ -204,9 +204,17 @@ def test_the_page_says_what_the_results_say(pages: Any, rows: dict[str, dict[str
     assert "*Dream Fields* is reported" not in text and "Commit abc, 2026-01-01, a machine" in text
     half = {"r10": figure(0.5, 60)}
     suite = origin | {"preset": "fast", "summary": {"r10": figure(0.81, 153)}, "held_out": half, "unfinished": 2}
-    suite |= {"ceiling": {"summary": {"r10": figure(0.95, 153)}, "held_out": {}}, "prompts": {"a pig": {"r10": 0.125}}}
+    suite |= {
+        "ceiling": {"summary": {"r10": figure(0.95, 153)}, "held_out": {}},
+        "prompts": {"a pig": {"r10": 0.125, "r1": 0, "janus": 1}},
+    }
     text = "\n".join(pages.suite_section(suite))
-    assert "| prompts | 153 | 60 | 153 | 0 |" in text and "a pig (12 %)" in text and "2 of the runs" in text
+    assert (
+        "| prompts | 153 | 60 | 153 | 0 |" in text
+        and "a pig (12 %, @ 1 0 %)" in text
+        and "by the score: a pig." in text
+        and "2 of the runs" in text
+    )
     assert "| R-Precision @ 10 | 81.0 % (71 to 91) | 50.0 % (40 to 60) | 95.0 % (85 to 105) | – |" in text
 
 

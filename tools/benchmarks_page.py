@@ -94,11 +94,11 @@ def suite_section(page: dict[str, Any] | None) -> list[str]:
     lines.append("Held-out pairs are colours and things that the prior's training never showed together.")
     if page["unfinished"]:
         lines.append(f"{page['unfinished']} of the runs are not finished.")
-    hardest = sorted(page["prompts"].items(), key=lambda item: (item[1]["r10"], item[0]))[:12]
-    lines += [
-        "",
-        "The lowest R-Precision @ 10: " + ", ".join(f"{p} ({100 * f['r10']:.0f} %)" for p, f in hardest) + ".",
-    ]
+    hardest = sorted(page["prompts"].items(), key=lambda item: (item[1]["r10"], item[1]["r1"], item[0]))[:12]
+    said = [f"{p} ({100 * f['r10']:.0f} %, @ 1 {100 * f['r1']:.0f} %)" for p, f in hardest]
+    lines += ["", f"The lowest R-Precision @ 10: {', '.join(said)}."]
+    if two_faced := [p for p, f in page["prompts"].items() if f.get("janus")]:
+        lines += ["", f"Two-faced, by the score: {', '.join(two_faced)}."]
     return [
         *lines,
         "",
