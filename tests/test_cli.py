@@ -129,6 +129,15 @@ def test_help_names_every_setting_with_its_range_and_default(capsys: pytest.Capt
     assert all(command in cli.usage() for command in cli.COMMANDS)
 
 
+def test_idle_threads_are_told_not_to_spin_before_torch_could_be_imported() -> None:
+    code = "import os, sys, dreamfusion; print(os.environ['GOMP_SPINCOUNT']); sys.exit('torch' in sys.modules)"
+    for asked, expected in ((None, "10000"), ("7", "7")):
+        env = {k: v for k, v in environment().items() if k != "GOMP_SPINCOUNT"}
+        env |= {"GOMP_SPINCOUNT": asked} if asked else {}
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+        assert (done.returncode, done.stdout.strip()) == (0, expected)
+
+
 def test_help_is_quick_because_torch_is_not_imported() -> None:
     code = "import sys; from dreamfusion import cli; cli.main(['generate', '--help']); sys.exit('torch' in sys.modules)"
     begin = time.perf_counter()

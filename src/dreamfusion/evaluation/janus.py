@@ -3,7 +3,7 @@ failure of 2D priors (Poole et al. 2022, section 5).
 
 The judge's view head says of a picture from which azimuth it shows the thing; a view reads as a front where it and its
 two neighbours, turned back by what the camera turned between them, give azimuths within 45 degrees of the front more than
-half of their belief. (One view alone is misread too often: real objects, which have one front, then gave a Janus in 16 %.)
+half of their belief. (One view alone is misread too often: real objects, which have one front, then gave a Janus in 15 %.)
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ THINGS, LOOKS = 212, 14
 PLANE_WIDTH, PLANE_SIDE, POINT_WIDTH, PAINT_WIDTH, PAINT_STYLE = 8, 48, 32, 48, 256
 RAYS_AT_ONCE = 256
 NO_SHARE = 1e-5
+"""Of a thing: what the words do not mean."""
 
 
 def ray_points(camera: Tensor, resolution: int, samples: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -43,7 +44,7 @@ def before(drawn: Tensor, background: Tensor) -> Tensor:
 
 def mixed(share: Tensor, rows: Tensor) -> Tensor:
     """share (B, T) @ rows (T, W), but for rows whose shares are all below ``NO_SHARE``: words mostly name one thing, and
-    reading the planes of all the others takes as long as drawing it."""
+    the planes of all of them are 47 MB, to be read at every question."""
     some = (share > NO_SHARE).any(0).nonzero()[:, 0]
     return share[:, some] @ rows[some]
 
