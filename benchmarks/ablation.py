@@ -2,8 +2,9 @@
 
 Makes an asset for every row of ``ablation.yaml`` and every prompt, one process a core, and judges them: the result is
 ``results/ablation.json``, from which ``python tools/benchmarks_page.py`` writes the page. Stop it at will; the same
-command goes on. Rows are compared on the prompts that all of them have; a row with more of them shows all of its own as
-well: run it again with ``--rows full,dream-fields --prompts bundled-153`` for the ends of the table, and with
+command goes on, on another machine too: what is known of an asset is kept in the repository (``kept.py``). Rows are
+compared on the prompts that all of them have; a row with more of them shows all of its own as well: run it again with
+``--rows full,dream-fields --prompts bundled-153`` for the ends of the table, and with
 ``--rows full,words-only,no-view --prompts fronts`` for Janus rates on everything that has a front.
 """
 
@@ -14,15 +15,15 @@ import json
 import os
 import sys
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
 import yaml
-from batch import Job, choose_prompts, cost, evaluated, folder_of, run
-from machine import provenance
+from batch import Job, choose_prompts, folder_of
+from kept import SEED, VIEWS, Assets, Record, origins
 
 from dreamfusion.errors import UserError, nearest
 from dreamfusion.files import write_atomic
-from dreamfusion.run import CHECKPOINT, META
 
 HERE = Path(__file__).parent
 ROWS: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "ablation.yaml").read_text())
@@ -46,33 +47,37 @@ def jobs_of(out: Path, row: str, prompts: list[str]) -> list[Job]:
     return [Job(folder_of(out / row, p), p, page.get("preset", "fast"), page["settings"]) for p in prompts]
 
 
-def results(out: Path, rows: list[str], suite: str | None) -> dict[str, Any]:
-    """Every row's figures on the prompts that all rows have, the difference to ``full`` asset by asset, and the cost."""
+def results(found: dict[str, list[Record]]) -> dict[str, Any]:
+    """From each row's records: its figures on the prompts that all rows have, the difference to ``full`` asset by asset,
+    and what an asset costs."""
     from dreamfusion.evaluation.report import summarise, value_of
     from dreamfusion.evaluation.statistics import bootstrap
 
-    found = {row: evaluated(out / row, suite) for row in rows}
-    by_prompt = {row: {a["prompt"]: a for a in page["assets"]} for row, page in found.items()}
-    common = [p for p in by_prompt[rows[0]] if all(p in assets for assets in by_prompt.values())]
-    first = found[rows[0]]
+    by_prompt = {row: {r["figures"]["prompt"]: r for r in records} for row, records in found.items()}
+    first = next(iter(by_prompt.values()))
+    common = [p for p in first if all(p in records for records in by_prompt.values())]
     table: dict[str, Any] = {}
-    for row, assets in by_prompt.items():
-        same = [assets[p] for p in common]
-        entry: dict[str, Any] = {k: v for k, v in ROWS[row].items() if k != "seed"} | {
-            "reported": ROWS[row].get("seed")
-        }
-        entry |= {"summary": summarise(same), "cost": cost([folder_of(out / row, p) for p in common])}
-        entry["unfinished"] = sum(not a["finished"] for a in same)
-        entry["prompts"] = {p: {k: value_of(assets[p], k) for k in ("r10", "clay_r10", "janus")} for p in assets}
-        if "full" in by_prompt and common:
-            away = [value_of(assets[p], "r10") - value_of(by_prompt["full"][p], "r10") for p in common]  # type: ignore[operator]
-            low, high = bootstrap(away)
-            entry["r10_over_full"] = {"value": sum(away) / len(away), "low": low, "high": high, "count": len(away)}
-        if len(assets) > len(common):
-            entry["whole"] = found[row]["summary"]
+    for row, records in by_prompt.items():
+        same = [records[p] for p in common]
+        page = ROWS[row]
+        entry: dict[str, Any] = {k: v for k, v in page.items() if k != "seed"} | {"reported": page.get("seed")}
+        entry["summary"] = summarise([r["figures"] for r in same])
+        entry["cost"] = {k: round(median(r[k] for r in same), 2) for k in ("seconds", "seconds_prior")} if same else {}
+        if "full" in by_prompt and row != "full":
+            entry["over_full"] = {}
+            for key in ("r10", "r1", "clay_r1", "similarity"):
+                pairs = [
+                    (value_of(records[p]["figures"], key), value_of(by_prompt["full"][p]["figures"], key))
+                    for p in common
+                ]
+                away = [a - b for a, b in pairs if a is not None and b is not None]
+                if away:
+                    low, high = bootstrap(away)
+                    entry["over_full"][key] = {"value": mean(away), "low": low, "high": high, "count": len(away)}
+        if len(records) > len(common):
+            entry["whole"] = summarise([r["figures"] for r in records.values()])
         table[row] = entry
-    shared = {key: first[key] for key in ("clip", "suite", "views", "seed")}
-    return {"what": "ablation"} | provenance() | shared | {"preset": "fast", "prompts": common, "rows": table}
+    return {"prompts": common, "rows": table}
 
 
 def draw(out: Path, rows: list[str], prompts: list[str], path: Path) -> None:
@@ -103,17 +108,22 @@ def main() -> None:
             if row not in ROWS:
                 raise UserError(f"there is no row {row!r}{nearest(row, ROWS)}")
         prompts = choose_prompts(args.prompts)
-        suite = args.prompts if Path(args.prompts).is_file() else None
+        assets = Assets(args.prompts if Path(args.prompts).is_file() else None, prompts)
+        jobs = {row: jobs_of(args.out, row, prompts) for row in rows}
         if args.only != "judge":
-            lines = [jobs_of(args.out, row, prompts) for row in rows]
-            run([job for column in zip(*lines, strict=True) for job in column], args.workers)
+            assets.make([(row, jobs[row][k]) for k in range(len(prompts)) for row in rows], args.workers)
         if args.only != "make":
-            rows = [row for row in ROWS if any((args.out / row).glob(f"*/{CHECKPOINT}/{META}"))]
-            if not rows:
-                raise UserError(f"there are no runs in {args.out}")
-            page = results(args.out, rows, suite)
+            assets.judge([(row, job) for row in rows for job in jobs[row]])
+            every = {row: assets.of(row, jobs_of(args.out, row, assets.suite)) for row in ROWS}
+            every = {row: records for row, records in every.items() if records}
+            if not every:
+                raise UserError(f"there are no finished runs in {args.out}, and nothing is kept")
+            page = {"what": "ablation", "preset": "fast", "clip": {"id": "bundled", "sha256": assets.key["sha256"]}}
+            page |= {"suite": {"name": assets.suite_name, "prompts": len(assets.suite)}, "views": VIEWS, "seed": SEED}
+            page |= origins([r for records in every.values() for r in records]) | results(every)
             write_atomic(args.result, (json.dumps(page, indent=1) + "\n").encode())
-            draw(args.out, rows, page["prompts"], args.picture)
+            if args.out.is_dir():
+                draw(args.out, list(every), page["prompts"], args.picture)
     except UserError as error:
         sys.exit(f"ablation: error: {error}")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import statistics
 import subprocess
 import sys
 import threading
@@ -150,29 +149,7 @@ def answer(process: subprocess.Popen[str], ask: dict[str, Any]) -> str | None:
     return json.loads(line)["error"] if line else f"its process ended ({process.wait()})"
 
 
-def cost(folders: Sequence[Path]) -> dict[str, float]:
-    """Medians over runs of the seconds of their steps, and of what the prior took of them, from their own logs."""
-    logs = [Run.open(folder).read_log() for folder in folders]
-    sums = {key: [sum(line.get(key) or 0.0 for line in log) for log in logs] for key in ("seconds", "seconds_prior")}
-    return {key: round(statistics.median(values), 2) for key, values in sums.items() if values}
-
-
-def evaluated(folder: Path, suite: str | None = None, ceiling: bool = False) -> dict[str, Any]:
-    """The evaluation of all runs in a folder; the one kept there if no run, no judge and no suite has changed since."""
-    from dreamfusion.clip import load_judge
-    from dreamfusion.evaluation import evaluate, read
-    from dreamfusion.evaluation.inputs import choose_suite
-    from dreamfusion.evaluation.judging import suite_hash
-    from dreamfusion.files import write_atomic
-
-    kept, marks = folder / "evaluation.json", list(folder.glob(f"*/{CHECKPOINT}/{META}"))
-    if kept.is_file() and all(mark.stat().st_mtime < kept.stat().st_mtime for mark in marks):
-        found = read(kept)
-        same = len(found["assets"]) == len(marks) and (found.get("ceiling") or not ceiling)
-        _, prompts = choose_suite([asset["prompt"] for asset in found["assets"]], suite)
-        same = same and found["suite"]["sha256"] == suite_hash(prompts)
-        if same and found["clip"]["sha256"] == load_judge().hash:
-            return found
-    found = evaluate([folder], prompts=suite, ceiling=ceiling, progress=print)
-    write_atomic(kept, json.dumps(found).encode())
-    return found
+def cost(folder: Path) -> dict[str, float]:
+    """The seconds of a run's steps, and of what the prior took of them, from its own log."""
+    log = Run.open(folder).read_log()
+    return {key: round(sum(line.get(key) or 0.0 for line in log), 2) for key in ("seconds", "seconds_prior")}

@@ -12,12 +12,14 @@ import json
 import os
 import sys
 from pathlib import Path
+from statistics import median
+from typing import Any
 
-from batch import Job, choose_prompts, cost, evaluated, folder_of, run
-from machine import provenance
+from batch import Job, choose_prompts, folder_of
+from kept import SEED, VIEWS, Assets, origins
 
 from dreamfusion.errors import UserError
-from dreamfusion.evaluation.report import value_of
+from dreamfusion.evaluation.report import summarise, value_of, with_ceiling
 from dreamfusion.files import write_atomic
 
 HERE = Path(__file__).parent
@@ -35,19 +37,32 @@ def main() -> None:
     args = parser.parse_args()
     try:
         prompts = choose_prompts(args.prompts)
+        assets = Assets(args.prompts if Path(args.prompts).is_file() else None, prompts)
+        row = "full" if args.preset == "fast" else args.preset  # as the ablation calls them
+        jobs = [Job(folder_of(args.out, p), p, args.preset) for p in prompts]
         if args.only != "judge":
-            run([Job(folder_of(args.out, p), p, args.preset) for p in prompts], args.workers)
+            assets.make([(row, job) for job in jobs], args.workers)
         if args.only != "make":
-            suite = args.prompts if Path(args.prompts).is_file() else None
-            found = evaluated(args.out, suite, ceiling=True)
-            page = {"what": "suite", "preset": args.preset} | provenance()
-            page |= {key: found[key] for key in ("clip", "suite", "views", "seed", "summary", "held_out")}
-            page["ceiling"] = {key: found["ceiling"][key] for key in ("summary", "held_out")}
-            page["unfinished"] = sum(not a["finished"] for a in found["assets"])
-            page["cost"] = cost([folder_of(args.out, a["prompt"]) for a in found["assets"]])
+            assets.judge([(row, job) for job in jobs])
+            records = assets.of(row, jobs)
+            if not records:
+                raise UserError(f"there are no finished runs in {args.out}, and nothing is kept")
+            found = [r["figures"] for r in records]
+            samples = assets.ceiling([f["prompt"] for f in found])
+            page: dict[str, Any] = {
+                "what": "suite",
+                "preset": args.preset,
+                "clip": {"id": "bundled", "sha256": assets.key["sha256"]},
+            }
+            page |= {"suite": {"name": assets.suite_name, "prompts": len(assets.suite)}, "views": VIEWS, "seed": SEED}
+            page |= origins(records)
+            for place, figures in ((page, with_ceiling(found, samples)), (page.setdefault("ceiling", {}), samples)):
+                place["summary"] = summarise(figures)
+                place["held_out"] = summarise([f for f in figures if f["held_out"]])
+            page["cost"] = {k: round(median(r[k] for r in records), 2) for k in ("seconds", "seconds_prior")}
             page["prompts"] = {
-                a["prompt"]: {k: a[k] for k in ("r10", "r1", "held_out")} | {"janus": value_of(a, "janus")}
-                for a in found["assets"]
+                f["prompt"]: {k: f[k] for k in ("r10", "r1", "held_out")} | {"janus": value_of(f, "janus")}
+                for f in found
             }
             write_atomic(args.result, (json.dumps(page, indent=1) + "\n").encode())
             from sheet import sheet

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -77,7 +79,7 @@ def test_a_job_is_new_goes_on_or_is_done(batch: Any, tmp_path: Path) -> None:
     other = batch.Job(job.folder, "a ball", "fast", job.settings | {"view.words": False})
     with pytest.raises(UserError, match=r"was made with view\.words = true, now false"):
         other.ask()
-    found = batch.cost([job.folder])
+    found = batch.cost(job.folder)
     lines = [json.loads(line) for line in (job.folder / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 3 and found["seconds"] == pytest.approx(sum(x["seconds"] for x in lines), abs=0.01)
 
@@ -150,29 +152,86 @@ def test_prompts_by_suite_file_or_number(batch: Any, tmp_path: Path) -> None:
             batch.choose_prompts(wrong)
 
 
-def test_rows_are_compared_on_the_prompts_that_all_have(
-    batch: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def record(prompt: str, **figures: Any) -> dict[str, Any]:
+    base = {"prompt": prompt, "janus": None, "saturation": None, "clay_r10": 0.5}
+    return {"seconds": 10.0, "seconds_prior": 4.0, "figures": base | figures}
+
+
+def test_rows_are_compared_on_the_prompts_that_all_have(batch: Any) -> None:
     import ablation
 
-    def judged(folder: Path, suite: str | None) -> dict[str, Any]:
-        right = {"full": [1.0, 1.0, 0.0], "dream-fields": [0.5, 0.0]}[folder.name]
-        assets = [{"prompt": f"p{k}", "r10": r, "clay_r10": 0.5, "finished": k > 0} for k, r in enumerate(right)]
-        whole = {"r10": figure(sum(right) / len(right), len(right))}
-        page = {"clip": {}, "suite": {"name": suite}, "views": 8, "seed": 0, "summary": whole}
-        return page | {"assets": [a | {"janus": None, "saturation": None} for a in assets]}
-
-    monkeypatch.setattr(ablation, "evaluated", judged)
-    monkeypatch.setattr(ablation, "cost", lambda folders: {"runs": len(folders)})
-    page = ablation.results(tmp_path, ["full", "dream-fields"], "mine")
+    right = {"full": [1.0, 1.0, 0.0], "dream-fields": [0.5, 0.0]}
+    found = {row: [record(f"p{k}", r10=r) for k, r in enumerate(values)] for row, values in right.items()}
+    page = ablation.results(found)
     assert page["prompts"] == ["p0", "p1"]
     full, other = page["rows"]["full"], page["rows"]["dream-fields"]
     assert full["summary"]["r10"]["value"] == 1.0 and other["summary"]["r10"]["value"] == 0.25
-    assert other["r10_over_full"]["value"] == pytest.approx(-0.75)
-    assert other["r10_over_full"]["low"] <= -0.75 <= other["r10_over_full"]["high"]
+    over = other["over_full"]["r10"]
+    assert over["value"] == pytest.approx(-0.75) and over["low"] <= -0.75 <= over["high"] and "over_full" not in full
     assert full["whole"]["r10"]["count"] == 3 and "whole" not in other
-    assert (other["reported"], other["unfinished"], other["cost"]) == (38.5, 1, {"runs": 2})
+    assert (other["reported"], other["cost"]) == (38.5, {"seconds": 10.0, "seconds_prior": 4.0})
     json.dumps(page, allow_nan=False)
+
+
+@pytest.fixture
+def assets(batch: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Two-prompt assets whose judge looks at nothing, with the kept figures in a folder of the test's own."""
+    import kept
+
+    class Blind:
+        def __init__(self, clip: Any, suite: list[str], views: int, seed: int):
+            pass
+
+        def run(self, run: Any) -> Any:
+            figures = record(run.config.prompt, r1=0.123456, r10=1.0, run=str(run.path), ranks=[1.0])["figures"]
+            return SimpleNamespace(figures=figures)
+
+    monkeypatch.setattr(kept, "Judge", Blind)
+    monkeypatch.setattr(kept, "prior_hash", lambda _: GrayBallPrior().hash)
+    (tmp_path / "suite.txt").write_text("a ball\na red ball\n")
+    return lambda: kept.Assets(str(tmp_path / "suite.txt"), ["a ball"], tmp_path / "kept")
+
+
+def test_what_is_kept_is_not_made_again(
+    batch: Any, assets: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import kept
+
+    def make(jobs: list[Any], workers: int, say: Any) -> list[Any]:
+        for job in jobs:
+            generate("a ball", "fast", out=job.folder, prior=GrayBallPrior(), **batch.PLAIN | job.settings)
+        made.extend(jobs)
+        return []
+
+    made: list[Any] = []
+    monkeypatch.setattr(kept, "run", make)
+    job = batch.Job(tmp_path / "run", "a ball", "fast", SMALL | {"steps": 2})
+    first = assets()
+    first.judge([("row", job)], lambda _: None)
+    assert first.of("row", [job]) == []  # there is nothing to judge yet
+    first.make([("row", job)], 1, lambda _: None)
+    first.judge([("row", job)], lambda _: None)
+    shutil.rmtree(job.folder)
+    again = assets()  # another process, another machine: the runs' folders are gone
+    again.make([("row", job)], 1, lambda _: None)
+    (known,) = again.of("row", [job])
+    assert made == [job] and known == first.of("row", [job])[0]
+    assert known["figures"]["r1"] == 0.1235 and known["seconds"] > 0 and not {"run", "ranks"} & set(known["figures"])
+    assert str(tmp_path) not in (tmp_path / "kept" / "row.jsonl").read_text()
+    longer = batch.Job(tmp_path / "other", "a ball", "fast", SMALL | {"steps": 3})
+    assert not again.is_kept("row", longer) and again.of("row", [longer]) == []
+    again.key = again.key | {"sha256": "another judge"}
+    assert not again.is_kept("row", job)
+
+
+def test_a_run_of_another_prior_is_not_taken_for_one_of_this(batch: Any, assets: Any, tmp_path: Path) -> None:
+    job = batch.Job(tmp_path / "run", "a ball", "fast", SMALL | {"steps": 1})
+    prior = GrayBallPrior()
+    prior.hash = "1" * 64
+    generate("a ball", "fast", out=job.folder, prior=prior, **batch.PLAIN | job.settings)
+    for ask in (lambda: assets().make([("row", job)], 1), lambda: assets().judge([("row", job)])):
+        with pytest.raises(UserError, match=r"was made with another prior \(SHA-256 111111111111…"):
+            ask()
 
 
 def figure(value: float, count: int = 16) -> dict[str, float]:

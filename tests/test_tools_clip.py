@@ -66,7 +66,13 @@ def test_compose_is_light_times_paint_over_the_background(folder: Path) -> None:
     pixels = torch.from_numpy(views.pixels[:2]).float() / 255
     look, half = torch.tensor([LOOKS.index("clay"), LOOKS.index("")]), torch.tensor([0.5, 0.5])
     drawn = pictures.compose(
-        pixels, look, half, torch.tensor([0.25, 0.25]), torch.tensor(0.3), torch.tensor([1.0, 0.5])
+        pixels,
+        look,
+        half,
+        torch.tensor([0, 0]),
+        torch.tensor([0.25, 0.25]),
+        torch.tensor(0.3),
+        torch.tensor([1.0, 0.5]),
     )
     assert drawn[0, :, 32, 40].tolist() == pytest.approx([0.8] * 3), "clay in full light"
     assert drawn[0, :, 32, 24].tolist() == pytest.approx([0.8 * 0.25] * 3), "clay in the shade: the ambient share"

@@ -19,7 +19,7 @@ from torch import Tensor
 sys.path.append(str(Path(__file__).parents[1] / "prior"))
 
 from captions import CLAY, PLAIN, captions
-from dataset import CLAY_ALBEDO, LUMA, tint
+from dataset import CLAY_ALBEDO, RULE_VIEWS, rule_of, tint
 from draw import HELD_OUT_EVERY
 from vocabulary import COLOURS, MODELS
 
@@ -114,10 +114,9 @@ class Views:
                 self.span[index] = (first, total)
         self.names = list(self.span)
         self.pixels, self.azimuth = np.concatenate(pixels), np.concatenate(azimuths)
-        self.luma = np.full(len(NAMES), 0.5, np.float32)
+        self.luma, self.rule = np.full(len(NAMES), 0.5, np.float32), np.zeros(len(NAMES), np.int64)
         for index, (first, last) in self.span.items():
-            some = self.pixels[first : min(last, first + 24), :4].astype(np.float32)
-            self.luma[index] = (some[:, :3].mean((0, 2, 3)) @ LUMA.numpy()) / max(float(some[:, 3].mean()), 1e-3) / 255
+            self.rule[index], self.luma[index] = rule_of(self.pixels[first:last][:RULE_VIEWS])
 
     def rows(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Random (names, views), both (count,). Names with a front come ``fronts`` times as often."""
@@ -127,17 +126,18 @@ class Views:
 
 
 def compose(
-    pixels: Tensor, look: Tensor, luma: Tensor, ambient: Tensor | None, behind: Tensor, solid: Tensor
+    pixels: Tensor, look: Tensor, luma: Tensor, rule: Tensor, ambient: Tensor | None, behind: Tensor, solid: Tensor
 ) -> Tensor:
     """Views (B, 5, H, W) in [0, 1] to pictures (B, 3, H, W) in [0, 1].
 
-    look, luma (B,); ambient (B,) the share of light from everywhere, None where the views are shaded already; behind
-    (B, 3, H, W) or broadcastable the background; solid (B,) the object's opacity.
+    look, luma, rule (B,), the last two as ``dataset.paint_rule`` has them; ambient (B,) the share of light from everywhere,
+    None where the views are shaded already; behind (B, 3, H, W) or broadcastable the background; solid (B,) the object's
+    opacity.
     """
     cover = pixels[:, 3:4]
     albedo = pixels[:, :3] / cover.clamp_min(1 / 255)
     paint = PAINT[look]
-    painted = tint(albedo, paint.nan_to_num(), luma)
+    painted = tint(albedo, paint.nan_to_num(), luma, rule)
     albedo = torch.where(paint.isnan().any(1)[:, None, None, None], albedo, painted).clamp(0, 1)
     albedo = torch.where((look == 1)[:, None, None, None], torch.full_like(albedo, CLAY_ALBEDO), albedo)
     shade = pixels[:, 4:5]
@@ -231,8 +231,8 @@ def roughened(
     behind = torch.full((size, 3, 64, 64), 0.5)
     other = touched()
     behind[other] = backgrounds(int(other.sum()), rng)
-    luma = torch.from_numpy(views.luma[names]).clamp_min(0.01)
-    pictures = compose(pixels, torch.from_numpy(look), luma, ambient, behind, solid)
+    luma, rule = torch.from_numpy(views.luma[names]).clamp_min(0.01), torch.from_numpy(views.rule[names])
+    pictures = compose(pixels, torch.from_numpy(look), luma, rule, ambient, behind, solid)
     soft = touched()
     pictures[soft] = blurred(pictures[soft], rng)
     bright = 1 + uniform(-0.15, 0.15, size, rng) * strength
@@ -262,7 +262,7 @@ def plain_batch(views: Views, names: np.ndarray, rows: np.ndarray, look: np.ndar
     """Given views as they are, over one gray, half of the light from everywhere."""
     pixels = torch.from_numpy(views.pixels[rows]).float() / 255
     ambient = torch.full((len(rows),), 0.5) if views.bare else None
-    luma = torch.from_numpy(views.luma[names]).clamp_min(0.01)
-    pictures = compose(pixels, torch.from_numpy(look), luma, ambient, torch.tensor(gray), torch.ones(len(rows)))
+    luma, rule = torch.from_numpy(views.luma[names]).clamp_min(0.01), torch.from_numpy(views.rule[names])
+    pictures = compose(pixels, torch.from_numpy(look), luma, rule, ambient, torch.tensor(gray), torch.ones(len(rows)))
     azimuth = torch.from_numpy(np.where(HAS_FRONT[names], views.azimuth[rows], np.nan)).float()
     return Batch(pictures, torch.from_numpy(names * len(LOOKS) + look), azimuth)

@@ -20,6 +20,9 @@ CLAY_ALBEDO = 0.8
 BACKGROUND = 0.5
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 LOOKS = (PLAIN, CLAY, *COLOURS)
+RULE_VIEWS = 24
+DARK, NEUTRAL, EDGE = 0.3, 0.1, 0.04
+"""Largest channel of what is dark, chroma of what has no colour, and half of the way from yes to no, which is soft."""
 COLOURED_SHARE, CLAY_SHARE, WITHOUT_CAMERA = 0.55, 0.12, 0.15
 VIEW_WORD_SHARE = {True: 0.5, False: 0.9}  # with and without the camera: where it is not told, the words must say it
 
@@ -40,25 +43,61 @@ class Batch:
     look: Tensor
 
 
-def tint(albedo: Tensor, colour: Tensor, mean_luma: Tensor) -> Tensor:
-    """Repaint albedo (B, 3, H, W) in colours (B, 3), keeping the pattern of light and dark.
+def kept(albedo: Tensor, rule: Tensor) -> Tensor:
+    """The share (B, 1, H, W) of albedo (B, 3, H, W) that a painter leaves as it is, by the things' ``paint_rule`` (B,)."""
+    value = albedo.amax(1, keepdim=True)
+    chroma = value - albedo.amin(1, keepdim=True)
+    dark = ((DARK + EDGE - value) / (2 * EDGE)).clamp(0, 1)
+    neutral = ((NEUTRAL + EDGE - chroma) / (2 * EDGE)).clamp(0, 1)
+    rule = rule[:, None, None, None]
+    return torch.where(rule == 2, torch.maximum(dark, neutral), dark * neutral) * (rule > 0)
 
-    The luminance is taken relative to the object's own mean (B,), so that black things can become yellow.
+
+def paint_rule(albedo: Tensor, cover: Tensor) -> tuple[int, float]:
+    """How a thing is painted, from views of it: albedo (V, 3, H, W), cover (V, 1, H, W); a rule and the mean luminance of
+    what is painted.
+
+    Glass, tyres, screens and handles are not painted with a car or a television. Of a thing that is mostly coloured what is
+    dark or without colour stays (2), of any other one what is both (1); but where that is most of the thing, all is
+    painted (0).
+    """
+    chroma = albedo.amax(1, keepdim=True) - albedo.amin(1, keepdim=True)
+    total = cover.sum().clamp_min(1e-3)
+    coloured = float(((chroma > 0.25) * cover).sum() / total) > 0.5
+    for rule in (2, 1, 0) if coloured else (1, 0):
+        painted = (1 - kept(albedo, torch.full((len(albedo),), rule))) * cover
+        if float(painted.sum() / total) > 0.5:
+            break
+    luma = (albedo * LUMA[None, :, None, None]).sum(1, keepdim=True)
+    return rule, float((luma * painted).sum() / painted.sum().clamp_min(1e-3))
+
+
+def rule_of(pixels: NDArray[np.uint8]) -> tuple[int, float]:
+    """``paint_rule`` of stored views (V, 5, H, W)."""
+    views = torch.from_numpy(pixels.astype(np.float32)) / 255
+    return paint_rule(views[:, :3] / views[:, 3:4].clamp_min(1 / 255), views[:, 3:4])
+
+
+def tint(albedo: Tensor, colour: Tensor, mean_luma: Tensor, rule: Tensor) -> Tensor:
+    """Repaint albedo (B, 3, H, W) in colours (B, 3), keeping the pattern of light and dark, and what is ``kept``.
+
+    The luminance is taken relative to the mean of what is painted (B,), so that black things can become yellow.
     """
     luma = (albedo * LUMA[None, :, None, None]).sum(1, keepdim=True) / mean_luma[:, None, None, None]
     factor = luma.clamp(0.02, 1.8) ** 0.6
-    return (0.93 * colour[:, :, None, None] * factor + 0.07 * albedo).clamp(0, 1)
+    painted = (0.93 * colour[:, :, None, None] * factor + 0.07 * albedo).clamp(0, 1)
+    return torch.lerp(painted, albedo, kept(albedo, rule))
 
 
-def compose(pixels: Tensor, colour: Tensor | None, clay: Tensor, mean_luma: Tensor) -> Tensor:
+def compose(pixels: Tensor, colour: Tensor | None, clay: Tensor, mean_luma: Tensor, rule: Tensor) -> Tensor:
     """Stored views (B, 5, H, W) in [0, 1] to pictures (B, 3, H, W) in [-1, 1] over mid-gray.
 
-    colour (B, 3) with NaN rows where the object keeps its own; clay (B,) bool; mean_luma (B,).
+    colour (B, 3) with NaN rows where the object keeps its own; clay (B,) bool; mean_luma, rule (B,) as ``paint_rule`` has it.
     """
     cover = pixels[:, 3:4]
     albedo = pixels[:, :3] / cover.clamp_min(1 / 255)
     if colour is not None:
-        painted = tint(albedo, colour.nan_to_num(), mean_luma)
+        painted = tint(albedo, colour.nan_to_num(), mean_luma, rule)
         albedo = torch.where(colour.isnan().any(1)[:, None, None, None], albedo, painted)
     albedo = torch.where(clay[:, None, None, None], torch.full_like(albedo, CLAY_ALBEDO), albedo)
     shaded = albedo.clamp(0, 1) * pixels[:, 4:5]  # the shading is already multiplied by the coverage
@@ -91,11 +130,7 @@ class Data:
             }
             for name in self.names
         }
-        self.luma = {}
-        for name in self.names:
-            first, last = self.span[name]
-            some = torch.from_numpy(self.pixels[first : min(last, first + 24), :4].astype(np.float32))
-            self.luma[name] = float((some[:, :3].mean((0, 2, 3)) * LUMA).sum() / some[:, 3].mean().clamp_min(1e-3))
+        self.paint = {name: rule_of(self.pixels[slice(*self.span[name])][:RULE_VIEWS]) for name in self.names}
         table = folder / "captions.safetensors"
         if not table.exists():
             build(table)
@@ -144,8 +179,9 @@ class Data:
             rows.append(self.captions.row(name, look, view_words(azimuth, elevation, VIEW) if say else "", rng))
             colours.append(COLOURS.get(look, (float("nan"),) * 3))
         pixels = torch.from_numpy(self.pixels[[i[2] for i in items]]).float() / 255
-        luma = torch.tensor([self.luma[i[0]] / 255 for i in items]).clamp_min(0.01)
-        pictures = compose(pixels, torch.tensor(colours), torch.tensor([i[1] == CLAY for i in items]), luma)
+        rule, luma = (torch.tensor(x) for x in zip(*(self.paint[i[0]] for i in items), strict=True))
+        clay = torch.tensor([i[1] == CLAY for i in items])
+        pictures = compose(pixels, torch.tensor(colours), clay, luma.clamp_min(0.01), rule)
         tokens, mask = self.captions.gather(rows)
         camera = torch.cat([torch.deg2rad(cameras[:, :2]), cameras[:, 2:]], 1)
         return Batch(

@@ -1,0 +1,158 @@
+"""What is kept of every asset: its figures, and the settings, prior, judge, commit, machine and date behind them.
+
+A line of JSON an asset in ``results/assets/<row>.jsonl``. A benchmark makes and judges only what is not kept, so it goes on
+on another machine with nothing but the repository. Delete a line (or a file) to have its asset made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from batch import Job, cost, run
+from machine import provenance
+
+from dreamfusion.clip import bundled as clips
+from dreamfusion.clip import load_judge
+from dreamfusion.errors import UserError
+from dreamfusion.evaluation.ceiling import judge_samples
+from dreamfusion.evaluation.inputs import choose_suite
+from dreamfusion.evaluation.judging import said, suite_hash
+from dreamfusion.evaluation.measure import Judge
+from dreamfusion.files import write_atomic
+from dreamfusion.priors import bundled, load_prior
+from dreamfusion.run import Run
+
+HOME = Path(__file__).parent / "results" / "assets"
+VIEWS, SEED = 8, 0
+WEIGHTS = {"bundled": bundled.WEIGHTS, "guide": clips.WEIGHTS / "guide.safetensors"}
+DROPPED = ("run", "ranks", "clay_ranks")
+"""Figures that are not kept: a path of the machine, and what the precisions say already."""
+
+Record = dict[str, Any]
+
+
+@cache
+def prior_hash(id: str) -> str:
+    """SHA-256 of a prior's weights as they are now; its name where it is none of the package's."""
+    return json.loads(WEIGHTS[id].with_suffix(".json").read_bytes())["sha256"] if id in WEIGHTS else id
+
+
+def settings_hash(job: Job) -> str:
+    """SHA-256 of every setting that could change the asset, and of the prior's weights."""
+    settings = job.all_settings()
+    return hashlib.sha256(json.dumps([settings, prior_hash(settings["prior.id"])], sort_keys=True).encode()).hexdigest()
+
+
+def judge_key(suite: Sequence[str]) -> Record:
+    """Who judges, among what, from which views."""
+    return {"sha256": load_judge().hash, "suite": suite_hash(list(suite)), "views": VIEWS, "seed": SEED}
+
+
+def read(row: str, home: Path = HOME) -> dict[str, Record]:
+    """What is kept of a row, by prompt."""
+    path = home / f"{row}.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return {record["figures"]["prompt"]: record for record in map(json.loads, lines)}
+
+
+def write(row: str, records: Iterable[Record], home: Path = HOME) -> None:
+    """Keep a row, in the order of its prompts."""
+    home.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(r, sort_keys=True) for r in sorted(records, key=lambda r: r["figures"]["prompt"])]
+    write_atomic(home / f"{row}.jsonl", "".join(f"{line}\n" for line in lines).encode())
+
+
+def rounded(value: Any) -> Any:
+    """Figures with four digits behind the point, in whatever they stand."""
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {k: rounded(v) for k, v in value.items()}
+    return [rounded(v) for v in value] if isinstance(value, list) else value
+
+
+def origins(records: Sequence[Record]) -> dict[str, str]:
+    """{commit, machine, date} of records, the different ones one after another, the newest last."""
+    ordered = sorted(records, key=lambda r: r["date"])
+    return {key: "; ".join(dict.fromkeys(r[key] for r in ordered)) for key in ("commit", "machine", "date")}
+
+
+class Assets:
+    """The assets of one suite, made and judged once: ``make`` and ``judge`` do what is missing, ``of`` tells what is kept."""
+
+    def __init__(self, suite: str | None, prompts: Sequence[str], home: Path = HOME):
+        self.home = home
+        self.suite_name, self.suite = choose_suite(list(prompts), suite)
+        self.key = judge_key(self.suite)
+        self.rows: dict[str, dict[str, Record]] = {}
+
+    def row(self, row: str) -> dict[str, Record]:
+        """All that is kept of a row, by prompt."""
+        return self.rows.setdefault(row, read(row, self.home))
+
+    def is_kept(self, row: str, job: Job) -> bool:
+        """Whether the job's asset is known: of these settings and this prior, by this judge."""
+        record = self.row(row).get(job.prompt)
+        return record is not None and record["settings"] == settings_hash(job) and record["judge"] == self.key
+
+    def steps_done(self, job: Job) -> int | None:
+        """Steps of the job's run in its folder. UserError where another prior has made it, or other settings."""
+        done = job.steps_done()
+        if done is not None:
+            wanted = prior_hash(job.all_settings()["prior.id"])
+            if (recorded := Run.open(job.folder).recorded["prior"]["sha256"]) != wanted:
+                raise UserError(
+                    f"{job.folder} was made with another prior (SHA-256 {recorded[:12]}…, now {wanted[:12]}…); move it away"
+                )
+        return done
+
+    def make(self, jobs: Sequence[tuple[str, Job]], workers: int, say: Callable[[str], None] = print) -> None:
+        """Make the assets of (row, job) that are not kept, several at a time."""
+        new = [job for row, job in jobs if not self.is_kept(row, job)]
+        for job in new:
+            self.steps_done(job)
+        say(f"{len(jobs) - len(new)} of {len(jobs)} assets are kept")
+        run(new, workers, say)
+
+    def judge(self, jobs: Sequence[tuple[str, Job]], say: Callable[[str], None] = print) -> None:
+        """Judge the runs that have all their steps and are not kept, and keep their figures, row by row."""
+        judge: Judge | None = None
+        origin = provenance()
+        for row in dict.fromkeys(row for row, _ in jobs):
+            new = [job for r, job in jobs if r == row and not self.is_kept(row, job)]
+            ready = [job for job in new if self.steps_done(job) == job.all_settings()["steps"]]
+            for job in ready:
+                judge = judge or Judge(load_judge(), self.suite, VIEWS, SEED)
+                figures = judge.run(Run.open(job.folder)).figures
+                say(f"{row}: {said(figures)}")
+                record = {"settings": settings_hash(job), "judge": self.key} | origin | cost(job.folder)
+                kept = rounded({k: v for k, v in figures.items() if k not in DROPPED})
+                self.row(row)[job.prompt] = record | {"figures": kept}
+            if ready:
+                write(row, self.row(row).values(), self.home)
+
+    def of(self, row: str, jobs: Sequence[Job]) -> list[Record]:
+        """The records of a row's jobs that are kept, in their order."""
+        return [self.row(row)[job.prompt] for job in jobs if self.is_kept(row, job)]
+
+    def ceiling(self, prompts: Sequence[str], say: Callable[[str], None] = print) -> list[dict[str, Any]]:
+        """The figures of the bundled prior's own samples of prompts, sampled where they are not kept yet."""
+        settings = prior_hash("bundled")
+        found = self.row("ceiling")
+        new = [
+            p for p in prompts if p not in found or (found[p]["settings"], found[p]["judge"]) != (settings, self.key)
+        ]
+        if new:
+            judge, prior, origin = Judge(load_judge(), self.suite, VIEWS, SEED), load_prior("bundled"), provenance()
+            for prompt in new:
+                figures = judge_samples(prior, prompt, judge).figures
+                say(f"ceiling: {said(figures)}")
+                kept = {"figures": rounded({k: v for k, v in figures.items() if k not in DROPPED})}
+                found[prompt] = {"settings": settings, "judge": self.key} | origin | kept
+            write("ceiling", found.values(), self.home)
+        return [found[p]["figures"] for p in prompts]
