@@ -17,6 +17,7 @@ import math
 import os
 import sys
 import zipfile
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -110,8 +111,9 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("LP_NUM_THREADS", "1")
     jobs = [(str(args.catalogue), str(out), name, views) for name in names]
-    with get_context("spawn").Pool(args.workers) as pool:
-        for k, name in enumerate(pool.imap(draw, jobs)):
+    # Unlike multiprocessing's own pool, this one says so when a process dies instead of waiting for it for ever.
+    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
+        for k, name in enumerate(pool.map(draw, jobs)):
             print(f"{k + 1}/{len(jobs)} {name}", flush=True)
 
 

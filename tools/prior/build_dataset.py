@@ -16,6 +16,7 @@ import re
 import subprocess
 import tempfile
 import zipfile
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -99,8 +100,9 @@ def main() -> None:
     }
     (args.out / "attribution.json").write_text(json.dumps(credit, indent=1, ensure_ascii=False))
     jobs = [(str(catalogue), str(args.out), name, k, args.views) for k in range(args.passes) for name in MODELS]
-    with get_context("spawn").Pool(args.workers) as pool:
-        for k, name in enumerate(pool.imap(draw, jobs)):
+    # Unlike multiprocessing's own pool, this one says so when a process dies instead of waiting for it for ever.
+    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
+        for k, name in enumerate(pool.map(draw, jobs)):
             print(f"{k + 1}/{len(jobs)} {name}", flush=True)
 
 
