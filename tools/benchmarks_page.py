@@ -25,6 +25,9 @@ Janus: of the things that have a front, the share that shows two of them, or one
 (Wilson's for shares, with assets and not views counted; the bootstrap's for differences).
 """
 
+JANUS_ROWS = ("full", "words-only", "no-view")
+WHOLE_ROWS = ("full", "dream-fields")
+
 Figure = dict[str, float]
 
 
@@ -92,8 +95,6 @@ def suite_section(page: dict[str, Any] | None) -> list[str]:
     rows.insert(0, ["prompts", *(str(c["r10"]["count"]) if "r10" in c else "0" for c in columns.values())])
     lines += [*table(["", *columns], rows), ""]
     lines.append("Held-out pairs are colours and things that the prior's training never showed together.")
-    if page["unfinished"]:
-        lines.append(f"{page['unfinished']} of the runs are not finished.")
     hardest = sorted(page["prompts"].items(), key=lambda item: (item[1]["r10"], item[1]["r1"], item[0]))[:12]
     said = [f"{p} ({100 * f['r10']:.0f} %, @ 1 {100 * f['r1']:.0f} %)" for p, f in hardest]
     lines += ["", f"The lowest R-Precision @ 10: {', '.join(said)}."]
@@ -110,13 +111,25 @@ def suite_section(page: dict[str, Any] | None) -> list[str]:
 
 def ends(rows: dict[str, Any]) -> str:
     """Whether the ends of the table stand where the paper has them."""
-    order = sorted(rows, key=lambda row: -rows[row]["summary"]["r10"]["value"])
     said = []
-    for row, place, where in (("full", 0, "top"), ("dream-fields", -1, "bottom")):
+    for row, best, where in (("full", max, "top"), ("dream-fields", min, "bottom")):
         if row in rows and len(rows) > 1:
-            equal = rows[row]["summary"]["r10"]["value"] == rows[order[place]]["summary"]["r10"]["value"]
-            said.append(f"`{row}` is {'' if equal else 'not '}at the {where}")
+            values = {name: entry["summary"]["r10"]["value"] for name, entry in rows.items()}
+            equal = [name for name, value in values.items() if value == best(values.values())]
+            shared = f", a place it shares with {len(equal) - 1} more" if row in equal and len(equal) > 1 else ""
+            said.append(f"`{row}` is {'' if row in equal else 'not '}at the {where}{shared}")
     return f"By R-Precision @ 10, {' and '.join(said)}." if said else ""
+
+
+def differences(rows: dict[str, Any], told: dict[str, dict[str, Any]]) -> list[str]:
+    """A line for each row that is reported to be worse than full and here is not."""
+    lines = []
+    for row, entry in rows.items():
+        away = entry.get("over_full", {}).get("r10")
+        if entry["reported"] and away and away["value"] >= 0:
+            why = told.get(row, {}).get("why", "the cause has not been looked into")
+            lines.append(f"- *{entry['title']}* is reported to be worse than full; here it is not: {why}.")
+    return lines
 
 
 def ablation_section(page: dict[str, Any] | None, told: dict[str, dict[str, Any]]) -> list[str]:
@@ -133,36 +146,42 @@ def ablation_section(page: dict[str, Any] | None, told: dict[str, dict[str, Any]
     count = len(page["prompts"])
     lines += [
         f"Every row differs from the preset `{page['preset']}` in what it says, and has the same {count} prompts. *Reported* is "
-        "what is told of DreamFusion with Imagen. *Seconds*: the optimisation on one core, and the prior's share of it.",
+        "what is told of DreamFusion with Imagen. R is R-Precision; in brackets, for @ 10 its interval, for the others the "
+        "difference to full asset by asset, with the bootstrap's interval. *Seconds*: the optimisation on one core, and the "
+        "prior's share of it.",
         "",
     ]
-    head = ["row", "R @ 10", "against full", "R @ 1", "textureless R @ 10", "Janus", "reported R @ 10", "seconds"]
+    head = ["row", "R @ 10", "R @ 1", "R @ 1, textureless", "similarity", "reported R @ 10", "seconds"]
     body = []
     for row, entry in rows.items():
         s, reported, seconds = entry["summary"], entry["reported"], entry["cost"]
         title = told.get(row, entry)["title"] + (f" ({told[row]['note']})" if told.get(row, {}).get("note") else "")
-        spent = "–"
-        if seconds:
-            spent = f"{seconds['seconds']:.0f}, {seconds['seconds_prior'] / max(seconds['seconds'], 1e-9):.0%}"
-        over = "" if row == "full" else points(entry.get("r10_over_full"))
-        cells = [percent(s.get("r10")), over, percent(s.get("r1"), False), percent(s.get("clay_r10"), False)]
-        body.append([title, *cells, percent(s.get("janus")), f"{reported} %" if reported else "", spent])
-    lines += [*table(head, body), "", ends(rows), ""]
-    for row, entry in rows.items():
-        away, reported = entry.get("r10_over_full"), entry["reported"]
-        if row != "full" and reported and away and away["value"] >= 0:
-            why = told.get(row, {}).get("why", "the cause has not been looked into")
-            lines.append(f"- *{entry['title']}* is reported to be worse than full; here it is not: {why}.")
-    whole = {row: entry["whole"] for row, entry in rows.items() if "whole" in entry}
+        cells = [title, percent(s.get("r10"))]
+        for key in ("r1", "clay_r1"):
+            over = entry.get("over_full", {}).get(key)
+            cells.append(percent(s.get(key), False) + (f" ({points(over)})" if over else ""))
+        cells.append(f"{s['similarity']['value']:.2f}" if "similarity" in s else "–")
+        cells.append(f"{reported} %" if reported else "")
+        share = seconds["seconds_prior"] / max(seconds["seconds"], 1e-9) if seconds else 0
+        body.append([*cells, f"{seconds['seconds']:.0f}, {share:.0%}" if seconds else "–"])
+    lines += [*table(head, body), "", ends(rows), *([""] if differences(rows, told) else []), *differences(rows, told)]
+    faces = {row: entry.get("whole", entry["summary"]).get("janus") for row, entry in rows.items()}
+    if any(faces.get(row) for row in JANUS_ROWS):
+        body = []
+        for row in (row for row in JANUS_ROWS if faces.get(row)):
+            s = rows[row].get("whole", rows[row]["summary"])
+            two, none = s["janus"], s.get("no_front")
+            body.append([told.get(row, rows[row])["title"], str(int(two["count"])), percent(two), percent(none)])
+        lines += ["", "Two faces, on all prompts of each row whose thing has a front:", ""]
+        lines += table(["row", "prompts", "Janus", "no front at all"], body)
+    whole = {row: entry["whole"] for row, entry in rows.items() if row in WHOLE_ROWS and "whole" in entry}
     if whole:
         body = []
         for row, summary in whole.items():
-            figures = (percent(summary.get(key)) for key in ("r10", "r1", "janus"))
+            figures = (percent(summary.get(key)) for key in ("r10", "r1", "clay_r1"))
             body.append([told.get(row, rows[row])["title"], str(summary["r10"]["count"]), *figures])
-        lines += ["", "On all of their prompts:", "", *table(["row", "prompts", "R @ 10", "R @ 1", "Janus"], body)]
-    left = {row: entry["unfinished"] for row, entry in rows.items() if entry["unfinished"]}
-    if left:
-        lines += ["", "Not finished: " + ", ".join(f"{n} of {row}" for row, n in left.items()) + "."]
+        lines += ["", "The two ends, on all of their prompts:", ""]
+        lines += table(["row", "prompts", "R @ 10", "R @ 1", "R @ 1, textureless"], body)
     return [*lines, "", *picture("ablation.jpg", "Rows of the table, from the front and from behind"), source(page), ""]
 
 
