@@ -2,7 +2,7 @@
 
 Makes an asset for every prompt and judges them, the held-out pairs alone as well, and beside them the prior's own
 pictures of the same prompts, which are the ceiling. The result is ``results/suite.json``; stop it at will, the same
-command goes on.
+command goes on, on another machine too: what is known of an asset is kept in the repository (``kept.py``).
 """
 
 from __future__ import annotations

@@ -3,11 +3,14 @@ import time
 
 import pytest
 import torch
+from fakes import SMALL, GrayBallPrior
 from scenes import FIELDS, ball_picture, random_grid
 
 from dreamfusion.config import SceneSettings
+from dreamfusion.presets import resolve
 from dreamfusion.scene import make_scene
 from dreamfusion.scene.field import SHARPNESS, SHIFT
+from dreamfusion.trainer import Trainer
 from dreamfusion.view.backgrounds import composite
 from dreamfusion.view.cameras import Cameras, camera_rays, orbit_cameras
 
@@ -32,6 +35,30 @@ def test_blob_in_closed_form():
         raw = 3 * math.exp(-0.09 / 0.08)
         expected = 20 * math.log1p(math.exp(SHARPNESS * raw - SHIFT))
         assert scene.density(torch.tensor([[0.0, 0.3, 0.0]])).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["grid", "mlp"])
+def test_hardening_multiplies_what_was_learned_and_nothing_else(kind):
+    scene = make_scene(SceneSettings(kind=kind, levels=(4, 9), hidden=16), torch.Generator().manual_seed(0))
+    points = torch.rand(100, 3, generator=torch.Generator().manual_seed(1)) - 0.5
+    with torch.no_grad():
+        (raw, albedo), blob = scene.query(points), scene.blob(points)
+        scene.harden(2.5)
+        harder, same = scene.query(points)
+    torch.testing.assert_close(harder - blob, 2.5 * (raw - blob), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(same, albedo)
+
+
+def test_a_run_hardens_by_its_schedule():
+    """With no learning the density's table is multiplied by what the schedule says, step by step."""
+    settings = SMALL | {"steps": 8, "optimizer.lr": 1e-30, "optimizer.lr_head": 1e-30}
+    trainer = Trainer(resolve("fast", settings | {"optimizer.hardening": [[0.25, 1], [1, 4]]}, "x"), GrayBallPrior())
+    first = trainer.scene.table.detach().clone()
+    for done, factor in enumerate((1.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0), 1):
+        trainer.step()
+        table = trainer.scene.table.detach()
+        torch.testing.assert_close(table[:, 0], factor * first[:, 0], rtol=1e-5, atol=0, msg=f"step {done}")
+    torch.testing.assert_close(table[:, 1:], first[:, 1:], rtol=0, atol=0)
 
 
 def test_grid_reads_trilinearly():

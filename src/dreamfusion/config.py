@@ -24,6 +24,7 @@ Device = Annotated[
 Range = tuple[float, float]
 Schedule = float | list[tuple[float, float]]
 UnitSchedule = Unit | Annotated[list[tuple[Unit, Unit]], Field(min_length=1)]
+PositiveSchedule = Positive | Annotated[list[tuple[Unit, Positive]], Field(min_length=1)]
 WeightSchedule = Weight | Annotated[list[tuple[Unit, Weight]], Field(min_length=1)]
 
 
@@ -212,6 +213,8 @@ class OptimizerSettings(Settings):
     """Adam's learning rate for MLP weights."""
     lr_factor: WeightSchedule = 1.0
     """Both rates are multiplied by this schedule."""
+    hardening: PositiveSchedule = 1.0
+    """What the learned raw density has been multiplied by up to this point of the run: as it grows, surfaces get hard and fog thin."""
     betas: tuple[Decay, Decay] = (0.9, 0.99)
     """Adam's decay rates."""
     eps: Positive = 1e-15

@@ -126,6 +126,10 @@ class Trainer:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         self.optimizer.step()
+        hardening, next_progress = self.config.optimizer.hardening, (self.done + 1) / self.config.steps
+        growth = scheduled(hardening, next_progress) / scheduled(hardening, progress)
+        if growth != 1:
+            self.scene.harden(growth)
         self.scene.after_step(self.done + 1)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

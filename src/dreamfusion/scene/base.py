@@ -62,6 +62,10 @@ class Scene(Protocol):
         """Albedo (N, 3) in [0, 1] at points (N, 3)."""
         ...
 
+    def harden(self, factor: float) -> None:
+        """Multiply the learned raw density, in place: what is dense gets denser, what is empty emptier."""
+        ...
+
     def after_step(self, step: int) -> None:
         """Upkeep after an optimiser step (refresh the occupancy)."""
         ...

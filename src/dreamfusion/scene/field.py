@@ -21,7 +21,7 @@ AT_ONCE = 1 << 15  # rays; large pictures without gradients are drawn in parts, 
 
 
 class RadianceField(nn.Module):
-    """A density and an albedo in the unit sphere. Subclasses say ``network`` and ``parameter_groups``."""
+    """A density and an albedo in the unit sphere. Subclasses say ``network``, ``parameter_groups`` and ``harden``."""
 
     def __init__(self, settings: SceneSettings, occupancy_side: int):
         super().__init__()
@@ -36,6 +36,10 @@ class RadianceField(nn.Module):
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by learning rate: 'grid' (features) and 'head' (MLP weights)."""
+        raise NotImplementedError
+
+    def harden(self, factor: float) -> None:
+        """Multiply the learned raw density by ``factor``, in place (see ``base.Scene.harden``)."""
         raise NotImplementedError
 
     def blob(self, points: Tensor) -> Tensor:

@@ -48,6 +48,10 @@ class GridField(RadianceField):
         head = [self.hidden_weight, self.hidden_bias, self.out_weight, self.out_bias, *self.palette.parameters()]
         return {"grid": [self.table], "head": head}
 
+    @torch.no_grad()
+    def harden(self, factor: float) -> None:
+        self.table[:, 0] *= factor
+
     def features(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Summed raw density (P,) and concatenated colour features (P, levels * features) at points (P, 3)."""
         raw, colours, start = points.new_zeros(len(points)), [], 0

@@ -66,6 +66,11 @@ class MlpField(RadianceField):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"grid": [], "head": [p for p in self.parameters()]}
 
+    @torch.no_grad()
+    def harden(self, factor: float) -> None:
+        self.out.weight[0] *= factor
+        self.out.bias[0] *= factor
+
     def gaussian(self, points: Tensor, frustums: Frustums | None) -> tuple[Tensor, Tensor]:
         """Mean and diagonal variance, (P, 3) each, of what is looked at (Barron et al. 2021, eqs. 8, 15, 16)."""
         if frustums is None:
