@@ -22,15 +22,18 @@ from dreamfusion.errors import UserError
 from dreamfusion.evaluation.ceiling import judge_samples
 from dreamfusion.evaluation.inputs import choose_suite
 from dreamfusion.evaluation.judging import said, suite_hash
-from dreamfusion.evaluation.measure import Judge
+from dreamfusion.evaluation.measure import Judge, Judgement
 from dreamfusion.files import write_atomic
 from dreamfusion.priors import bundled, load_prior
 from dreamfusion.run import Run
+from dreamfusion.suites import load_suite
 
 HOME = Path(__file__).parent / "results" / "assets"
 VIEWS, SEED = 8, 0
+WIDE = "bundled-2756"
+"""The suite of everything the prior was taught: its R-Precision (``wide_r1``, ``wide_r10``) is kept beside that of the suite."""
 WEIGHTS = {"bundled": bundled.WEIGHTS, "guide": clips.WEIGHTS / "guide.safetensors"}
-DROPPED = ("run", "ranks", "clay_ranks")
+DROPPED = ("run", "ranks", "clay_ranks", "wide_ranks")
 """Figures that are not kept: a path of the machine, and what the precisions say already."""
 
 Record = dict[str, Any]
@@ -50,7 +53,8 @@ def settings_hash(job: Job) -> str:
 
 def judge_key(suite: Sequence[str]) -> Record:
     """Who judges, among what, from which views."""
-    return {"sha256": load_judge().hash, "suite": suite_hash(list(suite)), "views": VIEWS, "seed": SEED}
+    suites = {"suite": suite_hash(list(suite)), "wide": suite_hash(load_suite(WIDE))}
+    return {"sha256": load_judge().hash, "views": VIEWS, "seed": SEED} | suites
 
 
 def read(row: str, home: Path = HOME) -> dict[str, Record]:
@@ -74,6 +78,23 @@ def rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: rounded(v) for k, v in value.items()}
     return [rounded(v) for v in value] if isinstance(value, list) else value
+
+
+class TwoSuites:
+    """A judge who ranks the same pictures among the suite and among ``WIDE``."""
+
+    def __init__(self, suite: list[str]):
+        self.clip = load_judge()
+        self.judge = Judge(self.clip, suite, VIEWS, SEED)
+        self.wide = Judge(self.clip, load_suite(WIDE), VIEWS, SEED, textureless=False)
+
+    def figures(self, judgement: Judgement) -> dict[str, Any]:
+        """A judgement's figures, and the wide ones where the prompt is in that suite; as they are kept."""
+        figures, prompt = dict(judgement.figures), judgement.figures["prompt"]
+        if prompt in self.wide.place:
+            found = self.wide.rank(judgement.pictures["colour"], prompt)
+            figures |= {f"wide_{key}": value for key, value in found.items()}
+        return rounded({k: v for k, v in figures.items() if k not in DROPPED})
 
 
 def origins(records: Sequence[Record]) -> dict[str, str]:
@@ -121,18 +142,17 @@ class Assets:
 
     def judge(self, jobs: Sequence[tuple[str, Job]], say: Callable[[str], None] = print) -> None:
         """Judge the runs that have all their steps and are not kept, and keep their figures, row by row."""
-        judge: Judge | None = None
+        judge: TwoSuites | None = None
         origin = provenance()
         for row in dict.fromkeys(row for row, _ in jobs):
             new = [job for r, job in jobs if r == row and not self.is_kept(row, job)]
             ready = [job for job in new if self.steps_done(job) == job.all_settings()["steps"]]
             for job in ready:
-                judge = judge or Judge(load_judge(), self.suite, VIEWS, SEED)
-                figures = judge.run(Run.open(job.folder)).figures
-                say(f"{row}: {said(figures)}")
+                judge = judge or TwoSuites(self.suite)
+                judgement = judge.judge.run(Run.open(job.folder))
+                say(f"{row}: {said(judgement.figures)}")
                 record = {"settings": settings_hash(job), "judge": self.key} | origin | cost(job.folder)
-                kept = rounded({k: v for k, v in figures.items() if k not in DROPPED})
-                self.row(row)[job.prompt] = record | {"figures": kept}
+                self.row(row)[job.prompt] = record | {"figures": judge.figures(judgement)}
             if ready:
                 write(row, self.row(row).values(), self.home)
 
@@ -148,11 +168,11 @@ class Assets:
             p for p in prompts if p not in found or (found[p]["settings"], found[p]["judge"]) != (settings, self.key)
         ]
         if new:
-            judge, prior, origin = Judge(load_judge(), self.suite, VIEWS, SEED), load_prior("bundled"), provenance()
+            judge, prior, origin = TwoSuites(self.suite), load_prior("bundled"), provenance()
             for prompt in new:
-                figures = judge_samples(prior, prompt, judge).figures
-                say(f"ceiling: {said(figures)}")
-                kept = {"figures": rounded({k: v for k, v in figures.items() if k not in DROPPED})}
-                found[prompt] = {"settings": settings, "judge": self.key} | origin | kept
+                judgement = judge_samples(prior, prompt, judge.judge)
+                say(f"ceiling: {said(judgement.figures)}")
+                record = {"settings": settings, "judge": self.key} | origin
+                found[prompt] = record | {"figures": judge.figures(judgement)}
             write("ceiling", found.values(), self.home)
         return [found[p]["figures"] for p in prompts]

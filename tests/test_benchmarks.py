@@ -179,14 +179,19 @@ def assets(batch: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     import kept
 
     class Blind:
-        def __init__(self, clip: Any, suite: list[str], views: int, seed: int):
-            pass
+        def __init__(self, clip: Any, suite: list[str], views: int, seed: int, textureless: bool = True):
+            self.place = {prompt: k for k, prompt in enumerate(suite)}
+
+        def rank(self, pictures: str, prompt: str) -> dict[str, Any]:
+            assert pictures == "pictures"
+            return {"ranks": [3.0], "r1": 0.0, "r10": 1.0}
 
         def run(self, run: Any) -> Any:
             figures = record(run.config.prompt, r1=0.123456, r10=1.0, run=str(run.path), ranks=[1.0])["figures"]
-            return SimpleNamespace(figures=figures)
+            return SimpleNamespace(figures=figures, pictures={"colour": "pictures"})
 
     monkeypatch.setattr(kept, "Judge", Blind)
+    monkeypatch.setattr(kept, "load_suite", lambda _: ["a ball", "a cube"])
     monkeypatch.setattr(kept, "prior_hash", lambda _: GrayBallPrior().hash)
     (tmp_path / "suite.txt").write_text("a ball\na red ball\n")
     return lambda: kept.Assets(str(tmp_path / "suite.txt"), ["a ball"], tmp_path / "kept")
@@ -217,6 +222,7 @@ def test_what_is_kept_is_not_made_again(
     (known,) = again.of("row", [job])
     assert made == [job] and known == first.of("row", [job])[0]
     assert known["figures"]["r1"] == 0.1235 and known["seconds"] > 0 and not {"run", "ranks"} & set(known["figures"])
+    assert (known["figures"]["wide_r1"], known["figures"]["wide_r10"]) == (0.0, 1.0)
     assert str(tmp_path) not in (tmp_path / "kept" / "row.jsonl").read_text()
     longer = batch.Job(tmp_path / "other", "a ball", "fast", SMALL | {"steps": 3})
     assert not again.is_kept("row", longer) and again.of("row", [longer]) == []
@@ -243,10 +249,10 @@ def test_the_page_says_what_the_results_say(pages: Any, rows: dict[str, dict[str
     origin |= {"clip": {"id": "bundled", "sha256": "d" * 64}, "suite": {"name": "bundled-153", "prompts": 153}}
 
     def row(name: str, r10: float, over: float) -> dict[str, Any]:
-        summary = {"r10": figure(r10), "r1": figure(r10 / 2), "clay_r1": figure(0.3), "similarity": figure(0.71)}
+        summary = {"r10": figure(r10), "wide_r1": figure(r10 / 2), "clay_r1": figure(0.3)}
         cost = {"seconds": 100.0, "seconds_prior": 40.0}
         entry = {"title": rows[name]["title"], "reported": rows[name].get("seed"), "summary": summary, "cost": cost}
-        return entry | ({"over_full": {"r10": figure(over), "r1": figure(over / 2)}} if name != "full" else {})
+        return entry | ({"over_full": {"r10": figure(over), "wide_r1": figure(over / 2)}} if name != "full" else {})
 
     page = {"preset": "fast", "prompts": ["x"] * 16} | origin
     page["rows"] = {
@@ -257,8 +263,8 @@ def test_the_page_says_what_the_results_say(pages: Any, rows: dict[str, dict[str
     }
     page["rows"]["full"]["whole"] = {"r10": figure(0.77, 153), "janus": figure(0.125, 48)}
     text = "\n".join(pages.ablation_section(page, rows))
-    assert "| full | 80.0 % (70 to 90) | 40.0 % | 30.0 % | 0.71 | 78.6 % | 100, 40% |" in text
-    assert "| 10.0 % (-30.0 (-40 to -20)) | 30.0 % |" in text and "| full | 153 | 77.0 % (67 to 87) |" in text
+    assert "| full | 80.0 % (70 to 90) | 40.0 % | – | 30.0 % | 78.6 % | 100, 40% |" in text
+    assert "| 10.0 % (-30.0 (-40 to -20)) | – | 30.0 % |" in text and "| full | 153 | 77.0 % (67 to 87) |" in text
     assert "`full` is not at the top and `dream-fields` is at the bottom, a place it shares with 1 more" in text
     assert "*guidance w = 7.5* is reported to be worse than full; here it is not" in text
     assert "| full | 48 | 12.5 % (2 to 22) | – |" in text

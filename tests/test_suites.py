@@ -29,7 +29,9 @@ def test_the_scripts_suites_are_the_packages() -> None:
     code = "import suites; print({k: v == (suites.HOME / k).read_text() for k, v in suites.texts().items()})"
     tools = Path(__file__).parents[1] / "tools"
     done = subprocess.run([sys.executable, "-c", code], cwd=tools, capture_output=True, text=True)
-    assert done.stdout.strip() == "{'bundled-153.txt': True, 'bundled-24.txt': True}", "run: python tools/suites.py"
+    assert done.stdout.strip() == "{'bundled-2756.txt': True, 'bundled-153.txt': True, 'bundled-24.txt': True}", (
+        "run: python tools/suites.py"
+    )
 
 
 def test_bundled_153_is_broad_and_half_new() -> None:
@@ -53,8 +55,15 @@ def test_bundled_24_is_a_part_of_it() -> None:
     assert len({parts(p)[1] for p in few}) == 24 and sum(map(is_held_out, few)) == 12
 
 
+def test_bundled_2756_is_everything_the_prior_was_taught() -> None:
+    every = load_suite("bundled-2756")
+    assert len(every) == 2756 == 212 * 13 and set(load_suite("bundled-153")) < set(every)
+    assert Counter(Counter(parts(p)[1] for p in every).values()) == {13: 212}
+    assert sum(map(is_held_out, every)) == len(RECORD["held_out"])
+
+
 def test_articles_are_right() -> None:
-    for prompt in load_suite("bundled-153"):
+    for prompt in load_suite("bundled-2756"):
         first, _, rest = prompt.partition(" ")
         assert first not in ("a", "an") or (first == "an") == (rest[0] in "aeiou"), prompt
 
@@ -90,7 +99,7 @@ def test_prompt_files_that_are_refused(tmp_path: Path, text: str, line: str) -> 
 
 
 def test_suites_that_are_not_there(tmp_path: Path) -> None:
-    assert suite_names() == ["bundled-153", "bundled-24"] and HOME.is_dir()
+    assert suite_names() == ["bundled-153", "bundled-24", "bundled-2756"] and HOME.is_dir()
     with pytest.raises(UserError, match=r"no suite or file 'bundled-25' \(did you mean 'bundled-24'"):
         load_suite("bundled-25")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")

@@ -3,6 +3,7 @@
 ``bundled-153``: 72 colour-object pairs held out of the prior's training, each of another thing; 40 of these things again,
 in a colour that was shown; 11 more shown pairs and 30 plain names, of things not named before. So R@1 asks for the
 colour too, and what holds for new pairs can be told from what holds for old ones. ``bundled-24`` is a part of it.
+``bundled-2756``: every name, plain and in all twelve colours. Whoever knows only the colour finds 212 things there.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ def texts() -> dict[str, str]:
     # The twins are the first of 'shown'; the small suite takes pairs of other things.
     few = kinds["held"][: SMALL["held"]] + kinds["shown"][-SMALL["shown"] :] + kinds["plain"][: SMALL["plain"]]
     # Mixed, so that the first few prompts of a suite are a fair sample of it.
+    every = [with_article(f"{c} {n}".strip(), n) for n in MODELS for c in ("", *COLOURS)]
     return {
+        "bundled-2756.txt": "\n".join(shuffled(every, "order")) + "\n",
         "bundled-153.txt": "\n".join(shuffled(all_of_them, "order")) + "\n",
         "bundled-24.txt": "\n".join(shuffled(few, "order")) + "\n",
     }

@@ -33,17 +33,20 @@ class Judgement:
 class Judge:
     """A judge with its suite's captions read once; ``views`` pictures of each asset, drawn from ``seed``.
 
-    The view head of the bundled judge counts the fronts, whatever CLIP ranks the prompts.
+    The view head of the bundled judge counts the fronts, whatever CLIP ranks the prompts. One that is not to see
+    ``textureless`` renders ranks pictures, but judges no runs.
     """
 
-    def __init__(self, clip: Clip, suite: list[str], views: int = 8, seed: int = 0):
+    def __init__(self, clip: Clip, suite: list[str], views: int = 8, seed: int = 0, textureless: bool = True):
         check_judge(clip, ())
         self.clip, self.suite = clip, suite
         self.place = {prompt: k for k, prompt in enumerate(suite)}
         self.views, self.ring = random_views(views, seed), ring()
         self.eye = clip if clip.role == "judge" else load_judge()
         # A textureless render has no colour to know the prompt by: of two colours of one thing neither is ahead.
-        self.captions = {"": clip.captions(suite), "clay_": clip.captions([with_clay(p) for p in suite])}
+        self.captions = {"": clip.captions(suite)}
+        if textureless:
+            self.captions["clay_"] = clip.captions([with_clay(p) for p in suite])
 
     @torch.no_grad()
     def rank(self, pictures: Tensor, prompt: str, kind: str = "") -> dict[str, Any]:

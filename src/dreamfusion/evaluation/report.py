@@ -13,6 +13,8 @@ Figures = dict[str, Any]
 RATES = {
     "r1": "R-Precision @ 1",
     "r10": "R-Precision @ 10",
+    "wide_r1": "R-Precision @ 1, of everything",
+    "wide_r10": "R-Precision @ 10, of everything",
     "clay_r1": "R-Precision @ 1, textureless",
     "clay_r10": "R-Precision @ 10, textureless",
     "janus": "Janus rate (of those with a front)",
