@@ -249,10 +249,10 @@ def test_the_page_says_what_the_results_say(pages: Any, rows: dict[str, dict[str
     origin |= {"clip": {"id": "bundled", "sha256": "d" * 64}, "suite": {"name": "bundled-153", "prompts": 153}}
 
     def row(name: str, r10: float, over: float) -> dict[str, Any]:
-        summary = {"r10": figure(r10), "wide_r1": figure(r10 / 2), "clay_r1": figure(0.3)}
+        summary = {"r10": figure(r10), "wide_r10": figure(r10 / 2), "clay_r1": figure(0.3)}
         cost = {"seconds": 100.0, "seconds_prior": 40.0}
         entry = {"title": rows[name]["title"], "reported": rows[name].get("seed"), "summary": summary, "cost": cost}
-        return entry | ({"over_full": {"r10": figure(over), "wide_r1": figure(over / 2)}} if name != "full" else {})
+        return entry | ({"over_full": {"r10": figure(over), "wide_r10": figure(over / 2)}} if name != "full" else {})
 
     page = {"preset": "fast", "prompts": ["x"] * 16} | origin
     page["rows"] = {

@@ -100,8 +100,8 @@ def test_prompt_files_that_are_refused(tmp_path: Path, text: str, line: str) -> 
 
 def test_suites_that_are_not_there(tmp_path: Path) -> None:
     assert suite_names() == ["bundled-153", "bundled-24", "bundled-2756"] and HOME.is_dir()
-    with pytest.raises(UserError, match=r"no suite or file 'bundled-25' \(did you mean 'bundled-24'"):
-        load_suite("bundled-25")
+    with pytest.raises(UserError, match=r"no suite or file 'bundled-4' \(did you mean 'bundled-24'"):
+        load_suite("bundled-4")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="cannot be read as UTF-8 text"):
         load_suite(tmp_path / "binary")

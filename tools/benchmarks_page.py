@@ -154,13 +154,13 @@ def ablation_section(page: dict[str, Any] | None, told: dict[str, dict[str, Any]
         "prior's share of it.",
         "",
     ]
-    head = ["row", "R @ 10", "R @ 1 of 2,756", "R @ 10 of 2,756", "R @ 1, textureless", "reported R @ 10", "seconds"]
+    head = ["row", "R @ 10", "R @ 10 of 2,756", "R @ 1", "R @ 1, textureless", "reported R @ 10", "seconds"]
     body = []
     for row, entry in rows.items():
         s, reported, seconds = entry["summary"], entry["reported"], entry["cost"]
         title = told.get(row, entry)["title"] + (f" ({told[row]['note']})" if told.get(row, {}).get("note") else "")
         cells = [title, percent(s.get("r10"))]
-        for key in ("wide_r1", "wide_r10", "clay_r1"):
+        for key in ("wide_r10", "r1", "clay_r1"):
             over = entry.get("over_full", {}).get(key)
             cells.append(percent(s.get(key), False) + (f" ({points(over)})" if over else ""))
         cells.append(f"{reported} %" if reported else "")
