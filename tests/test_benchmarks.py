@@ -14,12 +14,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from dreamfusion import generate
 from dreamfusion.errors import UserError
 from dreamfusion.presets import resolve
-from tests.fakes import SMALL, GrayBallPrior
+from dreamfusion.priors.base import broadcast
+from tests.fakes import SMALL, GrayBallPrior, PixelPrior
 
 ROOT = Path(__file__).parents[1]
 
@@ -266,7 +268,7 @@ def test_the_page_says_what_the_results_say(pages: Any, rows: dict[str, dict[str
     assert "| full | 80.0 % (70 to 90) | 40.0 % | – | 30.0 % | 78.6 % | 100, 40% |" in text
     assert "| 10.0 % (-30.0 (-40 to -20)) | – | 30.0 % |" in text and "| full | 153 | 77.0 % (67 to 87) |" in text
     assert "`full` is not at the top and `dream-fields` is at the bottom, a place it shares with 1 more" in text
-    assert "*guidance w = 7.5* is reported to be worse than full; here it is not" in text
+    assert "*guidance w = 7.5* is reported to be worse than full; here it is not (of 2,756: +5.0 (-5 to +15)):" in text
     assert "| full | 48 | 12.5 % (2 to 22) | – |" in text
     assert "*Dream Fields* is reported" not in text and "Commit abc, 2026-01-01, a machine" in text
     half = {"r10": figure(0.5, 60)}
@@ -282,6 +284,31 @@ def test_the_page_says_what_the_results_say(pages: Any, rows: dict[str, dict[str
         and "by the score: a pig." in text
     )
     assert "| R-Precision @ 10 | 81.0 % (71 to 91) | 50.0 % (40 to 60) | 95.0 % (85 to 105) | – |" in text
+
+
+@pytest.mark.parametrize(("belief", "expected"), [(1.0, 1.0), (0.25, 0.25), (0.0, 0.0)])
+def test_opinion_tells_how_much_of_the_picture_is_left(batch: Any, belief: float, expected: float) -> None:
+    import opinion
+
+    class Stubborn(PixelPrior):
+        """Answers with a gray of its own, mixed with a share ``belief`` of the true picture: it was told the noise."""
+
+        def sample(self, condition: Any, generator: Any, guidance_scale: float) -> Any:
+            return torch.rand((len(condition.tokens), 3, 8, 8), generator=generator)
+
+        def predict_noise(self, z_t: Any, t: Any, condition: Any) -> Any:
+            alpha, sigma = (broadcast(x, z_t) for x in self.alpha_sigma(t))
+            seen = (z_t - sigma * noise) / alpha
+            answer = self.exact_noise(z_t, t, belief * seen + (1 - belief) * 0.3)
+            return answer, answer
+
+    generator = torch.Generator().manual_seed(0)
+    torch.rand((4, 3, 8, 8), generator=generator)
+    noise = torch.randn((4, 3, 8, 8), generator=generator)
+    prior: Any = Stubborn()
+    for told in opinion.TOLD:
+        found = opinion.shares(prior, "a ball", told, torch.Generator().manual_seed(0))
+        assert found == pytest.approx([expected] * len(opinion.LEVELS), abs=1e-4)
 
 
 def test_the_benchmarks_page_is_up_to_date(pages: Any) -> None:

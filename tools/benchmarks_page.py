@@ -130,7 +130,9 @@ def differences(rows: dict[str, Any], told: dict[str, dict[str, Any]]) -> list[s
         away = entry.get("over_full", {}).get("r10")
         if entry["reported"] and away and away["value"] >= 0:
             why = told.get(row, {}).get("why", "the cause has not been looked into")
-            lines.append(f"- *{entry['title']}* is reported to be worse than full; here it is not: {why}.")
+            wide = entry["over_full"].get("wide_r10")
+            but = f" (of 2,756: {points(wide)})" if wide else ""
+            lines.append(f"- *{entry['title']}* is reported to be worse than full; here it is not{but}: {why}.")
     return lines
 
 
@@ -187,6 +189,25 @@ def ablation_section(page: dict[str, Any] | None, told: dict[str, dict[str, Any]
     return [*lines, "", *picture("ablation.jpg", "Rows of the table, from the front and from behind"), source(page), ""]
 
 
+def opinion_section(page: dict[str, Any] | None) -> list[str]:
+    """How far the prior's answer follows the picture it is shown."""
+    lines = ["## How sure the prior is", "", *commands("python benchmarks/opinion.py")]
+    if page is None:
+        return [*lines, "No result is kept yet.", ""]
+    head = ["it is told", *(f"t = {t}" for t in page["levels"])]
+    return [
+        *lines,
+        "Shown its own sample of a prompt and then mid-gray, under the same noise: the share of the difference between them "
+        "that is left between the clean pictures it answers with. 100 %: it believes what it sees; 0: it knows what there is "
+        "to see without looking.",
+        "",
+        *table(head, [[told, *(f"{share:.0%}" for share in shares)] for told, shares in page["shares"].items()]),
+        "",
+        f"*{len(page['prompts'])} prompts from four sides. Commit {page['commit']}, {page['date']}, {page['machine']}.*",
+        "",
+    ]
+
+
 def kept(name: str) -> dict[str, Any] | None:
     """A result, None where there is none."""
     path = RESULTS / f"{name}.json"
@@ -197,7 +218,14 @@ def page() -> str:
     """The whole page."""
     told = yaml.safe_load(ROWS.read_text(encoding="utf-8"))
     head = HEAD.format(**json.loads(JUDGE.read_text(encoding="utf-8"))["view"])
-    return "\n".join([head, *suite_section(kept("suite")), *ablation_section(kept("ablation"), told)])
+    return "\n".join(
+        [
+            head,
+            *suite_section(kept("suite")),
+            *ablation_section(kept("ablation"), told),
+            *opinion_section(kept("opinion")),
+        ]
+    )
 
 
 if __name__ == "__main__":

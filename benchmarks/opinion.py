@@ -1,0 +1,78 @@
+"""How far the bundled prior's answer follows the picture it is shown: ``python benchmarks/opinion.py [--prompts 16]``.
+
+Two pictures stand before it in turn, under the same noise: its own sample of the prompt, x, and mid-gray, y. Told is
+|x_hat(x) - x_hat(y)| / |x - y| for the clean pictures x_hat that it answers with (unguided): 1 where it believes what it sees,
+0 where it knows what there is to see without looking. The result is ``results/opinion.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from batch import choose_prompts
+from machine import provenance
+
+from dreamfusion.config import ViewSettings
+from dreamfusion.files import write_atomic
+from dreamfusion.priors import load_prior
+from dreamfusion.priors.base import broadcast, clean_from_noise
+from dreamfusion.priors.bundled import BundledPrior
+from dreamfusion.view.words import view_words, with_view
+
+RESULT = Path(__file__).parent / "results" / "opinion.json"
+LEVELS = (0.2, 0.4, 0.6, 0.8)
+TOLD = ("words and camera", "words", "nothing")
+AZIMUTHS = (0.0, 90.0, 180.0, 270.0)
+ELEVATION = 20.0
+
+
+def shares(prior: BundledPrior, prompt: str, told: str, generator: torch.Generator) -> list[float]:
+    """The share of the difference between the two pictures that is left in the answers, for each t of ``LEVELS``."""
+    words = prior.embed([with_view(prompt, view_words(a, ELEVATION, ViewSettings())) for a in AZIMUTHS])
+    camera = torch.tensor([[math.radians(a), math.radians(ELEVATION), 2.5] for a in AZIMUTHS])
+    own = prior.encode(prior.sample(words.with_camera(camera), generator, guidance_scale=0))
+    asked = words.with_camera(camera if told == "words and camera" else None)
+    answers = []
+    noise = torch.randn(own.shape, generator=generator)
+    for picture in (own, torch.zeros_like(own)):
+        for level in LEVELS:
+            t = torch.full((len(own),), level)
+            alpha, sigma = prior.alpha_sigma(t)
+            z = broadcast(alpha, own) * picture + broadcast(sigma, own) * noise
+            with_words, without = prior.predict_noise(z, t, replace(asked, alone=told != "nothing"))
+            answers.append(clean_from_noise(z, without if told == "nothing" else with_words, alpha, sigma))
+    halves = zip(answers[: len(LEVELS)], answers[len(LEVELS) :], strict=True)
+    return [float((a - b).norm() / own.norm()) for a, b in halves]
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prompts", default="16", help="a suite, a file, or so many prompts of bundled-153")
+    parser.add_argument("--result", type=Path, default=RESULT)
+    args = parser.parse_args()
+    prior, prompts = load_prior("bundled"), choose_prompts(args.prompts)
+    assert isinstance(prior, BundledPrior)
+    table = {}
+    for told in TOLD:
+        generator = torch.Generator().manual_seed(0)
+        rows = torch.tensor([shares(prior, prompt, told, generator) for prompt in prompts])
+        table[told] = [round(value, 3) for value in rows.mean(0).tolist()]
+        print(f"{told}: " + "  ".join(f"t = {t}: {v:.2f}" for t, v in zip(LEVELS, table[told], strict=True)))
+    page = {
+        "what": "opinion",
+        "prior": prior.hash,
+        "prompts": prompts,
+        "levels": LEVELS,
+        "shares": table,
+    } | provenance()
+    write_atomic(args.result, (json.dumps(page, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
