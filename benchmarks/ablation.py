@@ -81,11 +81,13 @@ def results(found: dict[str, list[Record]]) -> dict[str, Any]:
 
 
 def draw(out: Path, rows: list[str], prompts: list[str], path: Path) -> None:
-    """The picture: a line for each row, a column for each of the first prompts."""
+    """The picture: a line for each row, a column for each of the first prompts; of those whose runs are all there."""
     from sheet import sheet
 
-    prompts = prompts[:6]
     lines = [row for row in SHOWN if row in rows]
+    prompts = [p for p in prompts if all(folder_of(out / row, p).is_dir() for row in lines)][:6]
+    if not prompts:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet([(f"{row}: {p}", folder_of(out / row, p)) for row in lines for p in prompts], len(prompts), 96).save(
         path, quality=85
@@ -122,8 +124,7 @@ def main() -> None:
             page |= {"suite": {"name": assets.suite_name, "prompts": len(assets.suite)}, "views": VIEWS, "seed": SEED}
             page |= origins([r for records in every.values() for r in records]) | results(every)
             write_atomic(args.result, (json.dumps(page, indent=1) + "\n").encode())
-            if args.out.is_dir():
-                draw(args.out, list(every), page["prompts"], args.picture)
+            draw(args.out, list(every), page["prompts"], args.picture)
     except UserError as error:
         sys.exit(f"ablation: error: {error}")
 

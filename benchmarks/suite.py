@@ -67,9 +67,10 @@ def main() -> None:
             write_atomic(args.result, (json.dumps(page, indent=1) + "\n").encode())
             from sheet import sheet
 
-            marked = [(p + ("*" if a["held_out"] else ""), p) for p, a in page["prompts"].items()]
-            args.picture.parent.mkdir(parents=True, exist_ok=True)
-            sheet([(label, folder_of(args.out, p)) for label, p in marked[:48]], 6, 96).save(args.picture, quality=85)
+            marked = [(p + ("*" if a["held_out"] else ""), folder_of(args.out, p)) for p, a in page["prompts"].items()]
+            if shown := [(label, folder) for label, folder in marked if folder.is_dir()][:48]:
+                args.picture.parent.mkdir(parents=True, exist_ok=True)
+                sheet(shown, 6, 96).save(args.picture, quality=85)
     except UserError as error:
         sys.exit(f"suite: error: {error}")
 

@@ -105,7 +105,7 @@ def suite_section(page: dict[str, Any] | None) -> list[str]:
     return [
         *lines,
         "",
-        *picture("suite.jpg", "The first 48 prompts; an asterisk marks a held-out pair"),
+        *picture("suite.jpg", "48 of the assets, from the front and from behind; an asterisk marks a held-out pair"),
         source(page),
         "",
     ]
