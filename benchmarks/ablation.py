@@ -3,9 +3,9 @@
 Makes an asset for every row of ``ablation.yaml`` and every prompt, one process a core, and judges them: the result is
 ``results/ablation.json``, from which ``python tools/benchmarks_page.py`` writes the page. Stop it at will; the same
 command goes on, on another machine too: what is known of an asset is kept in the repository (``kept.py``). Rows are
-compared on the prompts that all of them have; a row with more of them shows all of its own as well: run it again with
-``--rows full,dream-fields --prompts bundled-153`` for the ends of the table, and with
-``--rows full,words-only,no-view --prompts fronts`` for Janus rates on everything that has a front.
+compared on the prompts that all of them have, those with fewer than 16 are left out and named; a row with more of them
+shows all of its own as well: run it again with ``--rows full,dream-fields --prompts bundled-153`` for the ends of the
+table, and with ``--rows full,words-only,no-view --prompts fronts`` for Janus rates on everything that has a front.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ SHOWN = (
     "dream-fields",
 )
 """Rows of the picture."""
+LEAST = 16
+"""Prompts that a row needs to stand in the table, where any row has so many: else one that has begun would shorten it."""
 
 
 def jobs_of(out: Path, row: str, prompts: list[str]) -> list[Job]:
@@ -49,11 +51,15 @@ def jobs_of(out: Path, row: str, prompts: list[str]) -> list[Job]:
 
 def results(found: dict[str, list[Record]]) -> dict[str, Any]:
     """From each row's records: its figures on the prompts that all rows have, the difference to ``full`` asset by asset,
-    and what an asset costs."""
+    and what an asset costs. Rows with fewer than ``LEAST`` prompts are ``unfinished`` beside those that have them."""
     from dreamfusion.evaluation.report import summarise, value_of
     from dreamfusion.evaluation.statistics import bootstrap
 
-    by_prompt = {row: {r["figures"]["prompt"]: r for r in records} for row, records in found.items()}
+    begun = {row: len(records) for row, records in found.items() if len(records) < LEAST}
+    unfinished = begun if len(begun) < len(found) else {}
+    by_prompt = {
+        row: {r["figures"]["prompt"]: r for r in records} for row, records in found.items() if row not in unfinished
+    }
     first = next(iter(by_prompt.values()))
     common = [p for p in first if all(p in records for records in by_prompt.values())]
     table: dict[str, Any] = {}
@@ -77,7 +83,7 @@ def results(found: dict[str, list[Record]]) -> dict[str, Any]:
         if len(records) > len(common):
             entry["whole"] = summarise([r["figures"] for r in records.values()])
         table[row] = entry
-    return {"prompts": common, "rows": table}
+    return {"prompts": common, "rows": table, "unfinished": unfinished}
 
 
 def draw(out: Path, rows: list[str], prompts: list[str], path: Path) -> None:
@@ -124,7 +130,7 @@ def main() -> None:
             page |= {"suite": {"name": assets.suite_name, "prompts": len(assets.suite)}, "views": VIEWS, "seed": SEED}
             page |= origins([r for records in every.values() for r in records]) | results(every)
             write_atomic(args.result, (json.dumps(page, indent=1) + "\n").encode())
-            draw(args.out, list(every), page["prompts"], args.picture)
+            draw(args.out, list(page["rows"]), page["prompts"], args.picture)
     except UserError as error:
         sys.exit(f"ablation: error: {error}")
 

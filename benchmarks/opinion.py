@@ -31,23 +31,26 @@ AZIMUTHS = (0.0, 90.0, 180.0, 270.0)
 ELEVATION = 20.0
 
 
-def shares(prior: BundledPrior, prompt: str, told: str, generator: torch.Generator) -> list[float]:
-    """The share of the difference between the two pictures that is left in the answers, for each t of ``LEVELS``."""
+def shares(prior: BundledPrior, prompt: str, generator: torch.Generator) -> dict[str, list[float]]:
+    """The share of the difference between the two pictures that is left in the answers: what is told -> one for each t of
+    ``LEVELS``."""
     words = prior.embed([with_view(prompt, view_words(a, ELEVATION, ViewSettings())) for a in AZIMUTHS])
-    camera = torch.tensor([[math.radians(a), math.radians(ELEVATION), 2.5] for a in AZIMUTHS])
-    own = prior.encode(prior.sample(words.with_camera(camera), generator, guidance_scale=0))
-    asked = words.with_camera(camera if told == "words and camera" else None)
-    answers = []
+    seen = words.with_camera(torch.tensor([[math.radians(a), math.radians(ELEVATION), 2.5] for a in AZIMUTHS]))
+    own = prior.encode(prior.sample(seen, generator, guidance_scale=0))
     noise = torch.randn(own.shape, generator=generator)
-    for picture in (own, torch.zeros_like(own)):
-        for level in LEVELS:
-            t = torch.full((len(own),), level)
-            alpha, sigma = prior.alpha_sigma(t)
+
+    def left(told: str, level: float) -> float:
+        t = torch.full((len(own),), level)
+        alpha, sigma = prior.alpha_sigma(t)
+        asked = replace(seen if told == "words and camera" else words, alone=told != "nothing")
+        answers = []
+        for picture in (own, torch.zeros_like(own)):
             z = broadcast(alpha, own) * picture + broadcast(sigma, own) * noise
-            with_words, without = prior.predict_noise(z, t, replace(asked, alone=told != "nothing"))
+            with_words, without = prior.predict_noise(z, t, asked)
             answers.append(clean_from_noise(z, without if told == "nothing" else with_words, alpha, sigma))
-    halves = zip(answers[: len(LEVELS)], answers[len(LEVELS) :], strict=True)
-    return [float((a - b).norm() / own.norm()) for a, b in halves]
+        return float((answers[0] - answers[1]).norm() / own.norm())
+
+    return {told: [left(told, level) for level in LEVELS] for told in TOLD}
 
 
 @torch.no_grad()
@@ -58,11 +61,11 @@ def main() -> None:
     args = parser.parse_args()
     prior, prompts = load_prior("bundled"), choose_prompts(args.prompts)
     assert isinstance(prior, BundledPrior)
+    generator = torch.Generator().manual_seed(0)
+    found = [shares(prior, prompt, generator) for prompt in prompts]
     table = {}
     for told in TOLD:
-        generator = torch.Generator().manual_seed(0)
-        rows = torch.tensor([shares(prior, prompt, told, generator) for prompt in prompts])
-        table[told] = [round(value, 3) for value in rows.mean(0).tolist()]
+        table[told] = [round(x, 3) for x in torch.tensor([f[told] for f in found]).mean(0).tolist()]
         print(f"{told}: " + "  ".join(f"t = {t}: {v:.2f}" for t, v in zip(LEVELS, table[told], strict=True)))
     page = {
         "what": "opinion",

@@ -175,6 +175,18 @@ def test_rows_are_compared_on_the_prompts_that_all_have(batch: Any) -> None:
     json.dumps(page, allow_nan=False)
 
 
+def test_a_row_that_has_only_begun_does_not_shorten_the_table(batch: Any) -> None:
+    import ablation
+
+    found = {
+        row: [record(f"p{k}", r10=1.0) for k in range(count)]
+        for row, count in (("full", 20), ("no-view", 16), ("dream-fields", 15))
+    }
+    page = ablation.results(found)
+    assert len(page["prompts"]) == 16 and list(page["rows"]) == ["full", "no-view"]
+    assert page["unfinished"] == {"dream-fields": 15}
+
+
 @pytest.fixture
 def assets(batch: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Two-prompt assets whose judge looks at nothing, with the kept figures in a folder of the test's own."""
@@ -264,7 +276,14 @@ def test_the_page_says_what_the_results_say(pages: Any, rows: dict[str, dict[str
         "dream-fields": row("dream-fields", 0.2, -0.6),
     }
     page["rows"]["full"]["whole"] = {"r10": figure(0.77, 153), "janus": figure(0.125, 48)}
+    page["unfinished"] = {"ancestral": 5}
+    page["rows"]["words-only"] = row("words-only", 0.1, -0.7)
     text = "\n".join(pages.ablation_section(page, rows))
+    assert "*Dream Fields* is reported to be the lowest; here *words only* is lower: " in text
+    assert "left out: sampled view by view (5)." in text and "of several machines" not in text
+    del page["rows"]["words-only"]
+    text = "\n".join(pages.ablation_section(page, rows))
+    assert "to be the lowest" not in text
     assert "| full | 80.0 % (70 to 90) | 40.0 % | – | 30.0 % | 78.6 % | 100, 40% |" in text
     assert "| 10.0 % (-30.0 (-40 to -20)) | – | 30.0 % |" in text and "| full | 153 | 77.0 % (67 to 87) |" in text
     assert "`full` is not at the top and `dream-fields` is at the bottom, a place it shares with 1 more" in text
@@ -306,9 +325,10 @@ def test_opinion_tells_how_much_of_the_picture_is_left(batch: Any, belief: float
     torch.rand((4, 3, 8, 8), generator=generator)
     noise = torch.randn((4, 3, 8, 8), generator=generator)
     prior: Any = Stubborn()
-    for told in opinion.TOLD:
-        found = opinion.shares(prior, "a ball", told, torch.Generator().manual_seed(0))
-        assert found == pytest.approx([expected] * len(opinion.LEVELS), abs=1e-4)
+    found = opinion.shares(prior, "a ball", torch.Generator().manual_seed(0))
+    assert tuple(found) == opinion.TOLD
+    for shares in found.values():
+        assert shares == pytest.approx([expected] * len(opinion.LEVELS), abs=1e-4)
 
 
 def test_the_benchmarks_page_is_up_to_date(pages: Any) -> None:

@@ -111,28 +111,35 @@ def suite_section(page: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def ends(rows: dict[str, Any], key: str = "r10", name: str = "R-Precision @ 10") -> str:
+def ends(rows: dict[str, Any], key: str, figure: str) -> str:
     """Whether the ends of the table stand where the paper has them, by one figure."""
     said = []
     for row, best, where in (("full", max, "top"), ("dream-fields", min, "bottom")):
         if row in rows and len(rows) > 1:
-            values = {title: entry["summary"][key]["value"] for title, entry in rows.items()}
-            equal = [title for title, value in values.items() if value == best(values.values())]
+            values = {name: entry["summary"][key]["value"] for name, entry in rows.items()}
+            equal = [name for name, value in values.items() if value == best(values.values())]
             shared = f", a place it shares with {len(equal) - 1} more" if row in equal and len(equal) > 1 else ""
             said.append(f"`{row}` is {'' if row in equal else 'not '}at the {where}{shared}")
-    return f"By {name}, {' and '.join(said)}." if said else ""
+    return f"By {figure}, {' and '.join(said)}." if said else ""
 
 
 def differences(rows: dict[str, Any], told: dict[str, dict[str, Any]]) -> list[str]:
-    """A line for each row that is reported to be worse than full and here is not."""
+    """A line for each row that is reported to be worse than full and here is not, and for an end that is not one."""
     lines = []
+    unknown = "the cause has not been looked into"
     for row, entry in rows.items():
         away = entry.get("over_full", {}).get("r10")
         if entry["reported"] and away and away["value"] >= 0:
-            why = told.get(row, {}).get("why", "the cause has not been looked into")
+            why = told.get(row, {}).get("why", unknown)
             wide = entry["over_full"].get("wide_r10")
             but = f" (of 2,756: {points(wide)})" if wide else ""
             lines.append(f"- *{entry['title']}* is reported to be worse than full; here it is not{but}: {why}.")
+    least, name = min((entry["summary"]["r10"]["value"], name) for name, entry in rows.items())
+    if "dream-fields" in rows and rows["dream-fields"]["summary"]["r10"]["value"] > least:
+        why = told.get("dream-fields", {}).get("why", unknown)
+        lines.append(
+            f"- *{rows['dream-fields']['title']}* is reported to be the lowest; here *{rows[name]['title']}* is lower: {why}."
+        )
     return lines
 
 
@@ -171,11 +178,19 @@ def ablation_section(page: dict[str, Any] | None, told: dict[str, dict[str, Any]
     lines += [
         *table(head, body),
         "",
-        ends(rows),
+        ends(rows, "r10", "R-Precision @ 10"),
         ends(rows, "wide_r10", "R-Precision @ 10 of 2,756"),
         *([""] if differences(rows, told) else []),
         *differences(rows, told),
     ]
+    if page.get("unfinished"):
+        begun = (f"{told.get(row, {}).get('title', row)} ({count})" for row, count in page["unfinished"].items())
+        lines += ["", f"Rows with too few prompts yet, and left out: {', '.join(begun)}."]
+    if ";" in page["machine"]:
+        lines += [
+            "",
+            "The seconds are of several machines and are not to be compared; the prior's share of them is a better guide.",
+        ]
     faces = {row: entry.get("whole", entry["summary"]).get("janus") for row, entry in rows.items()}
     if any(faces.get(row) for row in JANUS_ROWS):
         body = []
