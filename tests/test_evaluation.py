@@ -205,6 +205,16 @@ def test_flatness_of_boxes_however_they_are_turned() -> None:
         assert geometry.flatness(trimesh.creation.box(extents, transform=turn)) == pytest.approx(expected, abs=1e-3)
 
 
+def test_haze_is_the_transparency_of_what_is_seen() -> None:
+    opacity = torch.zeros(2, 3, 4, 4)
+    assert geometry.haze(opacity) is None
+    opacity[:, :, :2] = 1
+    assert geometry.haze(opacity) == 0, "empty space is no haze"
+    opacity[:, :, 2] = 0.2  # a veil: 4 pixels of 0.2 beside 8 of 1
+    assert geometry.haze(opacity) == pytest.approx(4 * 0.2 * 0.8 / (8 + 0.8))
+    assert geometry.haze(torch.full((1, 3, 4, 4), 0.1)) == pytest.approx(0.9)
+
+
 def test_saturation_counts_only_what_stands_out() -> None:
     pictures = torch.full((1, 3, 8, 8), 0.5)
     assert geometry.saturation(pictures) is None

@@ -80,6 +80,15 @@ def test_normals_are_in_camera_axes_and_depth_is_near_white():
     assert depth[0, 0, 32, 42] < depth[0, 0, 32, 32] and depth[0, 0, 0, 0] == 0
 
 
+def test_opacity_is_the_same_over_every_background():
+    camera = orbit_cameras([90], 0)
+    (picture,) = render_views(Ball(), camera, 101, "opacity", background=0.7)
+    over_black = render_views(Ball(), camera, 101, "albedo", background=0.0)[0]
+    over_white = render_views(Ball(), camera, 101, "albedo", background=1.0)[0]
+    assert torch.allclose(picture, 1 - (over_white - over_black), atol=1e-6)
+    assert picture[0, 50, 50] == pytest.approx(1, abs=1e-3) and picture[0, 0, 0] == 0
+
+
 def test_light_is_above_the_camera():
     (picture,) = render_views(Ball(), orbit_cameras([200], 10), 65, "textureless", background=0.0)
     assert picture[0].max() == pytest.approx(0.8, abs=0.002)

@@ -56,7 +56,7 @@ def _render_options(parser: Parser) -> None:
         "--views", default="8", metavar="N|A,B,…", help="how many, or azimuths in degrees [%(default)s]"
     )
     parser.add_argument("--size", default="512", metavar="N", help="pixels a side, 16 to 4096 [%(default)s]")
-    kinds = "of color, albedo, normal, depth, textureless [%(default)s]"
+    kinds = "of color, albedo, normal, depth, textureless, opacity [%(default)s]"
     parser.add_argument("--kind", default="color", metavar="A,B,…", help=kinds)
     parser.add_argument("--elevation", default="15", metavar="X", help="camera's elevation, -90 to 90 [%(default)s]")
     parser.add_argument("--radius", default="2.5", metavar="X", help="camera's distance, 1 to 100 [%(default)s]")

@@ -18,6 +18,7 @@ KINDS = {
     "normal": "normal",
     "depth": "depth",
     "textureless": "textureless",
+    "opacity": "opacity",
 }
 """What ``render --kind`` takes, and the renderer's words for it."""
 

@@ -55,6 +55,13 @@ def report(run: Run, scene: Scene) -> dict[str, Any]:
     }
 
 
+def haze(opacity: Tensor) -> float | None:
+    """How much of what is seen is fog: the transparency of pixels (B, 3, H, W), mean over their opacity o, or
+    sum o (1 - o) / sum o. 0 where all is solid, towards 1 for a thin veil; None where nothing is seen."""
+    total = float(opacity.sum())
+    return float((opacity * (1 - opacity)).sum()) / total if total > 0 else None
+
+
 def saturation(pictures: Tensor, background: float = 0.5, apart: float = 0.06) -> float | None:
     """Mean chroma (largest minus smallest channel) of what is not background in pictures (B, 3, H, W) over one gray.
 

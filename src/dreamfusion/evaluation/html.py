@@ -55,7 +55,7 @@ def words(figures: dict[str, Any]) -> str:
                 f"{tight}, {shape['components']} components, {shape['floaters']} floaters, {shape['triangles']} triangles, "
                 f"genus {number(shape['genus'], 'd')}, flatness {number(shape['flatness'])}"
             )
-    out.append(f"saturation {number(figures['saturation'])}")
+    out.append(f"haze {number(figures['haze'])}, saturation {number(figures['saturation'])}")
     return "<br>".join(out)
 
 

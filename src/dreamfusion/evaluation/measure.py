@@ -66,10 +66,12 @@ class Judge:
         steps = int(json.loads((run.path / CHECKPOINT / META).read_bytes())["state"]["step"])
         colour = draw(scene, self.views)
         clay = draw(scene, self.views, "textureless")
+        opacity = draw(scene, self.views, "opacity")
         figures = {
             "run": str(run.path), "prompt": config.prompt, "preset": config.preset, "seed": config.seed,
             "steps": steps, "finished": steps == config.steps, "prior": recorded.get("id"),
             "held_out": is_held_out(config.prompt), "saturation": geometry.saturation(colour[::2]),
+            "haze": geometry.haze(opacity),
         } | self.rank(colour, config.prompt) | self.rank(clay, config.prompt, "clay_")  # fmt: skip
         figures["janus"] = None
         if has_front(config.prompt):

@@ -32,6 +32,7 @@ MEANS = {
     "triangles": "triangles",
     "genus": "genus",
     "flatness": "flatness (1: as thick as wide)",
+    "haze": "haze (how much of what is seen shines through)",
     "saturation": "saturation",
     "saturation_ratio": "saturation, of the prior's samples'",
 }

@@ -11,8 +11,9 @@ from dreamfusion.scene.base import Rays, Rendering, Scene, Shading
 from dreamfusion.view.cameras import Cameras, camera_rays, to_pictures
 from dreamfusion.view.lights import camera_lights
 
-Kind = Shading | Literal["normal", "depth"]
-"""Colour in one of the scene's shadings; normals in camera axes, as (n + 1) / 2; depth, near is white."""
+Kind = Shading | Literal["normal", "depth", "opacity"]
+"""Colour in one of the scene's shadings; normals in camera axes, as (n + 1) / 2; depth, near is white; opacity, solid is
+white (over black, whatever the background)."""
 
 GRAY = 0.5
 
@@ -40,14 +41,14 @@ def render_views(
         rays = camera_rays(camera, resolution)
         angles = torch.tensor([light_above_deg, light_around_deg]).deg2rad().to(rays.origins)
         light = camera_lights(camera, angles[:1], angles[1:])
-        shading: Shading = "textureless" if kind in ("normal", "depth") else kind  # type: ignore[assignment]
+        shading: Shading = "textureless" if kind in ("normal", "depth", "opacity") else kind  # type: ignore[assignment]
         parts = []
         with torch.no_grad():
             for start in range(0, len(rays.origins), chunk):
                 span = slice(start, start + chunk)
                 some = Rays(rays.origins[span], rays.directions[span], rays.pixel_radius)
                 seen = scene.render(some, shading, light.expand_as(some.origins), ambient, samples=samples)
-                behind = torch.as_tensor(background).to(some.origins)
+                behind = torch.as_tensor(0 if kind == "opacity" else background).to(some.origins)
                 parts.append(_colour(seen, kind, camera) + (1 - seen.opacity)[:, None] * behind)
         pictures.append(to_pictures(torch.cat(parts), resolution))
     return torch.cat(pictures).clamp(0, 1)
@@ -56,6 +57,8 @@ def render_views(
 def _colour(seen: Rendering, kind: Kind, camera: Cameras) -> Tensor:
     """What a rendering shows in a kind of picture, (N, 3), premultiplied by the opacity."""
     opacity = seen.opacity[:, None]
+    if kind == "opacity":
+        return opacity.expand(-1, 3)
     if kind == "normal":
         axes = torch.cat(camera.axes())  # rows right, up, back
         return (torch.nn.functional.normalize(seen.normal, dim=-1) @ axes.T + 1) / 2 * opacity
