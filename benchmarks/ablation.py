@@ -71,7 +71,7 @@ def results(found: dict[str, list[Record]]) -> dict[str, Any]:
         entry["cost"] = {k: round(median(r[k] for r in same), 2) for k in ("seconds", "seconds_prior")} if same else {}
         if "full" in by_prompt and row != "full":
             entry["over_full"] = {}
-            for key in ("r10", "r1", "wide_r10", "wide_r1", "clay_r1"):
+            for key in ("r10", "r1", "wide_r10", "wide_r1", "clay_r1", "haze"):
                 pairs = [
                     (value_of(records[p]["figures"], key), value_of(by_prompt["full"][p]["figures"], key))
                     for p in common

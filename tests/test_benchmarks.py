@@ -263,7 +263,7 @@ def test_the_page_says_what_the_results_say(pages: Any, rows: dict[str, dict[str
     origin |= {"clip": {"id": "bundled", "sha256": "d" * 64}, "suite": {"name": "bundled-153", "prompts": 153}}
 
     def row(name: str, r10: float, over: float) -> dict[str, Any]:
-        summary = {"r10": figure(r10), "wide_r10": figure(r10 / 2), "clay_r1": figure(0.3)}
+        summary = {"r10": figure(r10), "wide_r10": figure(r10 / 2), "clay_r1": figure(0.3), "haze": figure(0.2, 11)}
         cost = {"seconds": 100.0, "seconds_prior": 40.0}
         entry = {"title": rows[name]["title"], "reported": rows[name].get("seed"), "summary": summary, "cost": cost}
         return entry | ({"over_full": {"r10": figure(over), "wide_r10": figure(over / 2)}} if name != "full" else {})
@@ -280,11 +280,15 @@ def test_the_page_says_what_the_results_say(pages: Any, rows: dict[str, dict[str
     page["rows"]["words-only"] = row("words-only", 0.1, -0.7)
     text = "\n".join(pages.ablation_section(page, rows))
     assert "*Dream Fields* is reported to be the lowest; here *words only* is lower: " in text
+    assert "Haze is of 11 of the prompts" in text
     assert "left out: sampled view by view (5)." in text and "of several machines" not in text
+    for entry in page["rows"].values():
+        entry["summary"]["haze"]["count"] = 16
+    assert "Haze is of" not in "\n".join(pages.ablation_section(page, rows))
     del page["rows"]["words-only"]
     text = "\n".join(pages.ablation_section(page, rows))
     assert "to be the lowest" not in text
-    assert "| full | 80.0 % (70 to 90) | 40.0 % | – | 30.0 % | 78.6 % | 100, 40% |" in text
+    assert "| full | 80.0 % (70 to 90) | 40.0 % | – | 30.0 % | 20.0 % | 78.6 % | 100, 40% |" in text
     assert "| 10.0 % (-30.0 (-40 to -20)) | – | 30.0 % |" in text and "| full | 153 | 77.0 % (67 to 87) |" in text
     assert "`full` is not at the top and `dream-fields` is at the bottom, a place it shares with 1 more" in text
     assert "*guidance w = 7.5* is reported to be worse than full; here it is not (of 2,756: +5.0 (-5 to +15)):" in text

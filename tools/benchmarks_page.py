@@ -20,6 +20,7 @@ This page is written by `python tools/benchmarks_page.py` from the files in `ben
 leave behind. All assets of a table are made and judged in the same way; the judge is a CLIP that took no part in making
 them. R-Precision @ k: the share of renders, from views no training step used, for which the true prompt is among the k
 that the judge finds most similar, of all the prompts of the suite. Textureless: the same on renders of the bare shape.
+Haze: how much of what is seen shines through (a veil of the right colour ranks well all the same).
 Janus: of the things that have a front, the share that shows two of them, or one on its back; the score's own error is
 {false_janus:.1%} on real objects, and {found_janus:.1%} of objects made two-faced are found out. In brackets: 95 % intervals
 (Wilson's for shares, with assets and not views counted; the bootstrap's for differences).
@@ -89,6 +90,7 @@ def suite_section(page: dict[str, Any] | None) -> list[str]:
         "wide_r10": "R-Precision @ 10 among all 2,756 prompts of `bundled-2756`",
         "wide_r1": "R-Precision @ 1 among them",
         "clay_r10": "R-Precision @ 10, textureless",
+        "haze": "haze",
         "janus": "Janus",
         "watertight": "watertight",
         "empty": "empty",
@@ -121,6 +123,11 @@ def ends(rows: dict[str, Any], key: str, figure: str) -> str:
             shared = f", a place it shares with {len(equal) - 1} more" if row in equal and len(equal) > 1 else ""
             said.append(f"`{row}` is {'' if row in equal else 'not '}at the {where}{shared}")
     return f"By {figure}, {' and '.join(said)}." if said else ""
+
+
+def known(rows: dict[str, Any], key: str) -> int:
+    """Of how many prompts a figure is known in all rows."""
+    return min(int(entry["summary"].get(key, {"count": 0})["count"]) for entry in rows.values())
 
 
 def differences(rows: dict[str, Any], told: dict[str, dict[str, Any]]) -> list[str]:
@@ -163,13 +170,13 @@ def ablation_section(page: dict[str, Any] | None, told: dict[str, dict[str, Any]
         "prior's share of it.",
         "",
     ]
-    head = ["row", "R @ 10", "R @ 10 of 2,756", "R @ 1", "R @ 1, textureless", "reported R @ 10", "seconds"]
+    head = ["row", "R @ 10", "R @ 10 of 2,756", "R @ 1", "R @ 1, textureless", "haze", "reported R @ 10", "seconds"]
     body = []
     for row, entry in rows.items():
         s, reported, seconds = entry["summary"], entry["reported"], entry["cost"]
         title = told.get(row, entry)["title"] + (f" ({told[row]['note']})" if told.get(row, {}).get("note") else "")
         cells = [title, percent(s.get("r10"))]
-        for key in ("wide_r10", "r1", "clay_r1"):
+        for key in ("wide_r10", "r1", "clay_r1", "haze"):
             over = entry.get("over_full", {}).get(key)
             cells.append(percent(s.get(key), False) + (f" ({points(over)})" if over else ""))
         cells.append(f"{reported} %" if reported else "")
@@ -186,6 +193,8 @@ def ablation_section(page: dict[str, Any] | None, told: dict[str, dict[str, Any]
     if page.get("unfinished"):
         begun = (f"{told.get(row, {}).get('title', row)} ({count})" for row, count in page["unfinished"].items())
         lines += ["", f"Rows with too few prompts yet, and left out: {', '.join(begun)}."]
+    if 0 < (hazes := known(rows, "haze")) < count:
+        lines += ["", f"Haze is of {hazes} of the prompts: it was not yet measured when the others were judged."]
     if ";" in page["machine"]:
         lines += [
             "",
