@@ -229,7 +229,10 @@ def test_what_is_kept_is_not_made_again(
     first.judge([("row", job)], lambda _: None)
     assert first.of("row", [job]) == []  # there is nothing to judge yet
     first.make([("row", job)], 1, lambda _: None)
+    late = assets()
+    assert not late.is_kept("row", job)
     first.judge([("row", job)], lambda _: None)
+    late.judge([("row", job)], pytest.fail)  # it sees what another process has judged meanwhile
     shutil.rmtree(job.folder)
     again = assets()  # another process, another machine: the runs' folders are gone
     again.make([("row", job)], 1, lambda _: None)
