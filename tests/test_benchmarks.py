@@ -290,7 +290,10 @@ def test_the_page_says_what_the_results_say(pages: Any, rows: dict[str, dict[str
     assert "Haze is of" not in "\n".join(pages.ablation_section(page, rows))
     del page["rows"]["words-only"]
     text = "\n".join(pages.ablation_section(page, rows))
-    assert "to be the lowest" not in text
+    assert "to be the lowest" not in text and "+0.0 (+0 to +0): the assets are not the same" not in text
+    page["rows"]["w-7.5"]["over_full"]["r1"] = {"value": 0, "low": 0, "high": 0, "count": 16}
+    assert "+0.0 (+0 to +0): the assets are not the same" in "\n".join(pages.ablation_section(page, rows))
+    del page["rows"]["w-7.5"]["over_full"]["r1"]
     assert "| full | 80.0 % (70 to 90) | 40.0 % | – | 30.0 % | 20.0 % | 78.6 % | 100, 40% |" in text
     assert "| 10.0 % (-30.0 (-40 to -20)) | – | 30.0 % |" in text and "| full | 153 | 77.0 % (67 to 87) |" in text
     assert "`full` is not at the top and `dream-fields` is at the bottom, a place it shares with 1 more" in text

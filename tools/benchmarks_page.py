@@ -125,6 +125,12 @@ def ends(rows: dict[str, Any], key: str, figure: str) -> str:
     return f"By {figure}, {' and '.join(said)}." if said else ""
 
 
+def nothing(entry: dict[str, Any], key: str) -> bool:
+    """Whether a row's figure is full's, asset by asset."""
+    away = entry.get("over_full", {}).get(key)
+    return away is not None and away["low"] == away["value"] == away["high"] == 0
+
+
 def known(rows: dict[str, Any], key: str) -> int:
     """Of how many prompts a figure is known in all rows."""
     return min(int(entry["summary"].get(key, {"count": 0})["count"]) for entry in rows.values())
@@ -190,6 +196,12 @@ def ablation_section(page: dict[str, Any] | None, told: dict[str, dict[str, Any]
         *([""] if differences(rows, told) else []),
         *differences(rows, told),
     ]
+    if any(nothing(entry, "r1") for entry in rows.values()):
+        lines += [
+            "",
+            "+0.0 (+0 to +0): the assets are not the same (R-Precision of the bare shapes differs, and haze), but the judge ranks "
+            "their pictures alike, view by view. Told the camera, this prior leaves little open, whichever rule asks it.",
+        ]
     if page.get("unfinished"):
         begun = (f"{told.get(row, {}).get('title', row)} ({count})" for row, count in page["unfinished"].items())
         lines += ["", f"Rows with too few prompts yet, and left out: {', '.join(begun)}."]
