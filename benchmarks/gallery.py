@@ -1,4 +1,4 @@
-"""A gallery: ``python benchmarks/gallery.py --out runs/gallery --picture docs/gallery.jpg [--preset balanced]``.
+"""A gallery: ``python benchmarks/gallery.py --out runs/gallery --picture docs/gallery.jpg [--preset fast]``.
 
 Generates an asset for each line of ``gallery.txt`` (those that are there already are kept: stop and start it at will) and
 draws all of them into one picture, from the front and from behind. An asterisk marks colour-object pairs that the prior's
@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--picture", type=Path, required=True)
-    parser.add_argument("--preset", default="balanced")
+    parser.add_argument("--preset", default="fast")
     parser.add_argument("--prompts", type=Path, default=Path(__file__).with_name("gallery.txt"))
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each")
     parser.add_argument("--only-draw", action="store_true", help="draw what is finished, generate nothing")
