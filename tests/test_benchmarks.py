@@ -298,7 +298,9 @@ def test_the_page_says_what_the_results_say(pages: Any, rows: dict[str, dict[str
     assert "| 10.0 % (-30.0 (-40 to -20)) | – | 30.0 % |" in text and "| full | 153 | 77.0 % (67 to 87) |" in text
     assert "`full` is not at the top and `dream-fields` is at the bottom, a place it shares with 1 more" in text
     assert "*guidance w = 7.5* is reported to be worse than full; here it is not (of 2,756: +5.0 (-5 to +15)):" in text
-    assert "| full | 48 | 12.5 % (2 to 22) | – |" in text
+    assert "| full | 48 | 12.5 % (2 to 22) | – |" in text and "are fog with no front" not in text
+    page["rows"]["full"]["whole"]["no_front"] = figure(0.6, 48)
+    assert "Most assets of *full* are fog with no front" in "\n".join(pages.ablation_section(page, rows))
     assert "*Dream Fields* is reported" not in text and "Commit abc, 2026-01-01, a machine" in text
     half = {"r10": figure(0.5, 60)}
     suite = origin | {"preset": "fast", "summary": {"r10": figure(0.81, 153)}, "held_out": half}

@@ -221,6 +221,17 @@ def ablation_section(page: dict[str, Any] | None, told: dict[str, dict[str, Any]
             body.append([told.get(row, rows[row])["title"], str(int(two["count"])), percent(two), percent(none)])
         lines += ["", "Two faces, on all prompts of each row whose thing has a front:", ""]
         lines += table(["row", "prompts", "Janus", "no front at all"], body)
+        frontless = [
+            f"*{told.get(row, rows[row])['title']}*"
+            for row in JANUS_ROWS
+            if row in rows and rows[row].get("whole", rows[row]["summary"]).get("no_front", {"value": 0})["value"] > 0.5
+        ]
+        if frontless:
+            lines += [
+                "",
+                f"Most assets of {' and '.join(frontless)} are fog with no front that could be two, so their Janus rate looks better "
+                "than they are: read it with the column beside it, and haze above.",
+            ]
     whole = {row: entry["whole"] for row, entry in rows.items() if row in WHOLE_ROWS and "whole" in entry}
     if whole:
         body = []
