@@ -62,6 +62,12 @@ def results(found: dict[str, list[Record]]) -> dict[str, Any]:
     }
     first = next(iter(by_prompt.values()))
     common = [p for p in first if all(p in records for records in by_prompt.values())]
+    # Haze is younger than the first records: rows are compared where all of them have it.
+    hazy = [p for p in common if all("haze" in records[p]["figures"] for records in by_prompt.values())]
+    for p in set(common) - set(hazy):
+        for records in by_prompt.values():
+            figures = {k: v for k, v in records[p]["figures"].items() if k != "haze"}
+            records[p] = records[p] | {"figures": figures}
     table: dict[str, Any] = {}
     for row, records in by_prompt.items():
         same = [records[p] for p in common]

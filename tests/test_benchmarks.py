@@ -187,6 +187,19 @@ def test_a_row_that_has_only_begun_does_not_shorten_the_table(batch: Any) -> Non
     assert page["unfinished"] == {"dream-fields": 15}
 
 
+def test_haze_is_compared_where_all_rows_have_it(batch: Any) -> None:
+    import ablation
+
+    found = {
+        "full": [record("a", r10=1.0, haze=0.1), record("b", r10=1.0)],
+        "foggy": [record("a", r10=1.0, haze=0.3), record("b", r10=1.0, haze=0.9)],
+    }
+    rows = ablation.results(found)["rows"]
+    assert (rows["foggy"]["summary"]["haze"]["value"], rows["foggy"]["summary"]["haze"]["count"]) == (0.3, 1)
+    assert rows["foggy"]["over_full"]["haze"]["value"] == pytest.approx(0.2)
+    assert found["foggy"][1]["figures"]["haze"] == 0.9, "what is kept stays as it is"
+
+
 @pytest.fixture
 def assets(batch: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Two-prompt assets whose judge looks at nothing, with the kept figures in a folder of the test's own."""
