@@ -64,16 +64,16 @@ def results(found: dict[str, list[Record]]) -> dict[str, Any]:
     common = [p for p in first if all(p in records for records in by_prompt.values())]
     # Haze is younger than the first records: rows are compared where all of them have it.
     hazy = [p for p in common if all("haze" in records[p]["figures"] for records in by_prompt.values())]
-    for p in set(common) - set(hazy):
-        for records in by_prompt.values():
-            figures = {k: v for k, v in records[p]["figures"].items() if k != "haze"}
-            records[p] = records[p] | {"figures": figures}
     table: dict[str, Any] = {}
     for row, records in by_prompt.items():
         same = [records[p] for p in common]
         page = ROWS[row]
         entry: dict[str, Any] = {k: v for k, v in page.items() if k != "seed"} | {"reported": page.get("seed")}
         entry["summary"] = summarise([r["figures"] for r in same])
+        if len(hazy) < len(common):
+            entry["summary"].pop("haze", None)
+            young = summarise([records[p]["figures"] for p in hazy])
+            entry["summary"] |= {key: figure for key, figure in young.items() if key == "haze"}
         entry["cost"] = {k: round(median(r[k] for r in same), 2) for k in ("seconds", "seconds_prior")} if same else {}
         if "full" in by_prompt and row != "full":
             entry["over_full"] = {}

@@ -316,7 +316,8 @@ def test_the_page_says_what_the_results_say(pages: Any, rows: dict[str, dict[str
     assert "Most assets of *full* are fog with no front" in "\n".join(pages.ablation_section(page, rows))
     assert "*Dream Fields* is reported" not in text and "Commit abc, 2026-01-01, a machine" in text
     half = {"r10": figure(0.5, 60)}
-    suite = origin | {"preset": "fast", "summary": {"r10": figure(0.81, 153)}, "held_out": half}
+    suite = origin | {"preset": "fast", "held_out": half}
+    suite["summary"] = {"r10": figure(0.81, 153), "janus": figure(0.5, 48)}
     suite |= {
         "ceiling": {"summary": {"r10": figure(0.95, 153)}, "held_out": {}},
         "prompts": {"a pig": {"r10": 0.125, "r1": 0, "janus": 1}},
@@ -327,6 +328,7 @@ def test_the_page_says_what_the_results_say(pages: Any, rows: dict[str, dict[str
         and "a pig (12 %, @ 1 0 %)" in text
         and "by the score: a pig." in text
     )
+    assert "| Janus | 50.0 % (40 to 60), n = 48 | – | – | – |" in text
     assert "| R-Precision @ 10 | 81.0 % (71 to 91) | 50.0 % (40 to 60) | 95.0 % (85 to 105) | – |" in text
 
 

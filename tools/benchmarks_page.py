@@ -40,6 +40,14 @@ def percent(figure: Figure | None, interval: bool = True) -> str:
     return f"{100 * figure['value']:.1f} %" + (f" ({low} to {high})" if interval else "")
 
 
+def counted(summary: dict[str, Figure], key: str) -> str:
+    """A figure of a summary in per cent, with the number of assets where it is not of all of them."""
+    figure = summary.get(key)
+    if figure is None or figure["count"] == summary["r10"]["count"]:
+        return percent(figure)
+    return f"{percent(figure)}, n = {figure['count']}"
+
+
 def points(figure: Figure | None) -> str:
     """A difference: '-12.5 (-20 to -5)' percentage points."""
     if figure is None:
@@ -95,7 +103,7 @@ def suite_section(page: dict[str, Any] | None) -> list[str]:
         "watertight": "watertight",
         "empty": "empty",
     }
-    rows = [[name, *(percent(c.get(key)) for c in columns.values())] for key, name in keys.items()]
+    rows = [[name, *(counted(c, key) for c in columns.values())] for key, name in keys.items()]
     rows.insert(0, ["prompts", *(str(c["r10"]["count"]) if "r10" in c else "0" for c in columns.values())])
     lines += [*table(["", *columns], rows), ""]
     lines.append("Held-out pairs are colours and things that the prior's training never showed together.")
