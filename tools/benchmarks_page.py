@@ -133,13 +133,13 @@ def ends(rows: dict[str, Any], key: str, figure: str) -> str:
     return f"By {figure}, {' and '.join(said)}." if said else ""
 
 
-def nothing(entry: dict[str, Any], key: str) -> bool:
+def same_as_full(entry: dict[str, Any], key: str) -> bool:
     """Whether a row's figure is full's, asset by asset."""
     away = entry.get("over_full", {}).get(key)
     return away is not None and away["low"] == away["value"] == away["high"] == 0
 
 
-def known(rows: dict[str, Any], key: str) -> int:
+def prompts_with(rows: dict[str, Any], key: str) -> int:
     """Of how many prompts a figure is known in all rows."""
     return min(int(entry["summary"].get(key, {"count": 0})["count"]) for entry in rows.values())
 
@@ -161,6 +161,46 @@ def differences(rows: dict[str, Any], told: dict[str, dict[str, Any]]) -> list[s
         lines.append(
             f"- *{rows['dream-fields']['title']}* is reported to be the lowest; here *{rows[name]['title']}* is lower: {why}."
         )
+    return lines
+
+
+def janus_lines(rows: dict[str, Any], told: dict[str, dict[str, Any]]) -> list[str]:
+    """The Janus rates, and what they are worth where there is mostly no front."""
+    lines: list[str] = []
+    faces = {row: entry.get("whole", entry["summary"]).get("janus") for row, entry in rows.items()}
+    if any(faces.get(row) for row in JANUS_ROWS):
+        body = []
+        for row in (row for row in JANUS_ROWS if faces.get(row)):
+            s = rows[row].get("whole", rows[row]["summary"])
+            two, none = s["janus"], s.get("no_front")
+            body.append([told.get(row, rows[row])["title"], str(int(two["count"])), percent(two), percent(none)])
+        lines += ["", "Two faces, on all prompts of each row whose thing has a front:", ""]
+        lines += table(["row", "prompts", "Janus", "no front at all"], body)
+        frontless = [
+            f"*{told.get(row, rows[row])['title']}*"
+            for row in JANUS_ROWS
+            if row in rows and rows[row].get("whole", rows[row]["summary"]).get("no_front", {"value": 0})["value"] > 0.5
+        ]
+        if frontless:
+            lines += [
+                "",
+                f"Most assets of {' and '.join(frontless)} are fog with no front that could be two, so their Janus rate looks better "
+                "than they are: read it with the column beside it, and haze above.",
+            ]
+    return lines
+
+
+def whole_lines(rows: dict[str, Any], told: dict[str, dict[str, Any]]) -> list[str]:
+    """The two ends of the table on all of their prompts."""
+    lines: list[str] = []
+    whole = {row: entry["whole"] for row, entry in rows.items() if row in WHOLE_ROWS and "whole" in entry}
+    if whole:
+        body = []
+        for row, summary in whole.items():
+            figures = (percent(summary.get(key)) for key in ("r10", "r1", "wide_r10", "clay_r1"))
+            body.append([told.get(row, rows[row])["title"], str(summary["r10"]["count"]), *figures])
+        lines += ["", "The two ends, on all of their prompts:", ""]
+        lines += table(["row", "prompts", "R @ 10", "R @ 1", "R @ 10 of 2,756", "R @ 1, textureless"], body)
     return lines
 
 
@@ -204,7 +244,7 @@ def ablation_section(page: dict[str, Any] | None, told: dict[str, dict[str, Any]
         *([""] if differences(rows, told) else []),
         *differences(rows, told),
     ]
-    if any(nothing(entry, "r1") for entry in rows.values()):
+    if any(same_as_full(entry, "r1") for entry in rows.values()):
         lines += [
             "",
             "+0.0 (+0 to +0): the assets are not the same (R-Precision of the bare shapes differs, and haze), but the judge ranks "
@@ -213,41 +253,14 @@ def ablation_section(page: dict[str, Any] | None, told: dict[str, dict[str, Any]
     if page.get("unfinished"):
         begun = (f"{told.get(row, {}).get('title', row)} ({count})" for row, count in page["unfinished"].items())
         lines += ["", f"Rows with too few prompts yet, and left out: {', '.join(begun)}."]
-    if 0 < (hazes := known(rows, "haze")) < count:
+    if 0 < (hazes := prompts_with(rows, "haze")) < count:
         lines += ["", f"Haze is of {hazes} of the prompts: it was not yet measured when the others were judged."]
     if ";" in page["machine"]:
         lines += [
             "",
             "The seconds are of several machines and are not to be compared; the prior's share of them is a better guide.",
         ]
-    faces = {row: entry.get("whole", entry["summary"]).get("janus") for row, entry in rows.items()}
-    if any(faces.get(row) for row in JANUS_ROWS):
-        body = []
-        for row in (row for row in JANUS_ROWS if faces.get(row)):
-            s = rows[row].get("whole", rows[row]["summary"])
-            two, none = s["janus"], s.get("no_front")
-            body.append([told.get(row, rows[row])["title"], str(int(two["count"])), percent(two), percent(none)])
-        lines += ["", "Two faces, on all prompts of each row whose thing has a front:", ""]
-        lines += table(["row", "prompts", "Janus", "no front at all"], body)
-        frontless = [
-            f"*{told.get(row, rows[row])['title']}*"
-            for row in JANUS_ROWS
-            if row in rows and rows[row].get("whole", rows[row]["summary"]).get("no_front", {"value": 0})["value"] > 0.5
-        ]
-        if frontless:
-            lines += [
-                "",
-                f"Most assets of {' and '.join(frontless)} are fog with no front that could be two, so their Janus rate looks better "
-                "than they are: read it with the column beside it, and haze above.",
-            ]
-    whole = {row: entry["whole"] for row, entry in rows.items() if row in WHOLE_ROWS and "whole" in entry}
-    if whole:
-        body = []
-        for row, summary in whole.items():
-            figures = (percent(summary.get(key)) for key in ("r10", "r1", "wide_r10", "clay_r1"))
-            body.append([told.get(row, rows[row])["title"], str(summary["r10"]["count"]), *figures])
-        lines += ["", "The two ends, on all of their prompts:", ""]
-        lines += table(["row", "prompts", "R @ 10", "R @ 1", "R @ 10 of 2,756", "R @ 1, textureless"], body)
+    lines += [*janus_lines(rows, told), *whole_lines(rows, told)]
     return [*lines, "", *picture("ablation.jpg", "Rows of the table, from the front and from behind"), source(page), ""]
 
 
