@@ -127,7 +127,7 @@ def measure(case: str, folder: Path, steps: int, threads: int, precision: str) -
 
     torch.set_num_threads(threads)
 
-    from dreamfusion.config import DistillationSettings
+    from dreamfusion.distillation.rule_settings import DistillationSettings
     from dreamfusion.distillation import direction
     from dreamfusion.priors import load_prior
 

@@ -12,10 +12,12 @@ from collections.abc import Callable
 import torch
 from machine import machine
 
-from dreamfusion.config import SceneSettings
-from dreamfusion.scene import Rays, make_scene
+from dreamfusion.scene.scene_settings import SceneSettings
+from dreamfusion.scene.rays import Rays
+from dreamfusion.scene.make import make_scene
 from dreamfusion.scene.grid import GridField
-from dreamfusion.view.cameras import camera_rays, orbit_cameras
+from dreamfusion.scene.rays import camera_rays
+from dreamfusion.view.cameras import orbit_cameras
 from dreamfusion.view.lights import camera_lights
 
 

@@ -23,7 +23,7 @@ def measure(way: str, views: int, repeats: int) -> dict[str, float]:
     """Median seconds of one direction and the memory it added, in MB."""
     import torch
 
-    from dreamfusion.config import DistillationSettings
+    from dreamfusion.distillation.rule_settings import DistillationSettings
     from dreamfusion.distillation import direction
     from dreamfusion.priors import load_prior
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from dreamfusion.export.turntable import to_uint8
-from dreamfusion.export.views import render_views
-from dreamfusion.loop import load_scene
+from dreamfusion.export.pictures import render_views
+from dreamfusion.recorded import load_scene
 from dreamfusion.run import CHECKPOINT, META, Run
 from dreamfusion.view.cameras import orbit_cameras
 

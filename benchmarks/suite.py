@@ -19,7 +19,7 @@ from batch import Job, choose_prompts, folder_of
 from kept import SEED, VIEWS, Assets, origins
 
 from dreamfusion.errors import UserError
-from dreamfusion.evaluation.report import summarise, value_of, with_ceiling
+from dreamfusion.evaluation.summary import summarise, value_of, with_ceiling
 from dreamfusion.files import write_atomic
 
 HERE = Path(__file__).parent

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from dreamfusion.errors import UserError
-from dreamfusion.loop import Interrupted, generate
-from dreamfusion.presets import resolve
+from dreamfusion.generation import Interrupted, generate
+from dreamfusion.settings.presets import resolve
 from dreamfusion.priors import load_prior
 from dreamfusion.run import Run
-from dreamfusion.trainer import pick_device
+from dreamfusion.device import pick_device
 
 prior = cache(load_prior)
 

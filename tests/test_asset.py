@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dreamfusion.asset import Asset
-from dreamfusion.config import ExportSettings
+from dreamfusion.geometry.export_settings import ExportSettings
 from dreamfusion.errors import UserError
 from dreamfusion.export.texture import sample_texture
 

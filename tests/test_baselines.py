@@ -10,18 +10,18 @@ from torch import Tensor
 
 from dreamfusion import clip as clips
 from dreamfusion import generate
-from dreamfusion.config import DistillationSettings
+from dreamfusion.distillation.rule_settings import DistillationSettings
 from dreamfusion.distillation import RULES, direction
 from dreamfusion.distillation.ancestral import draw
 from dreamfusion.errors import UserError
-from dreamfusion.export.views import render_views
-from dreamfusion.loop import load_scene
-from dreamfusion.presets import resolve
+from dreamfusion.export.pictures import render_views
+from dreamfusion.recorded import load_scene
+from dreamfusion.settings.presets import resolve
 from dreamfusion.priors import describe_prior, load_prior
-from dreamfusion.priors.base import Condition
-from dreamfusion.priors.guide import GuidePrior
+from dreamfusion.priors.prior import Condition
+from dreamfusion.clip.guide import GuidePrior
 from dreamfusion.priors.mixture import Mixture
-from dreamfusion.priors.sampling import ddim
+from dreamfusion.priors.sampler import ddim
 from dreamfusion.run import Run
 from dreamfusion.trainer import Trainer
 from dreamfusion.view.cameras import orbit_cameras

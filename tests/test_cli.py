@@ -15,8 +15,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from dreamfusion import __version__, cli
-from dreamfusion.options import join_negative
-from dreamfusion.settings import all_settings, as_text, build
+from dreamfusion.settings.options import join_negative
+from dreamfusion.settings.names import all_settings, as_text, build
 from tests.fakes import SMALL, GrayBallPrior, options
 
 CHAIR = ["generate", "a red chair"]
@@ -312,7 +312,7 @@ def test_a_second_reader_opens_the_glb(made: Path) -> None:
 def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     class Strange(GrayBallPrior):
         def unknown_words(self, prompt: str) -> list[Any]:
-            from dreamfusion.priors.bundled import Unknown
+            from dreamfusion.priors.bundled_prior import Unknown
 
             return [Unknown("zorgle", "stool", 0.25)]
 
@@ -323,7 +323,7 @@ def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 
 def test_doctor_reports_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from dreamfusion.priors import bundled
+    from dreamfusion.priors import bundled_prior as bundled
 
     save_file({}, "none.safetensors")
     monkeypatch.setattr(bundled, "WEIGHTS", Path("missing.safetensors"))

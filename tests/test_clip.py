@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dreamfusion.clip import load_guide, load_judge
-from dreamfusion.clip.bundled import WEIGHTS, write
-from dreamfusion.clip.network import AZIMUTHS, FRONTS, WIDTH, Guide, Judge, resized
-from dreamfusion.clip.public import MEAN, STD
+from dreamfusion.clip.bundled_clip import WEIGHTS, write
+from dreamfusion.clip.towers import AZIMUTHS, FRONTS, WIDTH, Guide, Judge, resized
+from dreamfusion.clip.public_clip import MEAN, STD
 from dreamfusion.errors import UserError
-from dreamfusion.priors.bundled import WEIGHTS as PRIOR
+from dreamfusion.priors.bundled_prior import WEIGHTS as PRIOR
 from tests.tiny_pipelines import CLIP_VOCABULARY
 
 

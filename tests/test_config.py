@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import yaml
 
-from dreamfusion.config import Config, scheduled
+from dreamfusion.settings.config import Config
+from dreamfusion.schema import scheduled
 from dreamfusion.errors import UserError
-from dreamfusion.presets import load_preset, preset_names, resolve
+from dreamfusion.settings.presets import load_preset, preset_names, resolve
 from dreamfusion.prompts import check_prompt, slug
-from dreamfusion.settings import all_settings, as_text, build, flatten, from_text
+from dreamfusion.settings.names import all_settings, as_text, build, flatten, from_text
 
 
 def test_config_survives_yaml() -> None:

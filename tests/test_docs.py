@@ -15,9 +15,9 @@ import pytest
 
 from dreamfusion import cli
 from dreamfusion.errors import UserError
-from dreamfusion.options import given_settings
-from dreamfusion.presets import resolve
-from dreamfusion.settings import full_name
+from dreamfusion.settings.options import given_settings
+from dreamfusion.settings.presets import resolve
+from dreamfusion.settings.names import full_name
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -113,7 +113,7 @@ def test_the_settings_page_is_up_to_date() -> None:
 
 
 def test_preset_names_in_the_guide_are_all_there() -> None:
-    from dreamfusion.presets import preset_names
+    from dreamfusion.settings.presets import preset_names
 
     usage = (ROOT / "docs" / "usage.md").read_text()
     assert all(f"`{name}`" in usage for name in preset_names())

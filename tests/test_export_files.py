@@ -13,9 +13,9 @@ import trimesh
 from PIL import Image
 
 from dreamfusion.errors import UserError
-from dreamfusion.export import files, usdz
-from dreamfusion.export.files import place, write_asset
-from dreamfusion.export.mesh import Mesh, extract_surface, with_normals
+from dreamfusion.export import formats as files, usdz
+from dreamfusion.export.formats import place, write_asset
+from dreamfusion.geometry.mesh import Mesh, extract_surface, with_normals
 from dreamfusion.export.texture import bake, sample_texture, unwrap
 
 RED, BLUE, GREY = torch.tensor([1.0, 0, 0]), torch.tensor([0, 0, 1.0]), torch.tensor([0.5, 0.5, 0.5])

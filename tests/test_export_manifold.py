@@ -6,8 +6,8 @@ import pytest
 import torch
 import trimesh
 
-from dreamfusion.export.manifold import paired_edges, unpinch, without_folds
-from dreamfusion.export.mesh import Mesh, decimate, extract_surface, is_watertight
+from dreamfusion.geometry.manifold import paired_edges, unpinch, without_folds
+from dreamfusion.geometry.mesh import Mesh, decimate, extract_surface, is_watertight
 
 # Two tetrahedra on either side of x = 0 that share the edge from vertex 0 to vertex 1.
 TWO = np.array([[0, 0, 0], [0, 1, 0], [1, 0.5, -0.4], [1, 0.5, 0.4], [-1, 0.5, -0.4], [-1, 0.5, 0.4]], float)

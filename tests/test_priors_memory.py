@@ -11,10 +11,10 @@ import torch
 
 pytest.importorskip("diffusers")
 
-from dreamfusion.config import DistillationSettings
+from dreamfusion.distillation.rule_settings import DistillationSettings
 from dreamfusion.distillation import direction, kept_graphs
 from dreamfusion.errors import UserError
-from dreamfusion.loop import generate
+from dreamfusion.generation import generate
 from dreamfusion.priors import diffusers_prior, load_prior, memory
 from dreamfusion.priors.checkpoint import Checkpoint, Part
 from dreamfusion.priors.families import family_of

@@ -15,7 +15,7 @@ pytest.importorskip("diffusers")
 
 from dreamfusion import cli
 from dreamfusion.asset import Asset
-from dreamfusion.loop import load_scene
+from dreamfusion.recorded import load_scene
 from dreamfusion.run import Run
 from tests.fakes import SMALL, options
 from tests.test_docs import ROOT, blocks

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dreamfusion.errors import UserError
-from dreamfusion.priors.base import broadcast, clean_from_noise
+from dreamfusion.priors.prior import broadcast, clean_from_noise
 from dreamfusion.priors.schedules import schedule_of
 
 diffusers = pytest.importorskip("diffusers")

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from dreamfusion import regularizers
-from dreamfusion.config import RegularizerSettings
-from dreamfusion.scene.base import Rendering
+from dreamfusion.settings.config import RegularizerSettings
+from dreamfusion.scene.scene import Rendering
 
 
 def rendering(n=16):

@@ -6,9 +6,10 @@ import torch
 from numba import njit
 from scenes import FIELDS, mixed_loss, random_grid
 
-from dreamfusion.scene import kernels
-from dreamfusion.scene.base import Rays
-from dreamfusion.view.cameras import camera_rays, orbit_cameras
+from dreamfusion.kernels import grid_kernels as kernels
+from dreamfusion.scene.rays import Rays
+from dreamfusion.scene.rays import camera_rays
+from dreamfusion.view.cameras import orbit_cameras
 
 SHADINGS = ("albedo", "lambertian", "textureless")
 

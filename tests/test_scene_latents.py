@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from dreamfusion.config import SceneSettings
-from dreamfusion.scene import make_scene
-from dreamfusion.view.cameras import camera_rays, orbit_cameras
+from dreamfusion.scene.scene_settings import SceneSettings
+from dreamfusion.scene.make import make_scene
+from dreamfusion.scene.rays import camera_rays
+from dreamfusion.view.cameras import orbit_cameras
 
 
 @pytest.mark.parametrize("kind", ["grid", "mlp"])

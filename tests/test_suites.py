@@ -12,7 +12,7 @@ import pytest
 
 from dreamfusion.errors import UserError
 from dreamfusion.evaluation.inputs import is_held_out
-from dreamfusion.priors.bundled import WEIGHTS
+from dreamfusion.priors.bundled_prior import WEIGHTS
 from dreamfusion.suites import HOME, MOST, load_suite, suite_names
 
 RECORD = json.loads(WEIGHTS.with_suffix(".json").read_text())

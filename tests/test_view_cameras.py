@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from dreamfusion.config import ViewSettings
+from dreamfusion.view.view_settings import ViewSettings
 from dreamfusion.errors import UserError
-from dreamfusion.view.cameras import camera_rays, orbit_cameras, sample_cameras, to_pictures
+from dreamfusion.scene.rays import camera_rays, to_pictures
+from dreamfusion.view.cameras import orbit_cameras, sample_cameras
 from dreamfusion.view.lights import camera_lights, sample_lights
 
 

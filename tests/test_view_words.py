@@ -1,18 +1,10 @@
 import pytest
 import torch
 
-from dreamfusion.config import ShadingSettings, ViewSettings
-from dreamfusion.view.backgrounds import (
-    LearnedBackground,
-    augmented_backgrounds,
-    background_colours,
-    blur,
-    checkerboards,
-    composite,
-    fourier_textures,
-)
+from dreamfusion.view.view_settings import ShadingSettings, ViewSettings
+from dreamfusion.view.backdrops import LearnedBackground, augmented_backgrounds, background_colours, blur, checkerboards, composite, fourier_textures
 from dreamfusion.view.shadings import choose_shading
-from dreamfusion.view.words import view_words, with_clay, with_view
+from dreamfusion.view.view_words import view_words, with_clay, with_view
 
 
 @pytest.mark.parametrize(

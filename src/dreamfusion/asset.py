@@ -14,20 +14,12 @@ import numpy as np
 import trimesh
 from torch import Tensor
 
-from dreamfusion.config import ExportSettings
-from dreamfusion.errors import UserError
-from dreamfusion.export.files import METADATA, write_asset
-from dreamfusion.export.mesh import (
-    Mesh,
-    decimate,
-    extract_surface,
-    fill_cavities,
-    remove_floaters,
-    smooth,
-    with_normals,
-)
-from dreamfusion.export.texture import Picture, bake, shell_albedo, unwrap
-from dreamfusion.scene.base import Scene
+from .geometry.export_settings import ExportSettings
+from .errors import UserError
+from .export.formats import METADATA, write_asset
+from .geometry.mesh import Mesh, decimate, extract_surface, fill_cavities, remove_floaters, smooth, with_normals
+from .export.texture import Picture, bake, shell_albedo, unwrap
+from .scene.scene import Scene
 
 
 @dataclass

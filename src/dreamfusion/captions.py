@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .config import Config
+from .settings.config import Config
 from .errors import UserError
-from .priors.base import Condition, Prior
+from .priors.prior import Condition, Prior
 from .priors.mixture import Mixture
 from .view.cameras import Cameras
 from .view.perp_neg import Between, between
-from .view.words import VIEWS, view_words, with_clay, with_view
+from .view.view_words import VIEWS, view_words, with_clay, with_view
 
 
 class Captions:

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import __version__, commands
 from .errors import UserError, nearest
-from .options import Parser, add_settings
+from .settings.options import Parser, add_settings
 
 HELP = ("-h", "--help")
 ABOUT = "From a sentence to a textured 3D asset, by score distillation of a 2D diffusion model."
@@ -33,7 +33,7 @@ def _generate_options(parser: Parser) -> None:
     parser.add_argument("--preset", metavar="NAME", help="page of settings to start from, or a .yaml file [balanced]")
     parser.add_argument("--out", metavar="FOLDER", help="the run's folder [runs/<prompt>-<seed>]")
     parser.add_argument("--resume", metavar="FOLDER", help="go on with this run, exactly where its checkpoint is")
-    from .presets import load_preset
+    from .settings.presets import load_preset
 
     parser.usage = "dreamfusion generate PROMPT [options]"
     parser.epilog = "The defaults are those of the preset 'balanced'; other presets change some of them."

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError, nearest
-from .options import given_settings
+from .settings.options import given_settings
 
 KINDS = {
     "color": "lambertian",
@@ -24,7 +24,7 @@ KINDS = {
 
 
 def generate(given: argparse.Namespace) -> int:
-    from .presets import resolve
+    from .settings.presets import resolve
     from .run import Run, default_path
 
     settings = given_settings(given)
@@ -77,14 +77,14 @@ def print_file(path: Path) -> None:
 
 def export(given: argparse.Namespace) -> int:
     from .run import Run
-    from .settings import changed
+    from .settings.names import changed
 
     run = Run.open(given.run)
     options = {f"export.{name}": getattr(given, name) for name in ("faces", "texture_size", "resolution", "level")}
     config = changed(run.config, {k: v for k, v in options.items() if v is not None})
     from .asset import Asset
-    from .export.files import FORMATS
-    from .loop import load_scene
+    from .export.formats import FORMATS
+    from .recorded import load_scene
 
     formats = names(given.format, FORMATS, "format")
     scene, _ = load_scene(run)
@@ -105,11 +105,11 @@ def render(given: argparse.Namespace) -> int:
     frames = whole("--frames", given.frames, 1, 2000)
     elevation = number("--elevation", given.elevation, -90, 90)
     radius = number("--radius", given.radius, 1, 100)
-    from .export.files import png_bytes
+    from .export.formats import png_bytes
     from .export.turntable import orbit_azimuths, to_uint8, write_film
-    from .export.views import render_views
+    from .export.pictures import render_views
     from .files import write_atomic
-    from .loop import load_scene
+    from .recorded import load_scene
     from .view.cameras import orbit_cameras
 
     kinds = names(given.kind, KINDS, "kind")
@@ -145,7 +145,7 @@ def evaluate(given: argparse.Namespace) -> int:
     import json
 
     from .evaluation import evaluate_full
-    from .evaluation.report import table
+    from .evaluation.summary import table
     from .files import write_atomic
 
     def progress(line: str) -> None:
@@ -195,10 +195,10 @@ def prior_sample(given: argparse.Namespace) -> int:
         raise UserError(f"--out {out}: the contact sheet is a picture; its name must end in .png")
     import numpy as np
 
-    from .export.files import png_bytes
+    from .export.formats import png_bytes
     from .export.turntable import to_uint8
     from .files import write_atomic
-    from .loop import warn_unknown_words
+    from .generation import warn_unknown_words
     from .priors import load_prior
 
     prior = load_prior(given.prior)
@@ -224,8 +224,8 @@ def prior_info(given: argparse.Namespace) -> int:
 
 
 def presets(given: argparse.Namespace) -> int:
-    from .presets import load_preset, preset_names, preset_text
-    from .settings import as_text, build, flatten
+    from .settings.presets import load_preset, preset_names, preset_text
+    from .settings.names import as_text, build, flatten
 
     if given.name is None:
         for name in preset_names():

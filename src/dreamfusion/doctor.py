@@ -52,7 +52,7 @@ def _processor() -> Finding:
     def look() -> str:
         import torch
 
-        from .priors.bundled import inference_dtype
+        from .device import inference_dtype
 
         fast = inference_dtype("auto", torch.device("cpu")) == torch.bfloat16
         usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -98,7 +98,8 @@ def _prior(name: str) -> Finding:
 
 def _text_encoder() -> Finding:
     def look() -> str:
-        from .priors.text import WEIGHTS_SHA256, file_sha256, weights_folder
+        from .models.text_encoder import WEIGHTS_SHA256, weights_folder
+        from .models.hashes import file_sha256
 
         found = file_sha256(weights_folder() / "model.safetensors")
         if found != WEIGHTS_SHA256:

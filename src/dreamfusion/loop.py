@@ -16,17 +16,19 @@ from typing import Any
 import torch
 
 from .asset import Asset
-from .config import Config
+from .settings.config import Config
 from .distillation import kept_graphs
 from .errors import UserError
 from .files import make_folder
-from .presets import resolve
+from .settings.presets import resolve
 from .priors import load_prior
-from .priors.base import Prior
+from .priors.prior import Prior
 from .prompts import check_prompt
 from .run import Run
-from .scene import Scene, make_scene
-from .trainer import Trainer, load_state, pick_device
+from .scene.scene import Scene
+from .scene.make import make_scene
+from .trainer import Trainer, load_state
+from .device import pick_device
 
 
 class Interrupted(Exception):

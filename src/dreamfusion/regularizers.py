@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dreamfusion.config import RegularizerSettings, scheduled
-from dreamfusion.scene.base import Rendering
+from .settings.config import RegularizerSettings
+from .schema import scheduled
+from .scene.scene import Rendering
 
 
 def opacity_sparsity(opacity: Tensor) -> Tensor:

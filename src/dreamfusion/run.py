@@ -22,17 +22,17 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from . import __version__
-from .config import Config
+from .settings.config import Config
 from .errors import UserError
 from .files import explained, locked, make_folder, write_atomic
 from .prompts import slug
-from .settings import build, flatten
+from .settings.names import build, flatten
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from .asset import Asset
-    from .scene.base import Scene
+    from .scene.scene import Scene
 
 FORMAT = 1
 """Of run.yaml and the checkpoint; rises when their meaning changes."""
@@ -223,7 +223,7 @@ class Run:
 
     def write_preview(self, scene: Scene, quick: bool = False) -> None:
         """preview.png: azimuths x (colour, normals, textureless); ``quick`` draws fewer of them."""
-        from .export.files import png_bytes
+        from .export.formats import png_bytes
         from .export.turntable import preview_sheet
 
         sheet = preview_sheet(scene, views=4) if quick else preview_sheet(scene)

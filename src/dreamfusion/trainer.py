@@ -10,14 +10,16 @@ from torch import Tensor
 
 from . import regularizers
 from .captions import Captions
-from .config import Config, scheduled
+from .settings.config import Config
+from .schema import scheduled
 from .distillation import check_rule, direction
 from .errors import UserError
-from .priors.base import Prior
+from .priors.prior import Prior
 from .priors.palette import latent_palette
-from .scene import make_scene
-from .view.backgrounds import LearnedBackground, augmented_backgrounds, background_colours, composite
-from .view.cameras import camera_rays, sample_cameras, to_pictures
+from .scene.make import make_scene
+from .view.backdrops import LearnedBackground, augmented_backgrounds, background_colours, composite
+from .scene.rays import camera_rays, to_pictures
+from .view.cameras import sample_cameras
 from .view.lights import sample_lights
 from .view.shadings import choose_shading
 

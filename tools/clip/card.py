@@ -20,14 +20,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 from vocabulary import COLOURS
 
-from dreamfusion.clip.base import Clip
-from dreamfusion.clip.bundled import KINDS, WEIGHTS, BundledClip, write
-from dreamfusion.clip.network import Judge
+from dreamfusion.clip.clip import Clip
+from dreamfusion.clip.bundled_clip import KINDS, WEIGHTS, BundledClip, write
+from dreamfusion.clip.towers import Judge
 from dreamfusion.evaluation.fronts import fronts
 from dreamfusion.evaluation.janus import front_belief, judge_ring, ring_belief
 from dreamfusion.evaluation.retrieval import precision, ranks
 from dreamfusion.suites import load_suite
-from dreamfusion.view.words import with_clay
+from dreamfusion.view.view_words import with_clay
 
 PER_PROMPT = 16
 TURNED_BACK = [4, 5, 6, 7, 8]

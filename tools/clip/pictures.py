@@ -24,7 +24,7 @@ from draw import HELD_OUT_EVERY
 from vocabulary import COLOURS, MODELS
 
 from dreamfusion.evaluation.fronts import fronts
-from dreamfusion.priors.text import TextEncoder
+from dreamfusion.models.text_encoder import TextEncoder
 
 NAMES = list(MODELS)
 LOOKS = (PLAIN, CLAY, *COLOURS)

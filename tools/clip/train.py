@@ -25,7 +25,7 @@ from pictures import LOOKS, NAMES, Batch, Table, Views, batch, plain_batch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dreamfusion.clip.network import AZIMUTHS, Eye, Guide, Judge
+from dreamfusion.clip.towers import AZIMUTHS, Eye, Guide, Judge
 
 EMA = 0.998
 HELP = 0.5

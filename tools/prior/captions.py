@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from vocabulary import COLOURS, MODELS, SYNONYMS
 
-from dreamfusion.priors.text import TextEncoder
+from dreamfusion.models.text_encoder import TextEncoder
 
 VIEWS = ("", "front", "side", "back", "overhead")
 PLAIN, CLAY = "", "clay"  # beside the colour names, the two other looks

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vocabulary import COLOURS, MODELS, SYNONYMS, held_out_pairs
 
-from dreamfusion.priors.bundled import WEIGHTS
+from dreamfusion.priors.bundled_prior import WEIGHTS
 
 LICENCES = {
     "BlendSwap-CC-0": "CC0 1.0",

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from vocabulary import COLOURS, MODELS, held_out
 
-from dreamfusion.config import ViewSettings
-from dreamfusion.view.words import view_words
+from dreamfusion.view.view_settings import ViewSettings
+from dreamfusion.view.view_words import view_words
 
 VIEW = ViewSettings()
 CLAY_ALBEDO = 0.8

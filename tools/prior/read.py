@@ -23,7 +23,7 @@ from train import READING, direction, save
 from vocabulary import COLOURS, MODELS, held_out
 
 from dreamfusion.priors.layout import Layout
-from dreamfusion.view.words import view_words
+from dreamfusion.view.view_words import view_words
 
 NOISE, LEFT_OUT, SMOOTHING = 0.5, 0.15, 0.01
 DECIDED = 2.0  # who learned from disturbed words doubts plain ones: logits are multiplied by this at the end

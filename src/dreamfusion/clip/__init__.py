@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError, nearest
-from .base import Clip, Role
-from .bundled import WEIGHTS, BundledClip
-from .public import PublicClip, download
+from .clip import Clip, Role
+from .bundled_clip import WEIGHTS, BundledClip
+from .public_clip import PublicClip, download
 
 __all__ = ["Clip", "load_guide", "load_judge"]
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import DistillationSettings
+from .rule_settings import DistillationSettings
 from ..errors import UserError, nearest
-from ..priors.base import Condition, Prior
+from ..priors.prior import Condition, Prior
 from ..priors.mixture import Mixture
-from . import ancestral, clip, reconstruction, sds
+from . import ancestral, clip_rule as clip, reconstruction, sds
 
 
 @dataclass(frozen=True)

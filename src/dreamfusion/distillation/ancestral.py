@@ -8,9 +8,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ..config import DistillationSettings
-from ..priors.base import Condition, Prior
-from ..priors.sampling import ddim
+from .rule_settings import DistillationSettings
+from ..priors.prior import Condition, Prior
+from ..priors.sampler import ddim
 from .sds import guided_noise
 
 _drawn: WeakKeyDictionary[Prior, dict[bytes, Tensor]] = WeakKeyDictionary()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..config import DistillationSettings
-from ..priors.base import Condition, Prior, broadcast
+from .rule_settings import DistillationSettings
+from ..priors.prior import Condition, Prior, broadcast
 from .sds import predict_guided, weight
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..config import DistillationSettings
-from ..priors.base import Condition, Prior, broadcast, clean_from_noise, guide
+from .rule_settings import DistillationSettings
+from ..priors.prior import Condition, Prior, broadcast, clean_from_noise, guide
 
 
 def weight(kind: str, alpha: Tensor, sigma: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import ViewSettings
+from ..view.view_settings import ViewSettings
 from ..errors import UserError
-from ..view.words import view_words, with_view
+from ..view.view_words import view_words, with_view
 from . import geometry
 from .inputs import is_held_out
 from .measure import Judge, Judgement

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import UserError
-from .report import NAMES, RATES, Figures, number, value_of
+from .summary import NAMES, RATES, Figures, number, value_of
 from .statistics import bootstrap
 
 COMPARED = [key for key in NAMES if key not in ("saturation_ratio",)]

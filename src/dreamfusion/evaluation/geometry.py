@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..asset import Asset
 from ..errors import UserError
-from ..export.mesh import extract_surface, face_components, remove_floaters
+from ..geometry.mesh import extract_surface, face_components, remove_floaters
 from ..run import Run
-from ..scene.base import Scene
+from ..scene.scene import Scene
 
 RESOLUTION = 64
 FLAT = 0.15

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..export.turntable import to_uint8
-from .report import NAMES, shown
+from .summary import NAMES, shown
 
 SHOWN = 4
 STYLE = """body{font:14px/1.4 system-ui,sans-serif;margin:2em;color:#222}table{border-collapse:collapse}

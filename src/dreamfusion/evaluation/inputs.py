@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import UserError
-from ..priors.bundled import WEIGHTS
+from ..priors.bundled_prior import WEIGHTS
 from ..run import CHECKPOINT, CONFIG, META, Run
 from ..suites import load_suite, suite_names
 

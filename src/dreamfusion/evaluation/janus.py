@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..clip.network import AZIMUTHS, FRONTS
+from ..clip.towers import AZIMUTHS, FRONTS
 
 VIEWS = AZIMUTHS
 BELIEF = 0.5

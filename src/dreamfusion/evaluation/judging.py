@@ -10,13 +10,13 @@ from typing import Any
 
 from .. import __version__
 from ..clip import load_judge
-from ..clip.base import Clip
+from ..clip.clip import Clip
 from ..errors import UserError
 from .ceiling import judge_samples
 from .html import page
 from .inputs import choose_suite, find_runs
 from .measure import Judge, Judgement
-from .report import summarise, with_ceiling
+from .summary import summarise, with_ceiling
 
 FORMAT = 1
 CEILING_VIEWS = 4

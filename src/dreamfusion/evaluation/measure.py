@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from ..clip import load_judge
-from ..clip.base import Clip
-from ..loop import load_scene
+from ..clip.clip import Clip
+from ..recorded import load_scene
 from ..run import CHECKPOINT, META, Run
-from ..view.words import with_clay
+from ..view.view_words import with_clay
 from . import geometry
 from .fronts import has_front
 from .inputs import is_held_out
 from .janus import judge_ring, ring_belief
 from .retrieval import DEPTHS, check_judge, precision, ranks
-from .views import draw, random_views, ring
+from .judged_views import draw, random_views, ring
 
 
 @dataclass

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from ..clip.base import Clip
+from ..clip.clip import Clip
 from ..errors import UserError
 
 DEPTHS = (1, 10)

@@ -6,13 +6,13 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamfusion.export.mesh import Mesh
-from dreamfusion.export.raster import rasterise
-from dreamfusion.export.texture import Picture
-from dreamfusion.scene.base import Shading
-from dreamfusion.scene.shading import CLAY
-from dreamfusion.view.cameras import Cameras
-from dreamfusion.view.lights import camera_lights
+from ..geometry.mesh import Mesh
+from .raster import rasterise
+from .texture import Picture
+from ..view.view import Shading
+from ..scene.shading import CLAY
+from ..view.cameras import Cameras
+from ..view.lights import camera_lights
 
 SUPERSAMPLING = 2
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from dreamfusion.export.mesh import Floats, Mesh
-from dreamfusion.export.raster import interpolate, rasterise
+from ..geometry.mesh import Floats, Mesh
+from .raster import interpolate, rasterise
 
 Picture = NDArray[np.uint8]
 

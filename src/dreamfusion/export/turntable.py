@@ -16,13 +16,13 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from dreamfusion.export.drawing import draw_mesh
-from dreamfusion.export.mesh import Mesh
-from dreamfusion.export.texture import Picture
-from dreamfusion.export.views import Kind, render_views
-from dreamfusion.files import replacing
-from dreamfusion.scene.base import Scene
-from dreamfusion.view.cameras import Cameras, orbit_cameras
+from .drawing import draw_mesh
+from ..geometry.mesh import Mesh
+from .texture import Picture
+from .pictures import Kind, render_views
+from ..files import replacing
+from ..scene.scene import Scene
+from ..view.cameras import Cameras, orbit_cameras
 
 GIF_FRAMES = 60
 GIF_SIZE = 256

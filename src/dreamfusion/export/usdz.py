@@ -12,7 +12,7 @@ import zipfile
 
 import numpy as np
 
-from dreamfusion.export.mesh import Mesh
+from ..geometry.mesh import Mesh
 
 _LAYER = """#usda 1.0
 (

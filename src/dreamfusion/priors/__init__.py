@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import UserError, nearest
-from .guide import is_guide
+from ..clip.guide import is_guide
 from .mixture import Mixture, is_mixture, parse_mixture
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ def load_prior(
     answers whose graphs are kept (``distillation.kept_graphs``), both for the estimate of the memory. UserError, before
     anything large is loaded, for what cannot be.
     """
-    from .bundled import WEIGHTS, BundledPrior
+    from .bundled_prior import WEIGHTS, BundledPrior
 
     if is_guide(id):
-        from .guide import load
+        from ..clip.guide import load
 
         return load(id, device)
     if is_mixture(id):
@@ -50,10 +50,10 @@ def load_prior(
         return BundledPrior(Path(id), device, precision)
     checkpoint = find_checkpoint(id, device, precision)
     from .diffusers_prior import DiffusersPrior
-    from .hub import download
+    from ..models.hub import download
 
     if checkpoint.folder is None:
-        from .report import refuse_what_cannot_fit
+        from .prior_report import refuse_what_cannot_fit
 
         refuse_what_cannot_fit(checkpoint, device, precision)
     return DiffusersPrior(download(checkpoint), device, precision, memory, text_8bit, views, graphs)
@@ -61,7 +61,7 @@ def load_prior(
 
 def find_checkpoint(id: str, device: str | torch.device = "cpu", precision: str = "auto") -> Checkpoint:
     """What an id that is neither 'bundled' nor a mixture means; nothing large is read. UserError where it means nothing."""
-    from .bundled import inference_dtype
+    from ..device import inference_dtype
 
     hub_id, path = id.startswith("hf:"), Path(id).expanduser()
     if not hub_id and not path.exists():
@@ -77,7 +77,7 @@ def find_checkpoint(id: str, device: str | torch.device = "cpu", precision: str 
         raise UserError("this prior needs diffusers: pip install 'dreamfusion[diffusers]'")
     half = inference_dtype(precision, torch.device(device)).itemsize == 2
     if hub_id:
-        from .hub import find
+        from ..models.hub import find
 
         return find(id, half)
     from .checkpoint import open_folder
@@ -87,6 +87,6 @@ def find_checkpoint(id: str, device: str | torch.device = "cpu", precision: str 
 
 def describe_prior(id: str, device: str | torch.device = "cpu", precision: str = "auto") -> dict[str, Any]:
     """What ``load_prior`` would load, from where, how large, and whether it fits; for ``doctor --prior``."""
-    from .report import describe
+    from .prior_report import describe
 
     return describe(id, device, precision)

@@ -11,23 +11,11 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from ..errors import UserError
-from .base import Condition, stack
-from .bundled import inference_dtype
+from .prior import Condition, stack
+from ..device import inference_dtype
 from .checkpoint import Checkpoint
 from .embeddings import TextEncoders, load_part
-from .memory import (
-    NO_GRADIENT,
-    Memory,
-    Needs,
-    choose,
-    configurations,
-    free_memory,
-    gigabytes,
-    needs_of_folder,
-    side_of,
-    slice_attention,
-    vae_factor,
-)
+from .memory import NO_GRADIENT, Memory, Needs, choose, configurations, free_memory, gigabytes, needs_of_folder, side_of, slice_attention, vae_factor
 from .schedules import schedule_of
 
 LATENT_RANGE = 4.0

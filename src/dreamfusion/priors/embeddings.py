@@ -21,7 +21,7 @@ from safetensors.torch import load, save
 
 from ..errors import UserError
 from ..files import write_atomic
-from .base import Condition
+from .prior import Condition
 from .checkpoint import Checkpoint, Part, fingerprint
 from .families import whole
 

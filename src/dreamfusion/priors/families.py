@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .base import Condition
+from .prior import Condition
 
 Embed = Callable[[Any, list[str], torch.device], Condition]
 Call = Callable[[Any, Tensor, Tensor, Condition, int], Tensor]

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..view.cameras import CONDITION_FOV_DEG, Cameras, camera_rays
-from .network import CAMERA_WIDTH, Residual, Words, camera_features, norm
+from ..view.cameras import CONDITION_FOV_DEG, Cameras
+from ..scene.rays import camera_rays
+from .denoiser import CAMERA_WIDTH, Residual, Words, camera_features, norm
 
 THINGS, LOOKS = 212, 14
 PLANE_WIDTH, PLANE_SIDE, POINT_WIDTH, PAINT_WIDTH, PAINT_STYLE = 8, 48, 32, 48, 256

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .base import Condition, Prior
+from .prior import Condition, Prior
 
 TERM = re.compile(r"^(?P<share>[0-9]*\.?[0-9]+)\s*\*\s*(?P<id>\S.*)$")
 PLUS = re.compile(r"\s\+(?:\s|$)")

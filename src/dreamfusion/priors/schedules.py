@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .base import broadcast
+from .prior import broadcast
 
 Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
 

@@ -1,6 +1,1 @@
-"""What is optimised and can be rendered and exported."""
-
-from dreamfusion.scene.base import Rays, Rendering, Scene, Shading
-from dreamfusion.scene.make import make_scene
-
-__all__ = ["Rays", "Rendering", "Scene", "Shading", "make_scene"]
+"""What is optimised: every kind of scene, behind one protocol (``scene.scene.Scene``)."""

@@ -7,11 +7,13 @@ from dataclasses import fields
 import torch
 from torch import Tensor, nn
 
-from dreamfusion.config import SceneSettings
-from dreamfusion.scene import sampling, volume
-from dreamfusion.scene.base import Rays, Rendering, Shading
-from dreamfusion.scene.occupancy import Occupancy
-from dreamfusion.scene.volume import Frustums
+from .scene_settings import SceneSettings
+from . import ray_samples as sampling, volume
+from .rays import Rays
+from .scene import Rendering
+from ..view.view import Shading
+from .occupancy import Occupancy
+from .volume import Frustums
 
 # sigma(raw) = density_scale * softplus(SHARPNESS * raw - SHIFT). With the defaults, empty space (raw 0) has a density
 # of 0.03 / world unit (6 % opacity through the whole sphere), the blob's centre (raw 5) 70, its one-sigma shell 10.

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dreamfusion.config import SceneSettings
-from dreamfusion.scene.base import Rays, Rendering
-from dreamfusion.scene.field import RadianceField
-from dreamfusion.scene.volume import Frustums
+from .scene_settings import SceneSettings
+from .rays import Rays
+from .scene import Rendering
+from .field import RadianceField
+from .volume import Frustums
 
 if TYPE_CHECKING:
-    from dreamfusion.scene.fused import FusedGrid
+    from ..kernels.grid_fused import FusedGrid
 
 OCCUPANCY_SIDE = 64
 
@@ -89,7 +90,7 @@ class GridField(RadianceField):
         ):
             return None
         if self._fused is None:
-            from dreamfusion.scene.fused import FusedGrid  # the compiler is slow to load, and not needed elsewhere
+            from ..kernels.grid_fused import FusedGrid  # the compiler is slow to load, and not needed elsewhere
 
             self._fused = FusedGrid(self)
         return self._fused
@@ -103,6 +104,6 @@ class GridField(RadianceField):
         fused = self.fused()
         if fused is None or rays.origins.dtype != torch.float32:
             return super().render_between(rays, *args)
-        from dreamfusion.scene.fused import render
+        from ..kernels.grid_fused import render
 
         return render(fused, self, rays, *args[:-1])  # what has a fast path holds colours: no question of latents

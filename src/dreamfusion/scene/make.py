@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from dreamfusion.config import SceneSettings
-from dreamfusion.scene.field import RadianceField
-from dreamfusion.scene.grid import GridField
-from dreamfusion.scene.mlp import MlpField
+from .scene_settings import SceneSettings
+from .field import RadianceField
+from .grid import GridField
+from .mlp import MlpField
 
 
 def make_scene(

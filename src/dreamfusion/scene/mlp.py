@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from dreamfusion.config import SceneSettings
-from dreamfusion.scene.field import RadianceField
-from dreamfusion.scene.volume import Frustums
+from .scene_settings import SceneSettings
+from .field import RadianceField
+from .volume import Frustums
 
 OCCUPANCY_SIDE = 32
 POINT_VARIANCE = (1 / 256) ** 2  # blur of a point that is looked at without a cone, world units squared

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dreamfusion.scene.base import Shading
+from ..view.view import Shading
 
 CLAY = 0.8  # the gray that 'a clay model' is made of
 

@@ -7,9 +7,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dreamfusion.scene.base import Rays, Rendering, Shading
-from dreamfusion.scene.sampling import Samples
-from dreamfusion.scene.shading import shade
+from .rays import Rays
+from .scene import Rendering
+from ..view.view import Shading
+from .ray_samples import Samples
+from .shading import shade
 
 OPAQUE = 1e-3  # a ray ends where its transmittance has fallen below this
 NORMAL_EPS = 1e-4  # keeps normals and their gradients finite where the density is flat

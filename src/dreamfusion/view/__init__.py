@@ -1,0 +1,1 @@
+"""Where we look from and how it is lit: one type, ``view.view.View``."""

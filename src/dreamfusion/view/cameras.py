@@ -13,9 +13,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from dreamfusion.config import ViewSettings
-from dreamfusion.errors import UserError
-from dreamfusion.scene.base import Rays
+from .view_settings import ViewSettings
+from ..errors import UserError
+from ..scene.rays import Rays
 
 CONDITION_FOV_DEG = 47.0  # the field of view in which the prior's camera distance is measured
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from dreamfusion.config import ShadingSettings
-from dreamfusion.scene.base import Shading
+from .view_settings import ShadingSettings
+from .view import Shading
 
 SHADINGS: tuple[Shading, ...] = ("albedo", "lambertian", "textureless")
 

@@ -18,11 +18,11 @@ from trimesh.exchange.stl import export_stl
 from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial, SimpleMaterial
 
-from dreamfusion.errors import UserError, nearest
-from dreamfusion.export import usdz
-from dreamfusion.export.mesh import Mesh
-from dreamfusion.export.texture import Picture, vertex_colours
-from dreamfusion.files import write_files
+from ..errors import UserError, nearest
+from . import usdz
+from ..geometry.mesh import Mesh
+from .texture import Picture, vertex_colours
+from ..files import write_files
 
 ROUGHNESS = 0.9
 METADATA = "dreamfusion"

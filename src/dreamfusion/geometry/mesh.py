@@ -20,8 +20,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from dreamfusion.errors import UserError
-from dreamfusion.export.manifold import unpinch
+from ..errors import UserError
+from .manifold import unpinch
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .base import Condition
+from ..priors.prior import Condition
 
 if TYPE_CHECKING:
-    from ..clip import Clip
+    from . import Clip
 
 
 def is_guide(id: str) -> bool:
@@ -21,7 +21,7 @@ def is_guide(id: str) -> bool:
 
 def load(id: str, device: str | torch.device = "cpu") -> GuidePrior:
     """The CLIP of an id as a prior. UserError where it cannot be loaded, or where it is a judge."""
-    from ..clip import load_guide
+    from . import load_guide
 
     name = id.removeprefix("guide").removeprefix(":")
     return GuidePrior(load_guide(name, device) if name else load_guide(device=device), id)

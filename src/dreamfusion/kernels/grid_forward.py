@@ -10,17 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from dreamfusion.scene.kernels import (
-    ALBEDO,
-    EXACT,
-    INDEX,
-    LANES,
-    OPTIONS,
-    TEXTURELESS,
-    corner,
-    exponential,
-    softplus_and_slope,
-)
+from .grid_kernels import ALBEDO, EXACT, INDEX, LANES, OPTIONS, TEXTURELESS, corner, exponential, softplus_and_slope
 
 _F = np.float32
 _ONE, _HALF, _ZERO = _F(1), _F(0.5), _F(0)

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..files import replacing
-from ..priors.text import TextEncoder, file_sha256
-from .base import Clip
-from .network import SIZE, Guide, Judge, resized
+from ..models.text_encoder import TextEncoder
+from ..models.hashes import file_sha256
+from .clip import Clip
+from .towers import SIZE, Guide, Judge, resized
 
 WEIGHTS = Path(__file__).parent / "weights"
 KINDS = {"judge": Judge, "guide": Guide}

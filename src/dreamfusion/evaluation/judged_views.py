@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..export.views import GRAY, Kind, render_views
-from ..scene.base import Scene
+from ..export.pictures import GRAY, Kind, render_views
+from ..scene.scene import Scene
 from ..view.cameras import Cameras, orbit_cameras, uniform
 from .janus import VIEWS
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import broadcast, cosine_schedule
+from .prior import broadcast, cosine_schedule
 
 TEXT_WIDTH = 384
 AZIMUTH_HARMONICS, ELEVATION_HARMONICS = 6, 3

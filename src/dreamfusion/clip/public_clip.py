@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..priors.text import file_sha256
-from .base import Clip
-from .network import resized
+from ..models.hashes import file_sha256
+from .clip import Clip
+from .towers import resized
 
 FILES = ("*.json", "*.txt", "*.safetensors")
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of OpenAI's models
@@ -22,7 +22,7 @@ def download(id: str) -> Path:
     """The folder of 'hf:OWNER/NAME[@REVISION]' in the hub's local cache. UserError where it cannot be had."""
     from huggingface_hub import snapshot_download
 
-    from ..priors.hub import explained, parse
+    from ..models.hub import explained, parse
 
     repo, revision = parse(id)
     try:

@@ -16,16 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dreamfusion.scene import kernels
-from dreamfusion.scene.backward import backward_kernel
-from dreamfusion.scene.base import Rays, Rendering, Shading
-from dreamfusion.scene.field import SHARPNESS, SHIFT
-from dreamfusion.scene.forward import forward_kernel
-from dreamfusion.scene.shading import CLAY
-from dreamfusion.scene.volume import NORMAL_EPS, OPAQUE
+from . import grid_kernels as kernels
+from .grid_backward import backward_kernel
+from ..scene.rays import Rays
+from ..scene.scene import Rendering
+from ..view.view import Shading
+from ..scene.field import SHARPNESS, SHIFT
+from .grid_forward import forward_kernel
+from ..scene.shading import CLAY
+from ..scene.volume import NORMAL_EPS, OPAQUE
 
 if TYPE_CHECKING:
-    from dreamfusion.scene.grid import GridField
+    from ..scene.grid import GridField
 
 TILE = 256  # neighbouring rays that stay together: rows of a picture that follow one another look up the same vertices
 MODEL = (SHARPNESS, SHIFT, CLAY, NORMAL_EPS, -log(OPAQUE))  # after blob height, 1 / (2 width^2) and density scale

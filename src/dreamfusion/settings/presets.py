@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from .config import Config
-from .errors import UserError, nearest
-from .prompts import check_prompt
-from .settings import build, flatten, full_name
+from ..errors import UserError, nearest
+from ..prompts import check_prompt
+from .names import build, flatten, full_name
 
 FOLDER = Path(__file__).parent / "presets"
 

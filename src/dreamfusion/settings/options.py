@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-from .errors import UserError
-from .settings import SHORTHANDS, Setting, all_settings, as_text, closest, describe
+from ..errors import UserError
+from .names import SHORTHANDS, Setting, all_settings, as_text, closest, describe
 
 GROUPS = {
     "": "the run",

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from .config import Config
-from .errors import UserError
+from ..errors import UserError
 
 SHORTHANDS = {"guidance_scale": "distillation.guidance_scale", "prior": "prior.id"}
 """Short names that may stand for the dotted ones."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dreamfusion.config import ViewSettings
+from .view_settings import ViewSettings
 
 VIEWS = ("front", "side", "back", "overhead")
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from dreamfusion.scene.kernels import ALBEDO, INDEX, LANES, OPTIONS, TEXTURELESS, corner
+from .grid_kernels import ALBEDO, INDEX, LANES, OPTIONS, TEXTURELESS, corner
 
 _F = np.float32
 _ONE, _HALF, _ZERO = _F(1), _F(0.5), _F(0)

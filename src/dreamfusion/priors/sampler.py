@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .base import broadcast, clean_from_noise
+from .prior import broadcast, clean_from_noise
 
 
 def ddim(

@@ -7,9 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dreamfusion.scene.base import Rays, Rendering, Scene, Shading
-from dreamfusion.view.cameras import Cameras, camera_rays, to_pictures
-from dreamfusion.view.lights import camera_lights
+from ..scene.rays import Rays
+from ..scene.scene import Rendering, Scene
+from ..view.view import Shading
+from ..view.cameras import Cameras
+from ..scene.rays import camera_rays, to_pictures
+from ..view.lights import camera_lights
 
 Kind = Shading | Literal["normal", "depth", "opacity"]
 """Colour in one of the scene's shadings; normals in camera axes, as (n + 1) / 2; depth, near is white; opacity, solid is

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..config import DistillationSettings
-from ..priors.base import Condition, Scorer
+from .rule_settings import DistillationSettings
+from ..priors.prior import Condition, Scorer
 
 
 def direction(

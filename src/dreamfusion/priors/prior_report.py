@@ -9,9 +9,10 @@ import torch
 
 from ..errors import UserError
 from . import find_checkpoint
-from .bundled import WEIGHTS, inference_dtype
+from .bundled_prior import WEIGHTS
+from ..device import inference_dtype
 from .checkpoint import Checkpoint
-from .guide import is_guide, load
+from ..clip.guide import is_guide, load
 from .memory import MARGIN, Memory, choose, free_memory, gigabytes, needs_of_folder
 from .mixture import is_mixture, parse_mixture
 

@@ -15,11 +15,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import UserError
-from .base import Condition, broadcast, cosine_schedule, guide, stack
+from .prior import Condition, broadcast, cosine_schedule, guide, stack
 from .layout import Layout
-from .network import Denoiser
-from .sampling import ddim
-from .text import TextEncoder, file_sha256
+from .denoiser import Denoiser
+from .sampler import ddim
+from ..models.text_encoder import TextEncoder
+from ..models.hashes import file_sha256
 
 WEIGHTS = Path(__file__).parent / "weights" / "bundled.safetensors"
 SIZE = 64
@@ -176,8 +177,8 @@ class BundledPrior:
         camera: bool = True,
     ) -> Tensor:
         """The prompt from ``views`` azimuths all round, (views, 3, 64, 64) in [0, 1], each a sample of its own."""
-        from ..config import ViewSettings
-        from ..view.words import view_words, with_view
+        from ..view.view_settings import ViewSettings
+        from ..view.view_words import view_words, with_view
 
         azimuths = [360.0 * k / views for k in range(views)]
         words = self.embed([with_view(prompt, view_words(a, elevation_deg, ViewSettings())) for a in azimuths])

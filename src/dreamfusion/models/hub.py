@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import UserError
-from .checkpoint import Checkpoint, open_folder, read_json, read_parts
+from ..priors.checkpoint import Checkpoint, open_folder, read_json, read_parts
 
 ID = re.compile(r"^hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?$")
 

@@ -1,0 +1,1 @@
+"""Triangle meshes: extracted from a density, cleaned, made manifold."""

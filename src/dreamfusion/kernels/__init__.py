@@ -1,0 +1,1 @@
+"""Compiled CPU kernels. Each stands beside a plain PyTorch version that says the mathematics."""

@@ -1,0 +1,86 @@
+"""A run's settings, complete. ``Config()`` is the preset ``balanced``; a page says only what differs from it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ..distillation.rule_settings import DistillationSettings, SdsSettings
+from ..geometry.export_settings import ExportSettings
+from ..priors.prior_settings import PriorSettings
+from ..scene.scene_settings import GridSettings, SceneSettings
+from ..schema import Decay, Positive, Settings, UnitSchedule, WeightSchedule
+from ..view.view_settings import ShadingSettings, ViewSettings
+
+Device = Annotated[
+    str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", examples=["auto", "cpu", "cuda", "cuda:1", "mps"])
+]
+
+
+class RegularizerSettings(Settings):
+    opacity: WeightSchedule = 0.0
+    """Sparsity: mean of sqrt(opacity^2 + 0.01) over the pixels (the paper's form)."""
+    entropy: WeightSchedule = [(0.6, 0.0), (1.0, 0.02)]
+    """Binary entropy of each pixel's opacity: solid or empty, nothing between. Late, or parts that the prior is still
+    unsure of would be erased."""
+    orientation: WeightSchedule = 0.02
+    """Penalty on normals that face away from the camera (Verbin et al. 2022, Ref-NeRF, eq. 11)."""
+    smoothness: WeightSchedule = 0.05
+    """Squared difference of neighbouring normals in the picture."""
+    transmittance: WeightSchedule = 0.0
+    """Reward for empty space, up to a target: -min(target, mean transmittance) (Dream Fields)."""
+    transmittance_target: UnitSchedule = 0.9
+    """That target: share of a picture's light that comes from the background."""
+
+
+class OptimizerSettings(Settings):
+    lr_factor: WeightSchedule = [(0.7, 1.0), (1.0, 0.1)]
+    """All learning rates are multiplied by this schedule. A calm end takes the noise out of the surface."""
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
+    """Adam's decay rates."""
+    eps: Positive = 1e-15
+    """Adam's epsilon."""
+
+
+class RunSettings(Settings):
+    checkpoint_seconds: Positive = 30.0
+    """Seconds between checkpoints."""
+    preview_seconds: Positive = 20.0
+    """Fewest seconds between preview pictures while the run goes on; they never take more than 2 % of its time."""
+    bad_steps: Annotated[int, Field(ge=1)] = 20
+    """This many steps in a row with a gradient that is not finite end the run."""
+
+
+class Config(Settings):
+    """One run, complete: with the package versions it repeats the run exactly.
+
+    ``stages`` are pages of dotted names, one for each stage of the run; ``stage`` applies one. Without any the run is one
+    stage, these settings themselves.
+    """
+
+    prompt: str = ""
+    preset: str = "balanced"
+    """Where the values started from (documentation only, the values below are what counts)."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of every random number of the run."""
+    device: Device = "auto"
+    """Where to compute; 'auto' takes a GPU if there is one."""
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    """CPU threads; 0 takes all cores."""
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] = 560
+    """Optimisation steps."""
+    views_per_step: Annotated[int, Field(ge=1, le=64)] = 4
+    """Pictures rendered and judged in each step."""
+    resolution: Annotated[int, Field(ge=8, le=1024)] = 64
+    """Side of a rendered picture in pixels. The prior's own is best."""
+    prior: PriorSettings = PriorSettings()
+    view: ViewSettings = ViewSettings()
+    shading: ShadingSettings = ShadingSettings()
+    scene: SceneSettings = GridSettings()
+    distillation: DistillationSettings = SdsSettings()
+    regularizers: RegularizerSettings = RegularizerSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    run: RunSettings = RunSettings()
+    export: ExportSettings = ExportSettings()
+    stages: tuple[dict[str, Any], ...] = ()
