@@ -52,8 +52,8 @@ def jobs_of(out: Path, row: str, prompts: list[str]) -> list[Job]:
 def results(found: dict[str, list[Record]]) -> dict[str, Any]:
     """From each row's records: its figures on the prompts that all rows have, the difference to ``full`` asset by asset,
     and what an asset costs. Rows with fewer than ``LEAST`` prompts are ``unfinished`` beside those that have them."""
-    from dreamfusion.evaluation.summary import summarise, value_of
     from dreamfusion.evaluation.statistics import bootstrap
+    from dreamfusion.evaluation.summary import summarise, value_of
 
     begun = {row: len(records) for row, records in found.items() if len(records) < LEAST}
     unfinished = begun if len(begun) < len(found) else {}

@@ -16,10 +16,10 @@ from typing import Any
 
 from dreamfusion.errors import UserError
 from dreamfusion.evaluation.fronts import has_front
-from dreamfusion.settings.presets import resolve
 from dreamfusion.prompts import slug
 from dreamfusion.run import CHECKPOINT, CONFIG, META, Run
 from dreamfusion.settings.names import as_text, flatten
+from dreamfusion.settings.presets import resolve
 from dreamfusion.suites import load_suite
 
 PLAIN = {"threads": 1, "export.turntable_frames": 0, "export.texture_size": 256, "run.preview_seconds": 1e9}

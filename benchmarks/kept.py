@@ -24,7 +24,8 @@ from dreamfusion.evaluation.inputs import choose_suite
 from dreamfusion.evaluation.judging import said, suite_hash
 from dreamfusion.evaluation.measure import Judge, Judgement
 from dreamfusion.files import write_atomic
-from dreamfusion.priors import bundled_prior as bundled, load_prior
+from dreamfusion.priors import bundled_prior as bundled
+from dreamfusion.priors import load_prior
 from dreamfusion.run import Run
 from dreamfusion.suites import load_suite
 

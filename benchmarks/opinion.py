@@ -17,11 +17,11 @@ import torch
 from batch import choose_prompts
 from machine import provenance
 
-from dreamfusion.view.view_settings import ViewSettings
 from dreamfusion.files import write_atomic
 from dreamfusion.priors import load_prior
-from dreamfusion.priors.prior import broadcast, clean_from_noise
 from dreamfusion.priors.bundled_prior import BundledPrior
+from dreamfusion.priors.prior import broadcast, clean_from_noise
+from dreamfusion.view.view_settings import ViewSettings
 from dreamfusion.view.view_words import view_words, with_view
 
 RESULT = Path(__file__).parent / "results" / "opinion.json"

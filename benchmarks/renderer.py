@@ -12,11 +12,10 @@ from collections.abc import Callable
 import torch
 from machine import machine
 
-from dreamfusion.scene.scene_settings import SceneSettings
-from dreamfusion.scene.rays import Rays
-from dreamfusion.scene.make import make_scene
 from dreamfusion.scene.grid import GridField
-from dreamfusion.scene.rays import camera_rays
+from dreamfusion.scene.make import make_scene
+from dreamfusion.scene.rays import Rays, camera_rays
+from dreamfusion.scene.scene_settings import SceneSettings
 from dreamfusion.view.cameras import orbit_cameras
 from dreamfusion.view.lights import camera_lights
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw
 
-from dreamfusion.export.turntable import to_uint8
 from dreamfusion.export.pictures import render_views
+from dreamfusion.export.turntable import to_uint8
 from dreamfusion.recorded import load_scene
 from dreamfusion.run import CHECKPOINT, META, Run
 from dreamfusion.view.cameras import orbit_cameras

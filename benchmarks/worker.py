@@ -13,12 +13,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from dreamfusion.device import pick_device
 from dreamfusion.errors import UserError
 from dreamfusion.generation import Interrupted, generate
-from dreamfusion.settings.presets import resolve
 from dreamfusion.priors import load_prior
 from dreamfusion.run import Run
-from dreamfusion.device import pick_device
+from dreamfusion.settings.presets import resolve
 
 prior = cache(load_prior)
 

@@ -2,10 +2,10 @@
 
 import torch
 
-from dreamfusion.scene.scene_settings import SceneSettings
+from dreamfusion.scene.make import make_scene
 from dreamfusion.scene.rays import Rays
 from dreamfusion.scene.scene import Rendering
-from dreamfusion.scene.make import make_scene
+from dreamfusion.scene.scene_settings import SceneSettings
 
 BALLS = (  # centre, radius, colour
     ((0.0, -0.15, 0.0), 0.5, (0.9, 0.2, 0.1)),

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from dreamfusion.asset import Asset
-from dreamfusion.geometry.export_settings import ExportSettings
 from dreamfusion.errors import UserError
 from dreamfusion.export.texture import sample_texture
+from dreamfusion.geometry.export_settings import ExportSettings
 
 SETTINGS = ExportSettings(resolution=64, faces=3000, texture_size=256, level=20)
 

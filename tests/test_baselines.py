@@ -10,19 +10,19 @@ from torch import Tensor
 
 from dreamfusion import clip as clips
 from dreamfusion import generate
-from dreamfusion.distillation.rule_settings import DistillationSettings
+from dreamfusion.clip.guide import GuidePrior
 from dreamfusion.distillation import RULES, direction
 from dreamfusion.distillation.ancestral import draw
+from dreamfusion.distillation.rule_settings import DistillationSettings
 from dreamfusion.errors import UserError
 from dreamfusion.export.pictures import render_views
-from dreamfusion.recorded import load_scene
-from dreamfusion.settings.presets import resolve
 from dreamfusion.priors import describe_prior, load_prior
-from dreamfusion.priors.prior import Condition
-from dreamfusion.clip.guide import GuidePrior
 from dreamfusion.priors.mixture import Mixture
+from dreamfusion.priors.prior import Condition
 from dreamfusion.priors.sampler import ddim
+from dreamfusion.recorded import load_scene
 from dreamfusion.run import Run
+from dreamfusion.settings.presets import resolve
 from dreamfusion.trainer import Trainer
 from dreamfusion.view.cameras import orbit_cameras
 from tests.fakes import SMALL, GrayBallPrior, PixelPrior

@@ -19,8 +19,8 @@ import yaml
 
 from dreamfusion import generate
 from dreamfusion.errors import UserError
-from dreamfusion.settings.presets import resolve
 from dreamfusion.priors.prior import broadcast
+from dreamfusion.settings.presets import resolve
 from tests.fakes import SMALL, GrayBallPrior, PixelPrior
 
 ROOT = Path(__file__).parents[1]

@@ -15,8 +15,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from dreamfusion import __version__, cli
-from dreamfusion.settings.options import join_negative
 from dreamfusion.settings.names import all_settings, as_text, build
+from dreamfusion.settings.options import join_negative
 from tests.fakes import SMALL, GrayBallPrior, options
 
 CHAIR = ["generate", "a red chair"]

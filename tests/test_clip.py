@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from dreamfusion.clip import load_guide, load_judge
 from dreamfusion.clip.bundled_clip import WEIGHTS, write
-from dreamfusion.clip.towers import AZIMUTHS, FRONTS, WIDTH, Guide, Judge, resized
 from dreamfusion.clip.public_clip import MEAN, STD
+from dreamfusion.clip.towers import AZIMUTHS, FRONTS, WIDTH, Guide, Judge, resized
 from dreamfusion.errors import UserError
 from dreamfusion.priors.bundled_prior import WEIGHTS as PRIOR
 from tests.tiny_pipelines import CLIP_VOCABULARY

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import yaml
 
-from dreamfusion.settings.config import Config
-from dreamfusion.schema import scheduled
 from dreamfusion.errors import UserError
-from dreamfusion.settings.presets import load_preset, preset_names, resolve
 from dreamfusion.prompts import check_prompt, slug
+from dreamfusion.schema import scheduled
+from dreamfusion.settings.config import Config
 from dreamfusion.settings.names import all_settings, as_text, build, flatten, from_text
+from dreamfusion.settings.presets import load_preset, preset_names, resolve
 
 
 def test_config_survives_yaml() -> None:

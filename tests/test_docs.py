@@ -15,9 +15,9 @@ import pytest
 
 from dreamfusion import cli
 from dreamfusion.errors import UserError
+from dreamfusion.settings.names import full_name
 from dreamfusion.settings.options import given_settings
 from dreamfusion.settings.presets import resolve
-from dreamfusion.settings.names import full_name
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

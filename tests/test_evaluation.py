@@ -15,7 +15,6 @@ import trimesh
 from torch import Tensor
 
 from dreamfusion.clip.clip import Clip
-from dreamfusion.settings.config import Config
 from dreamfusion.errors import UserError
 from dreamfusion.evaluation import compare as compare_two
 from dreamfusion.evaluation import geometry
@@ -23,11 +22,12 @@ from dreamfusion.evaluation.comparison import by_prompt
 from dreamfusion.evaluation.comparison import table as comparison_table
 from dreamfusion.evaluation.fronts import fronts, has_front, reviewed
 from dreamfusion.evaluation.janus import VIEWS, front_belief, judge_ring, ring_belief
-from dreamfusion.evaluation.summary import shown, summarise, table, value_of, with_ceiling
+from dreamfusion.evaluation.judged_views import random_views, ring
 from dreamfusion.evaluation.retrieval import check_judge, precision, ranks
 from dreamfusion.evaluation.statistics import bootstrap, wilson
-from dreamfusion.evaluation.judged_views import random_views, ring
+from dreamfusion.evaluation.summary import shown, summarise, table, value_of, with_ceiling
 from dreamfusion.priors.bundled_prior import WEIGHTS
+from dreamfusion.settings.config import Config
 
 
 def test_ranks_of_a_matrix_made_by_hand() -> None:

@@ -13,10 +13,11 @@ import trimesh
 from PIL import Image
 
 from dreamfusion.errors import UserError
-from dreamfusion.export import formats as files, usdz
+from dreamfusion.export import formats as files
+from dreamfusion.export import usdz
 from dreamfusion.export.formats import place, write_asset
-from dreamfusion.geometry.mesh import Mesh, extract_surface, with_normals
 from dreamfusion.export.texture import bake, sample_texture, unwrap
+from dreamfusion.geometry.mesh import Mesh, extract_surface, with_normals
 
 RED, BLUE, GREY = torch.tensor([1.0, 0, 0]), torch.tensor([0, 0, 1.0]), torch.tensor([0.5, 0.5, 0.5])
 

@@ -9,7 +9,20 @@ import trimesh
 from torch import Tensor
 
 from dreamfusion.errors import UserError
-from dreamfusion.geometry.mesh import Mesh, decimate, extract_surface, face_components, fill_cavities, reachable_level, remove_floaters, sample_grid, signed_volumes, smooth, winding_number, with_normals
+from dreamfusion.geometry.mesh import (
+    Mesh,
+    decimate,
+    extract_surface,
+    face_components,
+    fill_cavities,
+    reachable_level,
+    remove_floaters,
+    sample_grid,
+    signed_volumes,
+    smooth,
+    winding_number,
+    with_normals,
+)
 
 
 def ball(centre: tuple[float, float, float] = (0.0, 0.0, 0.0), radius: float = 0.6, peak: float = 40.0):

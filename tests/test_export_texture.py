@@ -9,9 +9,9 @@ import trimesh
 from scipy.ndimage import binary_dilation
 from torch import Tensor
 
-from dreamfusion.geometry.mesh import Mesh, extract_surface, with_normals
 from dreamfusion.export.raster import interpolate, rasterise
 from dreamfusion.export.texture import bake, cover, sample_texture, shell_albedo, unwrap, vertex_colours
+from dreamfusion.geometry.mesh import Mesh, extract_surface, with_normals
 
 SIZE = 512
 

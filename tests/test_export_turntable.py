@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from dreamfusion.export.drawing import draw_mesh
-from dreamfusion.geometry.mesh import Mesh
+from dreamfusion.export.pictures import render_views
 from dreamfusion.export.texture import bake, unwrap
 from dreamfusion.export.turntable import orbit_azimuths, preview_sheet, turntable, write_film
-from dreamfusion.export.pictures import render_views
+from dreamfusion.geometry.mesh import Mesh
 from dreamfusion.scene.rays import Rays
 from dreamfusion.scene.scene import Rendering
 from dreamfusion.view.cameras import orbit_cameras

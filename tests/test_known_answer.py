@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from dreamfusion.settings.presets import resolve
 from dreamfusion.priors.prior import Condition
+from dreamfusion.scene.rays import camera_rays, to_pictures
+from dreamfusion.settings.presets import resolve
 from dreamfusion.trainer import Trainer
 from dreamfusion.view.backdrops import composite
 from dreamfusion.view.cameras import Cameras
-from dreamfusion.scene.rays import camera_rays, to_pictures
 from dreamfusion.view.lights import camera_lights
 from tests.fakes import PixelPrior
 

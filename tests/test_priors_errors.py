@@ -18,15 +18,15 @@ pytest.importorskip("diffusers")
 from fakes import SMALL, GrayBallPrior
 from tiny_pipelines import save
 
-from dreamfusion.distillation.rule_settings import DistillationSettings
 from dreamfusion.distillation import direction
+from dreamfusion.distillation.rule_settings import DistillationSettings
 from dreamfusion.errors import UserError
-from dreamfusion.settings.presets import resolve
-from dreamfusion.priors import describe_prior, load_prior, memory
 from dreamfusion.models import hub
+from dreamfusion.priors import describe_prior, load_prior, memory
 from dreamfusion.priors.checkpoint import choose_weights, open_folder, read_parts
 from dreamfusion.priors.memory import Needs, choose
 from dreamfusion.priors.mixture import Mixture, is_mixture, parse_mixture
+from dreamfusion.settings.presets import resolve
 from dreamfusion.trainer import Trainer
 
 
@@ -171,7 +171,8 @@ def test_the_quickest_way_that_fits_is_taken(free: float, way: str) -> None:
 
 
 def test_what_cannot_fit_is_refused_before_loading(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dreamfusion.priors import diffusers_prior, prior_report as report
+    from dreamfusion.priors import diffusers_prior
+    from dreamfusion.priors import prior_report as report
 
     for module in (memory, diffusers_prior, report):
         monkeypatch.setattr(module, "free_memory", lambda device: (100_000, 100_000))

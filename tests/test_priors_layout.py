@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dreamfusion.priors.prior import cosine_schedule
-from dreamfusion.priors.layout import NO_SHARE, PLANE_SIDE, PLANE_WIDTH, Layout, before, mixed, ray_points
 from dreamfusion.priors.denoiser import SPREAD, Denoiser, around_layout
+from dreamfusion.priors.layout import NO_SHARE, PLANE_SIDE, PLANE_WIDTH, Layout, before, mixed, ray_points
+from dreamfusion.priors.prior import cosine_schedule
 from dreamfusion.view.cameras import orbit_cameras
 
 CAMERAS = torch.tensor([[0.0, 0.0, 2.5], [1.0, 0.4, 2.3], [-2.0, -0.3, 2.7], [3.0, 1.5, 2.4]])

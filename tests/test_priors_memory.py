@@ -11,8 +11,8 @@ import torch
 
 pytest.importorskip("diffusers")
 
-from dreamfusion.distillation.rule_settings import DistillationSettings
 from dreamfusion.distillation import direction, kept_graphs
+from dreamfusion.distillation.rule_settings import DistillationSettings
 from dreamfusion.errors import UserError
 from dreamfusion.generation import generate
 from dreamfusion.priors import diffusers_prior, load_prior, memory

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from dreamfusion.captions import Captions
-from dreamfusion.settings.config import Config
 from dreamfusion.distillation.rule_settings import DistillationSettings
 from dreamfusion.distillation.sds import guided_noise, without_component
 from dreamfusion.errors import UserError
 from dreamfusion.priors.prior import Condition, cosine_schedule, stack
+from dreamfusion.settings.config import Config
 from dreamfusion.view.cameras import Cameras
 from dreamfusion.view.perp_neg import between
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from dreamfusion import regularizers
-from dreamfusion.settings.config import RegularizerSettings
 from dreamfusion.scene.scene import Rendering
+from dreamfusion.settings.config import RegularizerSettings
 
 
 def rendering(n=16):

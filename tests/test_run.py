@@ -19,8 +19,8 @@ from torch import Tensor
 from dreamfusion import files, generate, run
 from dreamfusion.errors import UserError
 from dreamfusion.files import replacing, write_atomic
-from dreamfusion.settings.presets import resolve
 from dreamfusion.run import Run, default_path
+from dreamfusion.settings.presets import resolve
 from tests.fakes import SMALL, GrayBallPrior
 
 

@@ -6,14 +6,14 @@ import torch
 from fakes import SMALL, GrayBallPrior
 from scenes import FIELDS, ball_picture, random_grid
 
+from dreamfusion.scene.field import SHARPNESS, SHIFT
+from dreamfusion.scene.make import make_scene
+from dreamfusion.scene.rays import camera_rays
 from dreamfusion.scene.scene_settings import SceneSettings
 from dreamfusion.settings.presets import resolve
-from dreamfusion.scene.make import make_scene
-from dreamfusion.scene.field import SHARPNESS, SHIFT
 from dreamfusion.trainer import Trainer
 from dreamfusion.view.backdrops import composite
 from dreamfusion.view.cameras import Cameras, orbit_cameras
-from dreamfusion.scene.rays import camera_rays
 
 GRAY = torch.full((1, 3), 0.5)
 SMALL_MLP = {"kind": "mlp", "hidden": 64, "depth": 3, "samples": 48, "frequencies": 5}

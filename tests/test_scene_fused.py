@@ -7,8 +7,7 @@ from numba import njit
 from scenes import FIELDS, mixed_loss, random_grid
 
 from dreamfusion.kernels import grid_kernels as kernels
-from dreamfusion.scene.rays import Rays
-from dreamfusion.scene.rays import camera_rays
+from dreamfusion.scene.rays import Rays, camera_rays
 from dreamfusion.view.cameras import orbit_cameras
 
 SHADINGS = ("albedo", "lambertian", "textureless")

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from dreamfusion.scene.scene_settings import SceneSettings
 from dreamfusion.scene.make import make_scene
 from dreamfusion.scene.rays import camera_rays
+from dreamfusion.scene.scene_settings import SceneSettings
 from dreamfusion.view.cameras import orbit_cameras
 
 

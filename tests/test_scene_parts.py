@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from dreamfusion.scene import ray_samples as sampling, volume
+from dreamfusion.scene import ray_samples as sampling
+from dreamfusion.scene import volume
 from dreamfusion.scene.mlp import frustum_gaussian, integrated_encoding
 from dreamfusion.scene.occupancy import Occupancy
 from dreamfusion.scene.shading import CLAY, shade

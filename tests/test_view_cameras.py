@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from dreamfusion.view.view_settings import ViewSettings
 from dreamfusion.errors import UserError
 from dreamfusion.scene.rays import camera_rays, to_pictures
 from dreamfusion.view.cameras import orbit_cameras, sample_cameras
 from dreamfusion.view.lights import camera_lights, sample_lights
+from dreamfusion.view.view_settings import ViewSettings
 
 
 def opengl_pixel(point, azimuth_deg, elevation_deg, distance, fov_deg, size):

@@ -1,9 +1,17 @@
 import pytest
 import torch
 
-from dreamfusion.view.view_settings import ShadingSettings, ViewSettings
-from dreamfusion.view.backdrops import LearnedBackground, augmented_backgrounds, background_colours, blur, checkerboards, composite, fourier_textures
+from dreamfusion.view.backdrops import (
+    LearnedBackground,
+    augmented_backgrounds,
+    background_colours,
+    blur,
+    checkerboards,
+    composite,
+    fourier_textures,
+)
 from dreamfusion.view.shadings import choose_shading
+from dreamfusion.view.view_settings import ShadingSettings, ViewSettings
 from dreamfusion.view.view_words import view_words, with_clay, with_view
 
 

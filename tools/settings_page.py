@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dreamfusion.settings.names import all_settings, as_text, flatten
 from dreamfusion.settings.options import GROUPS
 from dreamfusion.settings.presets import resolve
-from dreamfusion.settings.names import all_settings, as_text, flatten
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 SHOWN = ("balanced", "fast", "dreamfusion")

@@ -10,11 +10,11 @@ from typing import Any
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 __version__ = "0.1.0"
-__all__ = ["Asset", "Config", "Progress", "UserError", "generate", "load_preset", "load_prior"]
+__all__ = ["Asset", "Config", "Progress", "Stopped", "UserError", "generate", "load_preset", "load_prior"]
 
 _HOME = {
-    "Asset": "asset", "Config": "config", "Progress": "loop", "UserError": "errors", "generate": "loop",
-    "load_preset": "presets", "load_prior": "priors",
+    "Asset": "asset", "Config": "settings.config", "Progress": "trainer", "Stopped": "generation", "UserError": "errors",
+    "generate": "generation", "load_preset": "settings.presets", "load_prior": "loading",
 }  # fmt: skip
 
 

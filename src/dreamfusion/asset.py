@@ -5,20 +5,18 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import trimesh
-from torch import Tensor
 
-from .geometry.export_settings import ExportSettings
 from .errors import UserError
 from .export.formats import METADATA, write_asset
-from .geometry.mesh import Mesh, decimate, extract_surface, fill_cavities, remove_floaters, smooth, with_normals
-from .export.texture import Picture, bake, shell_albedo, unwrap
+from .export.texture import Picture, bake, unwrap
+from .geometry.export_settings import ExportSettings
+from .geometry.mesh import Mesh
 from .scene.scene import Scene
 
 
@@ -45,13 +43,9 @@ class Asset:
     ) -> Asset:
         """Extract the surface of a scene within the unit sphere and bake its albedo. UserError where it is empty."""
         settings = settings or ExportSettings()
-        mesh = surface(scene.density, settings)
-        mesh = unwrap(mesh, settings.texture_size)
-
-        def colour(points: Tensor, normals: Tensor) -> Tensor:
-            return shell_albedo(scene.density, scene.albedo, points, normals)
-
-        return cls(mesh, bake(mesh, colour, settings.texture_size), prompt, dict(metadata or {}))
+        surface = scene.surface(settings)
+        mesh = unwrap(surface.mesh, settings.texture_size)
+        return cls(mesh, bake(mesh, surface.colour, settings.texture_size), prompt, dict(metadata or {}))
 
     def save(self, path: str | Path) -> list[Path]:
         """Write the asset; the suffix is the format (.glb, .obj, .ply, .stl, .usdz). Returns the files written.
@@ -104,14 +98,6 @@ class Asset:
             "area": float(body.area),
             "bounds": np.asarray(body.bounds).tolist(),
         }
-
-
-def surface(density: Callable[[Tensor], Tensor], settings: ExportSettings) -> Mesh:
-    """The cleaned surface of a density within the unit sphere, with at most about ``settings.faces`` triangles and
-    smooth normals."""
-    mesh = extract_surface(density, settings.resolution, settings.level, radius=1.0)
-    mesh = fill_cavities(remove_floaters(mesh))
-    return with_normals(decimate(smooth(mesh), settings.faces))
 
 
 def _glb_tree(data: bytes) -> Any:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .settings.config import Config
+from .distillation.rule_settings import GuidedSettings
 from .errors import UserError
-from .priors.prior import Condition, Prior
-from .priors.mixture import Mixture
-from .view.cameras import Cameras
+from .priors.prior import Frozen
+from .priors.question import Question, Words
+from .settings.config import Config
 from .view.perp_neg import Between, between
+from .view.view import View
 from .view.view_words import VIEWS, view_words, with_clay, with_view
+
+ABOVE = Between("overhead", "overhead", 0.0, 0.0, 0.0)
 
 
 class Captions:
     """The run's captions (sides x plain or clay, and the negative prompt), embedded once."""
 
-    def __init__(self, prior: Prior | Mixture, config: Config):
+    def __init__(self, prior: Frozen, config: Config):
         """UserError where Perp-Neg is asked for without words for the views."""
         self.config = config
-        if config.distillation.perp_neg and not config.view.words:
+        rule = config.distillation
+        self.perp_neg = isinstance(rule, GuidedSettings) and rule.perp_neg
+        if self.perp_neg and not config.view.words:
             raise UserError("distillation.perp_neg moves between the words for the views; it needs view.words")
         sides = VIEWS if config.view.words else ("",)
         self.places: dict[tuple[str, bool], int] = {}
@@ -30,47 +35,42 @@ class Captions:
                 words = with_clay(config.prompt) if clay and config.shading.textureless_words else config.prompt
                 self.places[side, clay] = len(texts)
                 texts.append(with_view(words, side) if side else words)
-        negative = config.distillation.negative_prompt.strip()
+        negative = rule.negative_prompt.strip() if isinstance(rule, GuidedSettings) else ""
         # All in one call: the embeddings then have one length, and the text encoder is loaded once.
         self.embedded = prior.embed([*texts, negative] if negative else texts)
         self.negative = len(texts) if negative else None
 
-    def _rows(self, rows: list[int]) -> Condition:
-        return self.embedded.rows(torch.tensor(rows, device=self.embedded.tokens.device))
-
-    def condition(self, cameras: Cameras, textureless: bool) -> Condition:
-        """The caption of each camera's view, and the camera itself if the prior is to be told."""
-        azimuths, elevations = cameras.azimuth.rad2deg().tolist(), cameras.elevation.rad2deg().tolist()
-        view, distillation = self.config.view, self.config.distillation
-        repelled: tuple[tuple[Condition, Tensor], ...] = ()
-        if distillation.perp_neg:
-            words, repelled = self._perp_neg(azimuths, elevations, textureless)
+    def ask(self, view: View) -> Question:
+        """The question about a view: the caption of each look's side, and what the settings tell of the cameras."""
+        azimuths, elevations = (x.rad2deg().tolist() for x in (view.cameras.azimuth, view.cameras.elevation))
+        clay, settings = view.shading == "textureless", self.config.view
+        repelled: tuple[tuple[Words, Tensor], ...] = ()
+        if self.perp_neg:
+            words, repelled = self._perp_neg(azimuths, elevations, clay)
         else:
-            sides = [view_words(a, e, view) if view.words else "" for a, e in zip(azimuths, elevations, strict=True)]
-            words = self._rows([self.places[side, textureless] for side in sides])
-        nothing = None if self.negative is None else self._rows([self.negative] * len(azimuths))
-        if nothing is not None or repelled:
-            words = words.against(nothing, repelled)
-        return words.with_camera(cameras.condition().to(self.embedded.tokens) if self.config.prior.camera else None)
+            words = self._rows(
+                [
+                    view_words(a, e, settings) if settings.words else ""
+                    for a, e in zip(azimuths, elevations, strict=True)
+                ],
+                clay,
+            )
+        nothing = None if self.negative is None else self.embedded.rows([self.negative] * len(view))
+        return Question(words, view, self.config.prior.asks, nothing, repelled)
+
+    def _rows(self, sides: list[str], clay: bool) -> Words:
+        return self.embedded.rows([self.places[side, clay] for side in sides])
 
     def _perp_neg(
         self, azimuths: list[float], elevations: list[float], clay: bool
-    ) -> tuple[Condition, tuple[tuple[Condition, Tensor], ...]]:
+    ) -> tuple[Words, tuple[tuple[Words, Tensor], ...]]:
         """Blended words, and the front's and side's captions with the weights they repel with; none seen from above."""
-        above = Between("overhead", "overhead", 0.0, 0.0, 0.0)
         places = [
-            above if view_words(azimuth, elevation, self.config.view) == "overhead" else between(azimuth)
+            ABOVE if view_words(azimuth, elevation, self.config.view) == "overhead" else between(azimuth)
             for azimuth, elevation in zip(azimuths, elevations, strict=True)
         ]
-
-        def rows(names: list[str]) -> Condition:
-            return self._rows([self.places[name, clay] for name in names])
-
-        def column(values: list[float]) -> Tensor:
-            return torch.tensor(values, device=self.embedded.tokens.device)
-
-        words = rows([p.first for p in places]).blended(
-            rows([p.second for p in places]), column([p.share for p in places])
-        )
-        front, side = (rows([name] * len(places)) for name in ("front", "side"))
-        return words, ((front, column([p.front for p in places])), (side, column([p.side for p in places])))
+        first, second = (self._rows([getattr(p, name) for p in places], clay) for name in ("first", "second"))
+        words = first.blend(second, torch.tensor([p.share for p in places]))
+        front, side = (self._rows([name] * len(places), clay) for name in ("front", "side"))
+        weights = torch.tensor([[p.front, p.side] for p in places])
+        return words, ((front, weights[:, 0]), (side, weights[:, 1]))

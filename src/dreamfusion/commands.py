@@ -12,7 +12,7 @@ from typing import Any
 from .errors import UserError, nearest
 from .settings.options import given_settings
 
-KINDS = {
+KINDS: dict[str, Any] = {
     "color": "lambertian",
     "albedo": "albedo",
     "normal": "normal",
@@ -24,8 +24,8 @@ KINDS = {
 
 
 def generate(given: argparse.Namespace) -> int:
-    from .settings.presets import resolve
     from .run import Run, default_path
+    from .settings.presets import resolve
 
     settings = given_settings(given)
     # Mistakes are found before torch is loaded, which takes seconds.
@@ -43,18 +43,20 @@ def generate(given: argparse.Namespace) -> int:
         out = Path(given.out) if given.out else default_path(config.prompt, config.seed)
         Run.create(out, config)
         where = {"out": out, "config": config}
-    from . import loop
+    from . import generation
     from .display import Display
+    from .interrupts import stopped_by_signals
 
     folder = next(path for path in where.values() if isinstance(path, Path))
     title = f"{config.prompt!r}, preset {config.preset}, seed {config.seed}, in {folder}"
     begin = time.monotonic()
-    try:
-        with Display(title) as display:
-            asset = loop.generate(callbacks=[display], **where)
-    except loop.Interrupted as stop:
-        print(f"dreamfusion: {stop}", file=sys.stderr)
-        return 128 + stop.signal
+    with stopped_by_signals() as stop:
+        try:
+            with Display(title) as display:
+                asset = generation.generate(callbacks=[display], stop=stop.event, **where)
+        except generation.Stopped as stopped:
+            print(f"dreamfusion: {stopped} (signal {stop.signal})", file=sys.stderr)
+            return 128 + stop.signal
     summary(folder, asset.geometry_report(), time.monotonic() - begin)
     return 0
 
@@ -106,17 +108,19 @@ def render(given: argparse.Namespace) -> int:
     elevation = number("--elevation", given.elevation, -90, 90)
     radius = number("--radius", given.radius, 1, 100)
     from .export.formats import png_bytes
+    from .export.pictures import render_view
     from .export.turntable import orbit_azimuths, to_uint8, write_film
-    from .export.pictures import render_views
     from .files import write_atomic
     from .recorded import load_scene
     from .view.cameras import orbit_cameras
+    from .view.view import orbit_view
 
     kinds = names(given.kind, KINDS, "kind")
     scene, _ = load_scene(run)
 
     def draw(kind: str, azimuth: float) -> Any:
-        return to_uint8(render_views(scene, orbit_cameras([azimuth], elevation, radius), size, KINDS[kind]))[0]  # type: ignore[arg-type]
+        view = orbit_view(orbit_cameras([azimuth], elevation, radius), size)
+        return to_uint8(render_view(scene, view, KINDS[kind]))[0]
 
     for kind in kinds:
         if given.turntable:
@@ -199,13 +203,15 @@ def prior_sample(given: argparse.Namespace) -> int:
     from .export.turntable import to_uint8
     from .files import write_atomic
     from .generation import warn_unknown_words
-    from .priors import load_prior
+    from .loading import load_prior
+    from .priors.prior import Prior
+    from .samples import sample_around
 
     prior = load_prior(given.prior)
     warn_unknown_words(prior, prompt)
-    if not hasattr(prior, "sample_views"):
-        raise UserError(f"the prior {given.prior!r} cannot be sampled here; the bundled one can")
-    drawn = prior.sample_views(prompt, views=views, guidance_scale=guidance, seed=seed, camera=not given.words_only)
+    if not isinstance(prior, Prior):
+        raise UserError(f"the prior {given.prior!r} scores pictures and cannot be sampled")
+    drawn = sample_around(prior, prompt, views, guidance, seed, asks="words" if given.words_only else "camera")
     larger = to_uint8(drawn).repeat(3, 1).repeat(3, 2)  # 3 x 3 for a pixel: 64 is small on a screen
     write_atomic(out, png_bytes(np.concatenate(list(larger), 1)))
     print_file(out)
@@ -213,7 +219,8 @@ def prior_sample(given: argparse.Namespace) -> int:
 
 
 def prior_info(given: argparse.Namespace) -> int:
-    from .priors import describe_prior, load_prior
+    from .loading import load_prior
+    from .prior_report import describe_prior
 
     own = given.prior == "bundled" or given.prior.endswith(".safetensors")
     for key, value in (load_prior(given.prior).info() if own else describe_prior(given.prior)).items():
@@ -224,8 +231,8 @@ def prior_info(given: argparse.Namespace) -> int:
 
 
 def presets(given: argparse.Namespace) -> int:
-    from .settings.presets import load_preset, preset_names, preset_text
     from .settings.names import as_text, build, flatten
+    from .settings.presets import load_preset, preset_names, preset_text
 
     if given.name is None:
         for name in preset_names():

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from .loop import Progress
+    from .trainer import Progress
 
 SHOWN = ("t", "guidance_norm", "residual_norm", "opacity")
-HIDDEN = ("step", "seconds", "shading", "skipped")
+HIDDEN = ("step", "stage", "seconds", "shading", "skipped")
 
 
 def memory_mb() -> tuple[float, float]:
@@ -36,7 +37,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def figures(metrics: dict[str, Any]) -> str:
+def figures(metrics: Mapping[str, Any]) -> str:
     """A step's figures in one line, the regularisers' terms behind the usual ones."""
     terms = [k for k in metrics if k not in SHOWN and k not in HIDDEN and not k.startswith("seconds_")]
     said = [f"{k} {metrics[k]:.3g}" for k in (*SHOWN, *terms) if metrics.get(k) is not None]

@@ -82,24 +82,24 @@ def _ffmpeg() -> Finding:
 
 def _prior(name: str) -> Finding:
     if name != "bundled":
-        from .priors import describe_prior
+        from .prior_report import describe_prior
 
         said = describe_prior(name)
         return Finding("prior", ", ".join(f"{k}: {v}" for k, v in said.items()), said.get("fits") is False)
 
     def look() -> str:
-        from .priors import load_prior
+        from .priors.bundled_prior import BundledPrior
 
-        prior = load_prior("bundled")
-        return f"{prior.id}, SHA-256 {prior.hash}, {prior.info()['parameters'] / 1e6:.1f} M parameters"
+        prior = BundledPrior()
+        return f"{prior.id}, SHA-256 {prior.hash}, {prior.parameters / 1e6:.1f} M parameters"
 
     return _attempt("prior", "generate, prior sample", look)
 
 
 def _text_encoder() -> Finding:
     def look() -> str:
-        from .models.text_encoder import WEIGHTS_SHA256, weights_folder
         from .models.hashes import file_sha256
+        from .models.text_encoder import WEIGHTS_SHA256, weights_folder
 
         found = file_sha256(weights_folder() / "model.safetensors")
         if found != WEIGHTS_SHA256:

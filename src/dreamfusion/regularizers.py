@@ -1,22 +1,22 @@
-"""Penalties on what was rendered. They know no scene: each is a function of per-ray tensors. N = rays."""
+"""Penalties on what was rendered. They know no scene: each is a function of pictures. B pictures of H x W pixels."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from .settings.config import RegularizerSettings
-from .schema import scheduled
+from .distillation.rule import Figures
 from .scene.scene import Rendering
+from .schema import scheduled
+from .settings.config import RegularizerSettings
 
 
 def opacity_sparsity(opacity: Tensor) -> Tensor:
-    """mean sqrt(o^2 + 0.01) over rays (N,): keeps space from filling up (Poole et al. 2022, A.2)."""
+    """mean sqrt(o^2 + 0.01) over all pixels: keeps space from filling up (Poole et al. 2022, A.2)."""
     return (opacity.square() + 0.01).sqrt().mean()
 
 
 def opacity_entropy(opacity: Tensor) -> Tensor:
-    """Mean binary entropy of opacities (N,), in nats: 0 where rays are solid or empty, log 2 where they are half.
+    """Mean binary entropy of opacities, in nats: 0 where pixels are solid or empty, log 2 where they are half.
 
     Values and gradients stay finite at 0 and 1.
     """
@@ -24,52 +24,45 @@ def opacity_entropy(opacity: Tensor) -> Tensor:
     return -(o * o.log() + (1 - o) * (-o).log1p()).mean()
 
 
-def orientation(rendering: Rendering) -> Tensor:
-    """Mean over rays of sum_i w_i max(0, n_i . d)^2 (Verbin et al. 2022, eq. 11): visible normals face the camera."""
-    return rendering.orientation.mean()
+def smoothness(normal: Tensor, opacity: Tensor) -> Tensor:
+    """Mean squared difference of normals (B, 3, H, W) of neighbouring pixels, weighted by both pixels' opacities
+    (B, 1, H, W).
 
-
-def smoothness(normal: Tensor, opacity: Tensor, resolution: int) -> Tensor:
-    """Mean squared difference of normals (N, 3) of neighbouring pixels, weighted by both pixels' opacities (N,).
-
-    N = B * resolution^2, row by row. The weights are constants: a picture does not get smoother by getting thinner.
+    The weights are constants: a picture does not get smoother by getting thinner.
     """
-    n = normal.reshape(-1, resolution, resolution, 3)
-    o = opacity.detach().reshape(-1, resolution, resolution)
+    n = normal.permute(0, 2, 3, 1)
+    o = opacity.detach()[:, 0]
     across = (n[:, :, 1:] - n[:, :, :-1]).square().sum(-1) * o[:, :, 1:] * o[:, :, :-1]
     down = (n[:, 1:] - n[:, :-1]).square().sum(-1) * o[:, 1:] * o[:, :-1]
     return across.mean() + down.mean()
 
 
-def transmittance(opacity: Tensor, resolution: int, target: float) -> Tensor:
+def transmittance(opacity: Tensor, target: float) -> Tensor:
     """-min(target, mean transmittance), the mean over pictures (Jain et al. 2022, Dream Fields, eq. 5): empty space pays.
 
-    opacity (N,) with N = B * resolution^2, row by row. A picture that is emptier than ``target`` feels nothing.
+    A picture (of opacities (B, 1, H, W)) that is emptier than ``target`` feels nothing.
     """
-    return -(1 - opacity).reshape(-1, resolution**2).mean(1).clamp_max(target).mean()
+    return -(1 - opacity).flatten(1).mean(1).clamp_max(target).mean()
 
 
-def total(
-    settings: RegularizerSettings, rendering: Rendering, resolution: int, progress: float
-) -> tuple[Tensor, dict[str, float]]:
-    """Weighted sum of the penalties in force at ``progress``, and each one's value before its weight.
+def total(settings: RegularizerSettings, rendering: Rendering, progress: float) -> tuple[Tensor, Figures]:
+    """Weighted sum of the penalties in force at ``progress``, and each one's value without its weight.
 
-    Penalties of weight 0 are not computed.
+    Penalties of weight 0 are not computed; a scene's own that the settings do not know are left out.
     """
+    target = scheduled(settings.transmittance_target, progress)
     penalties = {
         "opacity": lambda: opacity_sparsity(rendering.opacity),
         "entropy": lambda: opacity_entropy(rendering.opacity),
-        "orientation": lambda: orientation(rendering),
-        "smoothness": lambda: smoothness(rendering.normal, rendering.opacity, resolution),
-        "transmittance": lambda: transmittance(
-            rendering.opacity, resolution, scheduled(settings.transmittance_target, progress)
-        ),
+        "smoothness": lambda: smoothness(rendering.normal, rendering.opacity),
+        "transmittance": lambda: transmittance(rendering.opacity, target),
     }
-    loss, terms = rendering.opacity.new_zeros(()), {}
-    for name, penalty in penalties.items():
-        weight = scheduled(getattr(settings, name), progress)
-        if weight:
-            value = penalty()
+    loss, figures = rendering.opacity.new_zeros(()), {}
+    for name in type(settings).model_fields:
+        if name not in penalties and name not in rendering.penalties:
+            continue
+        if weight := scheduled(getattr(settings, name), progress):
+            value = penalties[name]() if name in penalties else rendering.penalties[name]
             loss = loss + weight * value
-            terms[f"regularizer_{name}"] = float(torch.detach(value))
-    return loss, terms
+            figures[f"regularizer_{name}"] = value.detach()
+    return loss, figures

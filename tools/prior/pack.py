@@ -14,8 +14,8 @@ from captions import captions
 from safetensors.torch import load_file, save_file
 from vocabulary import COLOURS, MODELS, SYNONYMS, held_out_pairs
 
-from dreamfusion.priors.bundled_prior import WEIGHTS
 from dreamfusion.models.hashes import file_sha256
+from dreamfusion.priors.bundled_prior import WEIGHTS
 
 
 def last_record(path: Path, key: str) -> float | None:

@@ -18,8 +18,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from vocabulary import COLOURS, held_out
 
-from dreamfusion.priors.prior import Condition
 from dreamfusion.priors.bundled_prior import WEIGHTS, BundledPrior
+from dreamfusion.priors.prior import Condition
 
 
 def choose(data: Data, rng: np.random.Generator) -> list[tuple[str, str, int]]:

@@ -27,10 +27,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from vocabulary import held_out_pairs
 
-from dreamfusion.priors.prior import broadcast, cosine_schedule
 from dreamfusion.device import inference_dtype
-from dreamfusion.priors.layout import Layout, before
 from dreamfusion.priors.denoiser import Denoiser, around_layout, spread
+from dreamfusion.priors.layout import Layout, before
+from dreamfusion.priors.prior import broadcast, cosine_schedule
 
 WITHOUT_TEXT, PLAIN_GRAY = 0.1, 0.25
 EMA = 0.999

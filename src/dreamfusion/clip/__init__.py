@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError, nearest
-from .clip import Clip, Role
 from .bundled_clip import WEIGHTS, BundledClip
+from .clip import Clip, Role
 from .public_clip import PublicClip, download
 
 __all__ = ["Clip", "load_guide", "load_judge"]

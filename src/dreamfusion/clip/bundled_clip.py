@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..files import replacing
-from ..models.text_encoder import TextEncoder
 from ..models.hashes import file_sha256
+from ..models.text_encoder import TextEncoder
 from .clip import Clip
 from .towers import SIZE, Guide, Judge, resized
 

@@ -23,6 +23,7 @@ class Clip:
     hash: str
     role: Role
     size: int
+    device: torch.device
 
     def pictures(self, x: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [0, 1] of any size -> unit vectors (B, D); differentiable."""

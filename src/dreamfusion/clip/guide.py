@@ -1,17 +1,17 @@
-"""A CLIP in the place of a prior: it embeds words and scores pictures, and predicts no noise (rule ``clip``)."""
+"""A CLIP that guides: it embeds words and scores pictures, and predicts no noise (rule ``clip``)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Sequence
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
-from ..errors import UserError
-from ..priors.prior import Condition
-
-if TYPE_CHECKING:
-    from . import Clip
+from ..priors.prior import Scorer
+from ..priors.question import Question, Tokens
+from . import load_guide
+from .clip import Clip
 
 
 def is_guide(id: str) -> bool:
@@ -19,52 +19,27 @@ def is_guide(id: str) -> bool:
     return id == "guide" or id.startswith("guide:")
 
 
-def load(id: str, device: str | torch.device = "cpu") -> GuidePrior:
-    """The CLIP of an id as a prior. UserError where it cannot be loaded, or where it is a judge."""
-    from . import load_guide
-
+def load(id: str, device: str | torch.device = "cpu") -> Guide:
+    """The CLIP of an id as a scorer. UserError where it cannot be loaded, or where it is a judge."""
     name = id.removeprefix("guide").removeprefix(":")
-    return GuidePrior(load_guide(name, device) if name else load_guide(device=device), id)
+    return Guide(load_guide(name, device) if name else load_guide(device=device), id)
 
 
-class GuidePrior:
-    """A prior in the sense of ``base.Scorer``. Its space is that of pictures."""
+class Guide(Scorer):
+    """A CLIP in the place of a prior."""
 
     def __init__(self, clip: Clip, id: str = "guide"):
-        self.clip, self.id, self.hash, self.resolution = clip, id, clip.hash, clip.size
+        self.clip, self.id, self.hash, self.resolution, self.device = clip, id, clip.hash, clip.size, clip.device
 
-    def embed(self, captions: list[str]) -> Condition:
+    def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> Tokens:
         """One token a caption: its unit vector."""
-        tokens = self.clip.captions(captions)[:, None]
-        return Condition(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))
+        self.no_images(images)
+        tokens = self.clip.captions(list(captions))[:, None]
+        return Tokens(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))
 
-    def similarity(self, picture: Tensor, condition: Condition) -> Tensor:
-        return (self.clip.pictures(picture) * condition.tokens[:, 0]).sum(-1)
-
-    def encode(self, picture: Tensor) -> Tensor:
-        return picture
-
-    def decode(self, z: Tensor) -> Tensor:
-        return z
-
-    def noise_shape(self, count: int) -> tuple[int, ...]:
-        return (count, 3, self.resolution, self.resolution)
-
-    def alpha_sigma(self, t: Tensor) -> NoReturn:
-        self._refuse()
-
-    def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> NoReturn:
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
-        raise UserError(f"the prior {self.id!r} scores pictures and predicts no noise: it needs distillation.kind=clip")
+    def similarity(self, picture: Tensor, question: Question) -> Tensor:
+        assert isinstance(question.words, Tokens)
+        return (self.clip.pictures(picture) * question.words.tokens[:, 0]).sum(-1)
 
     def info(self) -> dict[str, object]:
-        """What it is, for ``prior info``."""
-        return {
-            "id": self.id,
-            "sha256": self.hash,
-            "clip": self.clip.id,
-            "role": self.clip.role,
-            "resolution": self.resolution,
-        }
+        return super().info() | {"clip": self.clip.id, "role": self.clip.role}

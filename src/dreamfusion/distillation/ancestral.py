@@ -3,58 +3,57 @@
 from __future__ import annotations
 
 import hashlib
-from weakref import WeakKeyDictionary
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from .rule_settings import DistillationSettings
-from ..priors.prior import Condition, Prior
+from ..priors.question import Question
 from ..priors.sampler import ddim
-from .sds import guided_noise
-
-_drawn: WeakKeyDictionary[Prior, dict[bytes, Tensor]] = WeakKeyDictionary()
-
-
-def draw(prior: Prior, condition: Condition, noise: Tensor, settings: DistillationSettings) -> Tensor:
-    """Samples in the prior's space (B, C, h, w) that grow out of ``noise``: DDIM (Song et al. 2021, eta = 0), guided."""
-    return ddim(
-        lambda z, t: guided_noise(prior, z, t, condition, settings)[0], prior.alpha_sigma, noise, settings.sample_steps
-    )
+from .rule import Direction, mean_over_pixels
+from .rule_settings import AncestralSettings
+from .sds import SDS, predict_guided
 
 
-def draw_once(prior: Prior, condition: Condition, noise: Tensor, settings: DistillationSettings) -> Tensor:
-    """The same; remembered where the views are to come again (``repeat_views``).
-
-    The sampler has no randomness of its own, so what is remembered is what would be drawn, and a resumed run goes on as
-    if it had not stopped.
-    """
-    if not settings.repeat_views:
-        return draw(prior, condition, noise, settings)
-    seen = hashlib.sha256(settings.model_dump_json().encode())
-    for part in (noise, condition.tokens, condition.camera, condition.background):
-        if part is not None:
-            seen.update(part.detach().cpu().float().numpy().tobytes())
-    memory, key = _drawn.setdefault(prior, {}), seen.digest()
-    if key not in memory:
-        while len(memory) >= settings.repeat_views:
-            memory.pop(next(iter(memory)))
-        memory[key] = draw(prior, condition, noise, settings)
-    return memory[key]
-
-
-def direction(
-    picture: Tensor, prior: Prior, condition: Condition, t: Tensor, noise: Tensor, settings: DistillationSettings
-) -> tuple[Tensor, dict[str, float]]:
-    """Gradient of 1/2 |encode(picture) - sample|^2 for pictures (B, 3, H, W) in [0, 1]; ``t`` plays no part.
+@dataclass(frozen=True)
+class Ancestral(SDS):
+    """Gradient of 1/2 |encode(picture) - sample|^2, a mean over pixels; ``t`` plays no part.
 
     Cost: ``sample_steps`` questions to the prior for each step, against one of score distillation; with ``repeat_views``
     for that many steps only, after which a step asks nothing. The samples agree with their words and cameras, but not
-    with each other: the scene becomes their mean. See ``distillation.direction`` for the other shapes.
+    with each other: the scene becomes their mean.
     """
-    picture = picture.detach().requires_grad_()
-    with torch.enable_grad():
-        z = prior.encode(picture)
-    residual = z.detach() - draw_once(prior, condition, noise, settings)
-    (gradient,) = torch.autograd.grad(z, picture, residual)
-    return gradient, {"residual_norm": float(residual.square().mean().sqrt())}
+
+    settings: AncestralSettings
+    drawn: dict[bytes, Tensor] = field(default_factory=dict)
+    """Samples by the noise they grew out of. The sampler has no randomness of its own, so what is remembered is what would
+    be drawn, and a resumed run that has forgotten it goes on as if it had not stopped."""
+
+    def turn(self, step: int) -> int:
+        return step % (self.settings.repeat_views or step + 1)
+
+    def draw(self, question: Question, noise: Tensor) -> Tensor:
+        """Samples in the prior's space that grow out of ``noise``: DDIM (Song et al. 2021, eta = 0), guided."""
+        return ddim(
+            lambda z, t: predict_guided(self.prior, z, t, question, self.settings)[0],
+            self.prior.alpha_sigma, noise, self.settings.sample_steps,
+        )  # fmt: skip
+
+    def draw_once(self, question: Question, noise: Tensor) -> Tensor:
+        """The same; remembered where the views are to come again, with their noise."""
+        if not self.settings.repeat_views:
+            return self.draw(question, noise)
+        key = hashlib.sha256(noise.detach().cpu().float().numpy().tobytes()).digest()
+        if key not in self.drawn:
+            while len(self.drawn) >= self.settings.repeat_views:
+                self.drawn.pop(next(iter(self.drawn)))
+            self.drawn[key] = self.draw(question, noise)
+        return self.drawn[key]
+
+    def direction(self, picture: Tensor, question: Question, t: Tensor, noise: Tensor) -> Direction:
+        with torch.enable_grad():
+            picture = picture.detach().requires_grad_()
+            z = self.prior.encode(picture)
+        residual = z.detach() - self.draw_once(question, noise)
+        (gradient,) = torch.autograd.grad(z, picture, residual)
+        return Direction(mean_over_pixels(gradient), {"residual_norm": residual.square().mean().sqrt()})

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from .rule_settings import DistillationSettings
-from ..priors.prior import Condition, Scorer
+from ..priors.prior import Scorer
+from ..priors.question import Question
+from .rule import Direction, Rule
 
 
-def direction(
-    picture: Tensor, prior: Scorer, condition: Condition, t: Tensor, noise: Tensor, settings: DistillationSettings
-) -> tuple[Tensor, dict[str, float]]:
-    """Gradient of -similarity (Jain et al. 2022, Dream Fields, eq. 4) for pictures (B, 3, H, W) in [0, 1].
+@dataclass(frozen=True)
+class ClipRule(Rule):
+    """Gradient of -similarity (Jain et al. 2022, Dream Fields, eq. 4), one loss a picture; no noise, no t."""
 
-    It is multiplied by H W: the loop takes the mean over pixels, so the loss becomes the mean of -similarity over the
-    views, the scale in which Dream Fields weighs its transmittance. ``t``, ``noise`` and ``settings`` play no part.
-    """
-    with torch.enable_grad():
-        picture = picture.detach().requires_grad_()
-        similarity = prior.similarity(picture, condition)
-        (gradient,) = torch.autograd.grad(-similarity.sum(), picture)
-    pixels = picture.shape[-2] * picture.shape[-1]
-    return gradient * pixels, {"similarity": float(similarity.detach().mean())}
+    scorer: Scorer
+
+    def noise_shape(self, count: int) -> tuple[int, ...]:
+        return (count, 0)
+
+    def direction(self, picture: Tensor, question: Question, t: Tensor, noise: Tensor) -> Direction:
+        with torch.enable_grad():
+            picture = picture.detach().requires_grad_()
+            similarity = self.scorer.similarity(picture, question)
+            (gradient,) = torch.autograd.grad(-similarity.sum(), picture)
+        return Direction(gradient, {"similarity": similarity.detach().mean()})

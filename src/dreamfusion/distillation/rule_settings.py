@@ -12,10 +12,10 @@ from ..schema import Settings, Unit, UnitSchedule, scheduled
 class RuleSettings(Settings):
     """What all rules have: the noise level that a step draws, uniform between two schedules."""
 
-    t_min: UnitSchedule = [(0.0, 0.5), (0.5, 0.3), (1.0, 0.05)]
+    t_min: UnitSchedule = Field([(0.0, 0.5), (0.5, 0.3), (1.0, 0.05)])
     """Smallest noise level. With little noise the bundled prior keeps what it is shown, so the shape comes first. The
     paper: 0.02."""
-    t_max: UnitSchedule = [(0.0, 0.98), (0.5, 0.9), (1.0, 0.6)]
+    t_max: UnitSchedule = Field([(0.0, 0.98), (0.5, 0.9), (1.0, 0.6)])
     """Largest noise level: large at first (where things are), less of it later (what they look like). The paper: 0.98."""
 
     @model_validator(mode="after")

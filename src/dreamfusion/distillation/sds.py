@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .rule_settings import DistillationSettings
-from ..priors.prior import Condition, Prior, broadcast, clean_from_noise, guide
+from ..priors.prior import Prior, broadcast, clean_from_noise, guide
+from ..priors.question import Question
+from .rule import Direction, Figures, Rule, mean_over_pixels
+from .rule_settings import GuidedSettings
 
 
 def weight(kind: str, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -37,35 +39,37 @@ def without_component(x: Tensor, along: Tensor) -> Tensor:
 
 
 def repulsion(
-    prior: Prior, z_t: Tensor, t: Tensor, condition: Condition, wanted: Tensor, unconditional: Tensor
+    prior: Prior, z_t: Tensor, t: Tensor, question: Question, wanted: Tensor, unconditional: Tensor
 ) -> Tensor:
-    """Sum of the weighted directions of ``condition.repelled``, each only as far as it is perpendicular to ``wanted``.
+    """Sum of the weighted directions of ``question.repelled``, each only as far as it is perpendicular to ``wanted``.
 
-    Armandpour et al. 2023 (Perp-Neg): its perpendicular gradient. All are (B, C, h, w). One call of the prior answers for two of them.
+    Armandpour et al. 2023 (Perp-Neg): its perpendicular gradient. All are (B, C, h, w). One call of the prior answers for
+    two of them.
     """
     total = torch.zeros_like(z_t)
-    for k in range(0, len(condition.repelled), 2):
-        (words, weight), *second = condition.repelled[k : k + 2]
-        words = words.with_background(condition.background)
-        answers = prior.predict_noise(z_t, t, words.against(second[0][0] if second else None))
-        for answer, factor in zip(answers, [weight, *(w for _, w in second)], strict=False):
+    for k in range(0, len(question.repelled), 2):
+        pair = question.repelled[k : k + 2]
+        answers = prior.predict_noise(z_t, t, question, [words for words, _ in pair])
+        for answer, (_, factor) in zip(answers, pair, strict=True):
             total = total + broadcast(factor, z_t).to(z_t) * without_component(answer - unconditional, wanted)
     return total
 
 
 def predict_guided(
-    prior: Prior, z_t: Tensor, t: Tensor, condition: Condition, settings: DistillationSettings
-) -> tuple[Tensor, dict[str, float]]:
+    prior: Prior, z_t: Tensor, t: Tensor, question: Question, settings: GuidedSettings
+) -> tuple[Tensor, Figures]:
     """The guided noise prediction (B, C, h, w), thresholded and rescaled as the settings ask, and its figures.
 
     Differentiable in z_t under the caller's grad mode.
     """
-    if settings.guidance_scale == 0 and not condition.repelled:
-        condition = replace(condition, alone=True)  # (1 + 0) e(y) - 0 e(nothing): one pass will do
-    conditional, unconditional = prior.predict_noise(z_t, t, condition)
-    metrics = {"guidance_norm": float((conditional - unconditional).detach().square().mean().sqrt())}
-    if condition.repelled:
-        conditional = conditional - repulsion(prior, z_t, t, condition, conditional - unconditional, unconditional)
+    if settings.guidance_scale == 0 and not question.repelled:  # (1 + 0) e(y) - 0 e(nothing): one pass will do
+        (conditional,) = prior.predict_noise(z_t, t, question, [question.words])
+        unconditional = conditional
+    else:
+        conditional, unconditional = prior.predict_noise(z_t, t, question, [question.words, question.nothing])
+    figures = {"guidance_norm": (conditional - unconditional).detach().square().mean().sqrt()}
+    if question.repelled:
+        conditional = conditional - repulsion(prior, z_t, t, question, conditional - unconditional, unconditional)
     noise = guide(conditional, unconditional, settings.guidance_scale)
     if settings.threshold > 0 or settings.rescale > 0:
         alpha, sigma = prior.alpha_sigma(t)
@@ -75,26 +79,29 @@ def predict_guided(
         if settings.threshold > 0:
             clean = threshold_clean(clean, settings.threshold)
         noise = (z_t - broadcast(alpha, z_t) * clean) / broadcast(sigma, z_t).clamp_min(1e-4)
-    return noise, metrics
+    return noise, figures
 
 
-@torch.no_grad()
-def guided_noise(
-    prior: Prior, z_t: Tensor, t: Tensor, condition: Condition, settings: DistillationSettings
-) -> tuple[Tensor, dict[str, float]]:
-    """``predict_guided`` without a gradient, which is what score distillation needs."""
-    return predict_guided(prior, z_t, t, condition, settings)
+@dataclass(frozen=True)
+class SDS(Rule):
+    """The rule of the paper. It has no state."""
 
+    prior: Prior
+    settings: GuidedSettings
 
-def direction(
-    picture: Tensor, prior: Prior, condition: Condition, t: Tensor, noise: Tensor, settings: DistillationSettings
-) -> tuple[Tensor, dict[str, float]]:
-    """The SDS gradient for pictures (B, 3, H, W) in [0, 1]; see ``distillation.direction`` for the other shapes."""
-    picture = picture.detach().requires_grad_()
-    z = prior.encode(picture)
-    alpha, sigma = prior.alpha_sigma(t)
-    z_t = broadcast(alpha, z) * z.detach() + broadcast(sigma, z) * noise
-    predicted, metrics = guided_noise(prior, z_t, t, condition, settings)
-    residual = broadcast(weight(settings.weight, alpha, sigma), z) * (predicted - noise)
-    (gradient,) = torch.autograd.grad(z, picture, residual)
-    return gradient, metrics | {"residual_norm": float(residual.square().mean().sqrt()), "t": float(t.mean())}
+    def noise_shape(self, count: int) -> tuple[int, ...]:
+        return self.prior.noise_shape(count)
+
+    def direction(self, picture: Tensor, question: Question, t: Tensor, noise: Tensor) -> Direction:
+        """w(t) (e_hat - e) in the prior's space, carried back to the picture; a mean over pixels."""
+        with torch.enable_grad():
+            picture = picture.detach().requires_grad_()
+            z = self.prior.encode(picture)
+        alpha, sigma = self.prior.alpha_sigma(t)
+        with torch.no_grad():
+            z_t = broadcast(alpha, z) * z.detach() + broadcast(sigma, z) * noise
+            predicted, figures = predict_guided(self.prior, z_t, t, question, self.settings)
+            residual = broadcast(weight(self.settings.weight, alpha, sigma), z) * (predicted - noise)
+        (gradient,) = torch.autograd.grad(z, picture, residual)
+        figures |= {"residual_norm": residual.square().mean().sqrt(), "t": t.mean()}
+        return Direction(mean_over_pixels(gradient), figures)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import UserError
-from .summary import NAMES, RATES, Figures, number, value_of
 from .statistics import bootstrap
+from .summary import NAMES, RATES, Figures, number, value_of
 
 COMPARED = [key for key in NAMES if key not in ("saturation_ratio",)]
 

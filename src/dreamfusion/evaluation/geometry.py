@@ -12,6 +12,7 @@ from ..asset import Asset
 from ..errors import UserError
 from ..geometry.mesh import extract_surface, face_components, remove_floaters
 from ..run import Run
+from ..scene.field import RadianceField
 from ..scene.scene import Scene
 
 RESOLUTION = 64
@@ -26,7 +27,10 @@ def flatness(mesh: trimesh.Trimesh) -> float:
 
 
 def floaters(scene: Scene, level: float, resolution: int = RESOLUTION) -> tuple[int, int]:
-    """Loose pieces of the raw surface, before any clean-up: (all components, those that the export drops)."""
+    """Loose pieces of the raw surface, before any clean-up: (all components, those that the export drops);
+    (0, 0) for scenes that are no radiance fields."""
+    if not isinstance(scene, RadianceField):
+        return 0, 0
     mesh = extract_surface(scene.density, resolution, level, radius=1.0)
     before, _ = face_components(mesh)
     after, _ = face_components(remove_floaters(mesh))

@@ -85,11 +85,11 @@ def evaluate_full(
 
 
 def _ceiling(judge: Judge, prompts: Sequence[str], progress: Callable[[str], None]) -> list[Judgement]:
-    from ..priors import load_prior
+    from ..priors.bundled_prior import BundledPrior
 
-    prior, out = load_prior("bundled"), []
+    prior, out = BundledPrior(), []
     for k, prompt in enumerate(prompts):
-        out.append(judge_samples(prior, prompt, judge, min(CEILING_VIEWS, len(judge.views.gray))))
+        out.append(judge_samples(prior, prompt, judge, min(CEILING_VIEWS, len(judge.views))))
         progress(f"prior {k + 1}/{len(prompts)} {said(out[-1].figures)}")
     return out
 

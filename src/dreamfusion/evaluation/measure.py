@@ -13,13 +13,14 @@ from ..clip import load_judge
 from ..clip.clip import Clip
 from ..recorded import load_scene
 from ..run import CHECKPOINT, META, Run
+from ..settings.names import stage_configs
 from ..view.view_words import with_clay
 from . import geometry
 from .fronts import has_front
 from .inputs import is_held_out
 from .janus import judge_ring, ring_belief
-from .retrieval import DEPTHS, check_judge, precision, ranks
 from .judged_views import draw, random_views, ring
+from .retrieval import DEPTHS, check_judge, precision, ranks
 
 
 @dataclass
@@ -69,7 +70,7 @@ class Judge:
         opacity = draw(scene, self.views, "opacity")
         figures = {
             "run": str(run.path), "prompt": config.prompt, "preset": config.preset, "seed": config.seed,
-            "steps": steps, "finished": steps == config.steps, "prior": recorded.get("id"),
+            "steps": steps, "finished": steps == sum(c.steps for c in stage_configs(run.config)), "prior": recorded.get("id"),
             "held_out": is_held_out(config.prompt), "saturation": geometry.saturation(colour[::2]),
             "haze": geometry.haze(opacity),
         } | self.rank(colour, config.prompt) | self.rank(clay, config.prompt, "clay_")  # fmt: skip

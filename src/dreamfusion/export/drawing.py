@@ -7,12 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry.mesh import Mesh
+from ..scene.shading import CLAY
+from ..view.view import View
 from .raster import rasterise
 from .texture import Picture
-from ..view.view import Shading
-from ..scene.shading import CLAY
-from ..view.cameras import Cameras
-from ..view.lights import camera_lights
 
 SUPERSAMPLING = 2
 
@@ -64,21 +62,11 @@ def _shade(
     return out
 
 
-def draw_mesh(
-    mesh: Mesh,
-    texture: Picture,
-    camera: Cameras,
-    size: int,
-    shading: Shading = "lambertian",
-    *,
-    light_above_deg: float = 30.0,
-    light_around_deg: float = 0.0,
-    ambient: float = 0.5,
-    background: float = 0.5,
-) -> Picture:
-    """A picture (size, size, 3) uint8 of a textured mesh in world units, shaded as ``render_views`` shades the field;
-    ``camera`` is one camera. Edges are smoothed by ``SUPERSAMPLING``."""
-    assert mesh.normals is not None and mesh.uv is not None
+def draw_mesh(mesh: Mesh, texture: Picture, view: View) -> Picture:
+    """A picture (size, size, 3) uint8 of a textured mesh in world units, shaded as ``render_view`` shades a field; ``view``
+    is one look with a plain background. Edges are smoothed by ``SUPERSAMPLING``."""
+    assert mesh.normals is not None and mesh.uv is not None and view.plain_background is not None
+    camera, size = view.cameras, view.size
     right, up, back = (axis[0].double().numpy() for axis in camera.axes())
     relative = mesh.vertices - camera.positions()[0].double().numpy()
     depth = -relative @ back
@@ -89,12 +77,10 @@ def draw_mesh(
     face, weights = rasterise(
         screen[mesh.faces].astype(np.float32), nearness[mesh.faces].astype(np.float32), fine, fine, 0.0
     )
-    above, around = (camera.fov.new_tensor([np.deg2rad(a)]) for a in (light_above_deg, light_around_deg))
-    light = camera_lights(camera, above, around)[0].float().numpy()
     rgba = _shade(
-        face, weights, mesh.faces, mesh.normals.astype(np.float32), mesh.uv.astype(np.float32), texture, light,
-        ambient, shading != "albedo", shading != "textureless", CLAY,
+        face, weights, mesh.faces, mesh.normals.astype(np.float32), mesh.uv.astype(np.float32), texture,
+        view.lights[0].float().numpy(), view.ambient, view.shading != "albedo", view.shading != "textureless", CLAY,
     )  # fmt: skip
     rgba = rgba.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING, 4).mean((1, 3))
-    colour = rgba[..., :3] + (1 - rgba[..., 3:]) * background
+    colour = rgba[..., :3] + (1 - rgba[..., 3:]) * view.plain_background[0].cpu().numpy()
     return np.round(np.clip(colour, 0, 1) * 255).astype(np.uint8)

@@ -19,10 +19,10 @@ from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial, SimpleMaterial
 
 from ..errors import UserError, nearest
-from . import usdz
-from ..geometry.mesh import Mesh
-from .texture import Picture, vertex_colours
 from ..files import write_files
+from ..geometry.mesh import Mesh
+from . import usdz
+from .texture import Picture, vertex_colours
 
 ROUGHNESS = 0.9
 METADATA = "dreamfusion"

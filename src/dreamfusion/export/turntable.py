@@ -16,16 +16,19 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .drawing import draw_mesh
+from ..files import replacing, write_atomic
 from ..geometry.mesh import Mesh
-from .texture import Picture
-from .pictures import Kind, render_views
-from ..files import replacing
 from ..scene.scene import Scene
 from ..view.cameras import Cameras, orbit_cameras
+from ..view.view import orbit_view
+from .drawing import draw_mesh
+from .formats import png_bytes
+from .pictures import Kind, render_view
+from .texture import Picture
 
 GIF_FRAMES = 60
 GIF_SIZE = 256
+SHEET_SIZE = 192
 SHEET_KINDS: tuple[Kind, ...] = ("lambertian", "normal", "textureless")
 
 
@@ -42,18 +45,15 @@ def to_uint8(pictures: Tensor) -> Picture:
 def field_frames(scene: Scene, cameras: Cameras, size: int) -> Iterator[Picture]:
     """Frames (size, size, 3), lit, one for each camera, rendered from the field."""
     for i in range(len(cameras)):
-        yield to_uint8(render_views(scene, _one(cameras, i), size))[0]
+        yield to_uint8(render_view(scene, orbit_view(cameras[i : i + 1], size)))[0]
 
 
 def mesh_frames(mesh: Mesh, texture: Picture, cameras: Cameras, size: int, threads: int = 2) -> Iterator[Picture]:
     """The same frames, drawn from the exported mesh."""
     with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(lambda i: draw_mesh(mesh, texture, _one(cameras, i), size), range(len(cameras)))
-
-
-def _one(cameras: Cameras, i: int) -> Cameras:
-    span = slice(i, i + 1)
-    return Cameras(cameras.azimuth[span], cameras.elevation[span], cameras.radius[span], cameras.fov[span])
+        yield from pool.map(
+            lambda i: draw_mesh(mesh, texture, orbit_view(cameras[i : i + 1], size)), range(len(cameras))
+        )
 
 
 def write_film(folder: Path, frames: Iterable[Picture], count: int, fps: int = 30) -> list[Path]:
@@ -133,14 +133,14 @@ def _field_seconds(scene: Scene, cameras: Cameras, size: int) -> float:
     spent = []
     for i in (0, 0, len(cameras) // 4):
         start = time.perf_counter()
-        render_views(scene, _one(cameras, i), small)
+        render_view(scene, orbit_view(cameras[i : i + 1], small))
         spent.append(time.perf_counter() - start)
     return sum(spent[1:]) / 2 * (size / small) ** 2 * len(cameras)
 
 
 def preview_sheet(
     scene: Scene,
-    size: int = 192,
+    size: int = SHEET_SIZE,
     views: int = 8,
     kinds: tuple[Kind, ...] = SHEET_KINDS,
     elevation_deg: float = 15.0,
@@ -150,7 +150,8 @@ def preview_sheet(
     """One picture of the scene from ``views`` azimuths (columns) in several kinds (rows), labelled."""
     azimuths = orbit_azimuths(views)
     cameras = orbit_cameras(azimuths, elevation_deg, radius, fov_deg)
-    rows = [to_uint8(render_views(scene, cameras, size, kind)) for kind in kinds]
+    view = orbit_view(cameras, size)
+    rows = [to_uint8(render_view(scene, view, kind)) for kind in kinds]
     top, left = 20, 92
     sheet = Image.new("RGB", (left + views * size, top + len(kinds) * size), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
@@ -164,3 +165,8 @@ def preview_sheet(
     for (row, pictures), column in itertools.product(enumerate(rows), range(views)):
         sheet.paste(Image.fromarray(pictures[column]), (left + column * size, top + row * size))
     return np.asarray(sheet, np.uint8)
+
+
+def write_preview(path: Path, scene: Scene, views: int = 8, size: int = SHEET_SIZE) -> None:
+    """Write ``preview_sheet`` as a PNG file, which appears whole or not at all."""
+    write_atomic(path, png_bytes(preview_sheet(scene, size, views)))

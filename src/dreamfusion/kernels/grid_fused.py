@@ -7,10 +7,10 @@ summed in a fixed order, so the result depends on the number of threads only in 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from math import log
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,24 +18,10 @@ from torch import Tensor
 
 from . import grid_kernels as kernels
 from .grid_backward import backward_kernel
-from ..scene.rays import Rays
-from ..scene.scene import Rendering
-from ..view.view import Shading
-from ..scene.field import SHARPNESS, SHIFT
 from .grid_forward import forward_kernel
-from ..scene.shading import CLAY
-from ..scene.volume import NORMAL_EPS, OPAQUE
-
-if TYPE_CHECKING:
-    from ..scene.grid import GridField
 
 TILE = 256  # neighbouring rays that stay together: rows of a picture that follow one another look up the same vertices
-MODEL = (SHARPNESS, SHIFT, CLAY, NORMAL_EPS, -log(OPAQUE))  # after blob height, 1 / (2 width^2) and density scale
-MODES: dict[Shading, int] = {
-    "albedo": kernels.ALBEDO,
-    "lambertian": kernels.LAMBERTIAN,
-    "textureless": kernels.TEXTURELESS,
-}
+MODES = {"albedo": kernels.ALBEDO, "lambertian": kernels.LAMBERTIAN, "textureless": kernels.TEXTURELESS}
 
 
 @lru_cache(maxsize=4)
@@ -53,17 +39,16 @@ def _shares(rays: int, threads: int) -> list[np.ndarray]:
 class FusedGrid:
     """A grid field's kernels, geometry and scratch memory. Not for use from several threads at once."""
 
-    def __init__(self, field: GridField):
-        settings = field.settings
+    def __init__(self, levels: Sequence[int], features: int, model: Sequence[float]):
+        """levels: vertices a side; model: blob height, 1 / (2 width^2), density scale, and ``scene.grid.MODEL``."""
         self.threads = torch.get_num_threads()
-        sides = np.array(settings.levels, np.int64)
+        sides = np.array(levels, np.int64)
         self.sides = sides
         self.starts = np.concatenate([[0], np.cumsum(sides**3)[:-1]])
         self.rows = np.concatenate([[0], np.cumsum(sides**2)[:-1]])
         self.row_count = int((sides**2).sum())
-        blob = (settings.density_bias, 0.5 / settings.density_bias_width**2, settings.density_scale)
-        self.model = np.array((*blob, *MODEL), np.float32)
-        self.features = settings.features
+        self.model = np.array(model, np.float32)
+        self.features = features
         self.parts: np.ndarray | None = None
 
     def run(self, work: Any, jobs: list[Any]) -> list[Any]:
@@ -79,10 +64,10 @@ class FusedGrid:
             self.dirty = np.zeros((self.threads, self.row_count), np.uint8)
         return self.parts, self.dirty
 
-    def density(self, field: GridField, points: Tensor) -> Tensor:
-        """Density (P,) at points (P, 3), zero outside the unit sphere."""
+    def density(self, table: Tensor, points: Tensor) -> Tensor:
+        """Density (P,) of a field's table at points (P, 3), zero outside the unit sphere."""
         out = torch.empty(len(points))
-        where, into, table = points.contiguous().numpy(), out.numpy(), field.table.detach()
+        where, into, table = points.contiguous().numpy(), out.numpy(), table.detach()
         flat = table.reshape(-1).numpy()
         cuts = np.linspace(0, len(points), self.threads + 1).astype(int)
 
@@ -92,6 +77,25 @@ class FusedGrid:
 
         self.run(work, list(range(self.threads)))
         return out
+
+    def render(
+        self,
+        learned: Sequence[Tensor],
+        arrays: dict[str, Tensor],
+        shading: str,
+        ambient: float,
+        samples: int,
+        cells: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Colour, opacity, depth, normal, orientation of rays, as ``volume.render`` gives them for regular samples.
+
+        learned: table, hidden weight and bias, out weight and bias; arrays: origins, directions, lights (N, 3), near, far,
+        offset (N,); cells: the occupancy's.
+        """
+        scene: dict[str, Any] = {k: v.detach().contiguous().numpy() for k, v in arrays.items()}
+        scene |= {"samples": samples, "step": np.float32(2 / samples), "ambient": np.float32(ambient)}
+        scene |= {"mode": MODES[shading], "cells": cells.numpy()}
+        return _Render.apply(self, scene, *learned)
 
 
 class _Render(torch.autograd.Function):
@@ -159,25 +163,3 @@ class _Render(torch.autograd.Function):
 
         fused.run(gather, list(range(fused.threads)))
         return None, None, d_table, *(torch.from_numpy(h.sum(0)) for h in heads)
-
-
-def render(
-    fused: FusedGrid,
-    field: GridField,
-    rays: Rays,
-    shading: Shading,
-    light: Tensor,
-    ambient: float,
-    near: Tensor,
-    far: Tensor,
-    offset: Tensor,
-    samples: int,
-) -> Rendering:
-    """What ``volume.render`` gives for regular samples, for a float32 field on the CPU."""
-    arrays = {"origins": rays.origins, "directions": rays.directions, "lights": light}
-    arrays |= {"near": near, "far": far, "offset": offset}
-    scene: dict[str, Any] = {k: v.detach().contiguous().numpy() for k, v in arrays.items()}
-    scene |= {"samples": samples, "step": np.float32(2 / samples), "ambient": np.float32(ambient)}
-    scene |= {"mode": MODES[shading], "cells": field.occupancy.cells.numpy()}
-    parameters = (field.table, field.hidden_weight, field.hidden_bias, field.out_weight, field.out_bias)
-    return Rendering(*_Render.apply(fused, scene, *parameters))

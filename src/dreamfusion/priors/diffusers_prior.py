@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from ..errors import UserError
-from .prior import Condition, stack
 from ..device import inference_dtype
+from ..errors import UserError
 from .checkpoint import Checkpoint
 from .embeddings import TextEncoders, load_part
-from .memory import NO_GRADIENT, Memory, Needs, choose, configurations, free_memory, gigabytes, needs_of_folder, side_of, slice_attention, vae_factor
+from .memory import (
+    NO_GRADIENT,
+    Memory,
+    Needs,
+    choose,
+    configurations,
+    free_memory,
+    gigabytes,
+    needs_of_folder,
+    side_of,
+    slice_attention,
+    vae_factor,
+)
+from .prior import Prior
+from .question import Question, Tokens, Words, stacked
 from .schedules import schedule_of
 
 LATENT_RANGE = 4.0
 """A rendered latent in [0, 1] stands for one in [-4, 4]: what scaled latents (spread about 1) reach."""
 
 
-class DiffusersPrior:
-    """A frozen prior in the sense of ``base.Prior`` from a diffusers checkpoint.
+class DiffusersPrior(Prior):
+    """A frozen prior from a diffusers checkpoint.
 
     Nothing large is loaded before it is needed: the text encoders for the first captions (and freed at once), then the
     network, then the VAE (not at all if latents are rendered).
@@ -43,6 +58,7 @@ class DiffusersPrior:
         self.side = side_of(checkpoint, self.network_config)
         self.resolution = self.side * vae_factor(self.vae_config)
         self.channels = int(self.vae_config["latent_channels"]) if self.family.latent else 3
+        self.limit = None if self.family.latent else 1.0
         scheduler = load_part(checkpoint.parts["scheduler"], self.folder, self.dtype)
         self.schedule = schedule_of(scheduler, (self.side // self.family.patch) ** 2)
         self.needs: Needs = needs_of_folder(checkpoint, self.dtype, views, graphs)
@@ -101,18 +117,15 @@ class DiffusersPrior:
         return model.to(self.device)
 
     @cached_property
-    def _nothing(self) -> Condition:
-        return self._here(self.text.nothing())
+    def _nothing(self) -> Tokens:
+        return self.text.nothing().to(self.device)
 
-    def _here(self, words: Condition) -> Condition:
-        pooled = None if words.pooled is None else words.pooled.to(self.device)
-        return Condition(words.tokens.to(self.device), words.mask.to(self.device), pooled=pooled)
-
-    def embed(self, captions: list[str]) -> Condition:
+    def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> Tokens:
+        self.no_images(images)
         # The empty caption comes along, so that the encoders are loaded once.
-        words = self._here(self.text([*captions, ""]))
+        words = self.text([*captions, ""]).to(self.device)
         _ = self._nothing
-        return words.rows(torch.arange(len(captions), device=self.device))
+        return words.rows(range(len(captions)))
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return self.schedule.alpha_sigma(t)
@@ -146,25 +159,22 @@ class DiffusersPrior:
         z = z / self.vae_config["scaling_factor"] + (self.vae_config.get("shift_factor") or 0.0)
         return (vae.decode(z.to(vae.dtype), return_dict=False)[0].float() + 1) / 2
 
-    def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+    def predict_noise(
+        self, z_t: Tensor, t: Tensor, question: Question, about: Sequence[Words | None]
+    ) -> tuple[Tensor, ...]:
         if torch.is_grad_enabled() and self.memory == "lowest":
             raise UserError(NO_GRADIENT)
-        if condition.alone:
-            answer = self._predict(z_t, t, condition)
-            return answer, answer
-        nothing = condition.nothing or self._nothing.rows(torch.zeros(len(z_t), dtype=torch.long, device=self.device))
+        asked = [self._nothing.rows([0] * len(z_t)) if words is None else words for words in about]
+        rows = [words for words in asked if isinstance(words, Tokens)]
         if self.memory == "fast":
-            both = self._predict(z_t.repeat(2, 1, 1, 1), t.repeat(2), stack(condition, nothing))
-            return both[: len(z_t)], both[len(z_t) :]
-        return self._predict(z_t, t, condition), self._predict(z_t, t, nothing)
+            many = len(rows)
+            return self._predict(z_t.repeat(many, 1, 1, 1), t.repeat(many), stacked(rows)).split(len(z_t))
+        return tuple(self._predict(z_t, t, words) for words in rows)
 
-    def _predict(self, z_t: Tensor, t: Tensor, words: Condition) -> Tensor:
+    def _predict(self, z_t: Tensor, t: Tensor, words: Tokens) -> Tensor:
         network = self._bring("network")
-        typed = Condition(
-            words.tokens.to(self.dtype),
-            words.mask,
-            pooled=None if words.pooled is None else words.pooled.to(self.dtype),
-        )
+        pooled = None if words.pooled is None else words.pooled.to(self.dtype)
+        typed = Tokens(words.tokens.to(self.dtype), words.mask, pooled)
         output = self.family.call(network, z_t.to(self.dtype), self.schedule.network_time(t), typed, self.resolution)
         exact = torch.promote_types(z_t.dtype, torch.float32)  # guidance amplifies differences: none in half precision
         return self.schedule.noise(output.to(exact), z_t.to(exact), t)

@@ -21,9 +21,9 @@ from safetensors.torch import load, save
 
 from ..errors import UserError
 from ..files import write_atomic
-from .prior import Condition
 from .checkpoint import Checkpoint, Part, fingerprint
 from .families import whole
+from .question import Tokens
 
 
 def cache_folder() -> Path:
@@ -53,7 +53,7 @@ def load_part(part: Part, folder: Path, dtype: torch.dtype, **options: Any) -> A
 
 
 class TextEncoders:
-    """Callable: captions -> Condition on the CPU, from the cache where it can be."""
+    """Callable: captions -> Tokens on the CPU, from the cache where it can be."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, eight_bit: bool = False):
         assert checkpoint.folder is not None
@@ -66,7 +66,7 @@ class TextEncoders:
         ]  # fmt: skip
         self.identity = [fingerprint(checkpoint.folder, files), checkpoint.family.pipeline, str(dtype), eight_bit]
 
-    def __call__(self, captions: list[str]) -> Condition:
+    def __call__(self, captions: list[str]) -> Tokens:
         found = {c: self._read(c) for c in captions}
         missing = [c for c, words in found.items() if words is None]
         if missing:
@@ -78,7 +78,7 @@ class TextEncoders:
         pooled = [r.pooled for r in rows if r is not None and r.pooled is not None]
         return whole(tokens, torch.cat(pooled) if pooled else None)
 
-    def nothing(self) -> Condition:
+    def nothing(self) -> Tokens:
         """One row, what stands for no words: zeros where the pipeline says so, else the empty caption."""
         words = self([""])
         family = self.checkpoint.family
@@ -89,14 +89,13 @@ class TextEncoders:
             )
         return words
 
-    def _encode(self, captions: list[str]) -> list[Condition]:
+    def _encode(self, captions: list[str]) -> list[Tokens]:
         """Load the encoders, embed, free them."""
         pipeline = self._pipeline()
         with torch.no_grad():
             words = self.checkpoint.family.embed(pipeline, captions, self.device)
         self._free(pipeline)
-        index = torch.arange(len(captions), device=words.tokens.device)
-        rows = [words.rows(index[k : k + 1]) for k in range(len(captions))]
+        rows = [words.rows([k]) for k in range(len(captions))]
         # Kept in float32, which holds every value of the smaller types; the prior's own type is applied when it asks.
         return [whole(r.tokens.float().cpu(), None if r.pooled is None else r.pooled.float().cpu()) for r in rows]
 
@@ -141,13 +140,13 @@ class TextEncoders:
         key = hashlib.sha256(json.dumps([*self.identity, caption]).encode()).hexdigest()
         return cache_folder() / "embeddings" / key[:2] / f"{key}.safetensors"
 
-    def _read(self, caption: str) -> Condition | None:
+    def _read(self, caption: str) -> Tokens | None:
         with suppress(OSError, SafetensorError, KeyError):  # a damaged cache is no cache
             stored = load(self._place(caption).read_bytes())
             return whole(stored["tokens"], stored.get("pooled"))
         return None
 
-    def _write(self, caption: str, words: Condition) -> None:
+    def _write(self, caption: str, words: Tokens) -> None:
         tensors = {"tokens": words.tokens} | ({} if words.pooled is None else {"pooled": words.pooled})
         with suppress(UserError):  # a cache that cannot be written costs time, not the run
             write_atomic(self._place(caption), save({k: v.contiguous() for k, v in tensors.items()}))

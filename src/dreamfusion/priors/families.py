@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .prior import Condition
+from .question import Tokens
 
-Embed = Callable[[Any, list[str], torch.device], Condition]
-Call = Callable[[Any, Tensor, Tensor, Condition, int], Tensor]
+Embed = Callable[[Any, list[str], torch.device], Tokens]
+Call = Callable[[Any, Tensor, Tensor, Tokens, int], Tensor]
 
 
 @dataclass(frozen=True)
 class Family:
     """One row of the table of families.
 
-    embed(pipeline, captions, device) -> Condition; call(network, z_t, network_time, words, resolution) -> output;
+    embed(pipeline, captions, device) -> Tokens; call(network, z_t, network_time, words, resolution) -> output;
     ``side``: side of z where the network's own configuration does not say; ``zeros``: nothing is zeros if the
     pipeline's configuration says so, instead of the empty caption.
     """
@@ -40,37 +40,37 @@ class Family:
     patch: int = 1
 
 
-def whole(tokens: Tensor, pooled: Tensor | None = None) -> Condition:
+def whole(tokens: Tensor, pooled: Tensor | None = None) -> Tokens:
     """A condition of which every token is read (these networks take no mask: their padding was trained with)."""
-    return Condition(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device), pooled=pooled)
+    return Tokens(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device), pooled=pooled)
 
 
-def embed_if(pipeline: Any, captions: list[str], device: torch.device) -> Condition:
+def embed_if(pipeline: Any, captions: list[str], device: torch.device) -> Tokens:
     return whole(pipeline.encode_prompt(captions, do_classifier_free_guidance=False, device=device)[0])
 
 
-def embed_sd(pipeline: Any, captions: list[str], device: torch.device) -> Condition:
+def embed_sd(pipeline: Any, captions: list[str], device: torch.device) -> Tokens:
     return whole(pipeline.encode_prompt(captions, device, 1, False)[0])
 
 
-def embed_sdxl(pipeline: Any, captions: list[str], device: torch.device) -> Condition:
+def embed_sdxl(pipeline: Any, captions: list[str], device: torch.device) -> Tokens:
     tokens, _, pooled, _ = pipeline.encode_prompt(captions, device=device, do_classifier_free_guidance=False)
     return whole(tokens, pooled)
 
 
-def embed_sd3(pipeline: Any, captions: list[str], device: torch.device) -> Condition:
+def embed_sd3(pipeline: Any, captions: list[str], device: torch.device) -> Tokens:
     tokens, _, pooled, _ = pipeline.encode_prompt(
         captions, None, None, device=device, do_classifier_free_guidance=False
     )
     return whole(tokens, pooled)
 
 
-def embed_flux(pipeline: Any, captions: list[str], device: torch.device) -> Condition:
+def embed_flux(pipeline: Any, captions: list[str], device: torch.device) -> Tokens:
     tokens, pooled, _ = pipeline.encode_prompt(captions, None, device=device)
     return whole(tokens, pooled)
 
 
-def call_unet(network: Any, z_t: Tensor, time: Tensor, words: Condition, resolution: int) -> Tensor:
+def call_unet(network: Any, z_t: Tensor, time: Tensor, words: Tokens, resolution: int) -> Tensor:
     """IF, Stable Diffusion and SDXL. IF's learned variance (the second half of its channels) is split off."""
     added = None
     if words.pooled is not None:  # SDXL: original size, crop corner, target size (Podell et al. 2023, section 2.2)
@@ -80,7 +80,7 @@ def call_unet(network: Any, z_t: Tensor, time: Tensor, words: Condition, resolut
     return output[:, : z_t.shape[1]]
 
 
-def call_sd3(network: Any, z_t: Tensor, time: Tensor, words: Condition, resolution: int) -> Tensor:
+def call_sd3(network: Any, z_t: Tensor, time: Tensor, words: Tokens, resolution: int) -> Tensor:
     return network(
         hidden_states=z_t,
         timestep=time,
@@ -90,7 +90,7 @@ def call_sd3(network: Any, z_t: Tensor, time: Tensor, words: Condition, resoluti
     )[0]
 
 
-def call_flux(network: Any, z_t: Tensor, time: Tensor, words: Condition, resolution: int) -> Tensor:
+def call_flux(network: Any, z_t: Tensor, time: Tensor, words: Tokens, resolution: int) -> Tensor:
     """FLUX reads 2 x 2 patches in a row with their places. A distilled guidance input is held at 1, so that the
     guidance of ours is the only one."""
     count, channels, height, width = z_t.shape

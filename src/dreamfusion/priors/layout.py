@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..view.cameras import CONDITION_FOV_DEG, Cameras
-from ..scene.rays import camera_rays
 from .denoiser import CAMERA_WIDTH, Residual, Words, camera_features, norm
 
 THINGS, LOOKS = 212, 14
@@ -28,8 +27,9 @@ def ray_points(camera: Tensor, resolution: int, samples: int) -> tuple[Tensor, T
     """
     azimuth, elevation, radius = camera.float().unbind(-1)
     fov = torch.full_like(radius, math.radians(CONDITION_FOV_DEG))
-    rays = camera_rays(Cameras(azimuth, elevation, radius, fov), resolution)
-    origin, direction = (x.unflatten(0, (len(camera), 1, -1)) for x in (rays.origins, rays.directions))
+    cameras = Cameras(azimuth, elevation, radius, fov)
+    direction = cameras.directions(resolution).flatten(1, 2)[:, None]  # (B, 1, R, 3)
+    origin = cameras.positions()[:, None, None].expand_as(direction)
     closest = -(origin * direction).sum(-1)  # (B, 1, R)
     half = (1 - (origin.square().sum(-1) - closest.square())).clamp_min(0).sqrt()
     along = (torch.arange(samples, device=camera.device) + 0.5) * (2 / samples) - 1

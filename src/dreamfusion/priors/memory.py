@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import torch
 
+from ..device import inference_dtype
 from ..errors import UserError
 from .checkpoint import Checkpoint, read_json
 
@@ -199,3 +200,21 @@ def slice_attention(model: Any, way: Memory, device: torch.device) -> None:
 def gigabytes(count: int) -> str:
     """Bytes for people: '1.3 GB'."""
     return f"{count / 1e9:.1f} GB"
+
+
+def parameter_bytes(checkpoint: Checkpoint, dtype: torch.dtype) -> int:
+    """Bytes of what must be in memory at once at the very least: the text encoders alone, or network and VAE."""
+    sizes = {name: part.parameters * dtype.itemsize for name, part in checkpoint.parts.items()}
+    text = sum(size for name, size in sizes.items() if name.startswith("text_encoder"))
+    return max(text, sum(sizes.values()) - text)
+
+
+def refuse_what_cannot_fit(checkpoint: Checkpoint, device: str | torch.device, precision: str) -> None:
+    """UserError before a download whose weights alone exceed the machine's memory."""
+    needed = parameter_bytes(checkpoint, inference_dtype(precision, torch.device(device)))
+    free = free_memory(torch.device(device))[1]
+    if needed > (1 - MARGIN) * free:
+        raise UserError(
+            f"{checkpoint.id} does not fit: it needs {gigabytes(needed)} of memory, {gigabytes(free)} are free; "
+            "take a smaller checkpoint or a half precision"
+        )

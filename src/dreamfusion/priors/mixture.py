@@ -1,20 +1,19 @@
-"""Several priors at once, '0.7*A + 0.3*B': each is asked at its own resolution, their directions are added.
-
-A mixture has no space of its own, so it predicts no noise; ``distillation.direction`` asks its parts.
-"""
+"""Several priors at once, '0.7*A + 0.3*B': each is asked at its own resolution, their directions are added."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from ..errors import UserError
-from .prior import Condition, Prior
+from .prior import Prior, Unknown
+from .question import Question, Words
 
 TERM = re.compile(r"^(?P<share>[0-9]*\.?[0-9]+)\s*\*\s*(?P<id>\S.*)$")
 PLUS = re.compile(r"\s\+(?:\s|$)")
@@ -40,66 +39,97 @@ def parse_mixture(id: str) -> list[tuple[float, str]]:
 
 
 @dataclass(frozen=True)
-class MixedCondition(Condition):
-    """One condition a part; its own tokens are the first part's."""
+class MixedWords(Words):
+    """The words of each part."""
 
-    parts: tuple[Condition, ...] = ()
+    parts: tuple[Words, ...]
 
-    @classmethod
-    def of(cls, parts: tuple[Condition, ...]) -> MixedCondition:
-        """Hold the conditions of all parts together."""
-        return cls(parts[0].tokens, parts[0].mask, camera=parts[0].camera, repelled=parts[0].repelled, parts=parts)
+    def rows(self, index: Sequence[int]) -> MixedWords:
+        return MixedWords(tuple(p.rows(index) for p in self.parts))
 
-    def rows(self, index: Tensor) -> MixedCondition:
-        return self.of(tuple(p.rows(index) for p in self.parts))
-
-    def with_camera(self, camera: Tensor | None) -> MixedCondition:
-        return self.of(tuple(p.with_camera(camera) for p in self.parts))
-
-    def with_background(self, background: Tensor | None) -> MixedCondition:
-        return self.of(tuple(p.with_background(background) for p in self.parts))
-
-    def blended(self, other: Condition, share: Tensor) -> MixedCondition:
-        return self.of(tuple(p.blended(q, share) for p, q in zip(self.parts, parts_of(other), strict=True)))
-
-    def against(self, nothing: Condition | None, repelled: tuple[tuple[Condition, Tensor], ...] = ()) -> MixedCondition:
-        changed = []
-        for k, part in enumerate(self.parts):
-            away = tuple((parts_of(words)[k], weight) for words, weight in repelled)
-            changed.append(part.against(None if nothing is None else parts_of(nothing)[k], away))
-        return self.of(tuple(changed))
+    def blend(self, other: MixedWords, share: Tensor) -> MixedWords:
+        return MixedWords(tuple(p.blend(q, share) for p, q in zip(self.parts, other.parts, strict=True)))
 
 
-def parts_of(condition: Condition) -> tuple[Condition, ...]:
-    """The parts of a mixed condition."""
-    assert isinstance(condition, MixedCondition)
-    return condition.parts
+def part_of(words: Words, k: int) -> Words:
+    """What part k of a mixture reads."""
+    assert isinstance(words, MixedWords)
+    return words.parts[k]
 
 
-class Mixture:
-    """Priors with their shares."""
+class Mixture(Prior):
+    """Priors with their shares. Its space is the product of theirs: z (B, N) holds the values of all parts in a row.
+
+    A gradient that goes back through ``encode`` is weighted by each part's share, so that score distillation adds the
+    parts' directions up. What a rule measures over all of z (thresholds, spreads) it measures over all parts together.
+    """
 
     def __init__(self, terms: list[tuple[float, Prior]]):
         self.terms = terms
         self.id = " + ".join(f"{share:g}*{prior.id}" for share, prior in terms)
         self.hash = hashlib.sha256("".join(f"{share:g}*{prior.hash}" for share, prior in terms).encode()).hexdigest()
         self.resolution = max(prior.resolution for _, prior in terms)
+        self.device = terms[0][1].device
 
-    def embed(self, captions: list[str]) -> MixedCondition:
-        """Each part embeds the captions its own way."""
-        return MixedCondition.of(tuple(prior.embed(captions) for _, prior in self.terms))
+    def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> MixedWords:
+        """Each part reads the captions its own way."""
+        return MixedWords(tuple(prior.embed(captions, images) for _, prior in self.terms))
+
+    def unknown_words(self, prompt: str) -> list[Unknown]:
+        return [unknown for _, prior in self.terms for unknown in prior.unknown_words(prompt)]
+
+    def _sizes(self) -> list[int]:
+        return [torch.Size(prior.noise_shape(1)).numel() for _, prior in self.terms]
+
+    def split(self, z: Tensor) -> list[Tensor]:
+        """z (B, N) as each part has it."""
+        pieces = z.split(self._sizes(), 1)
+        return [x.reshape(p.noise_shape(len(z))) for x, (_, p) in zip(pieces, self.terms, strict=True)]
 
     def noise_shape(self, count: int) -> tuple[int, ...]:
-        """(count, values of all parts in a row)."""
-        return (count, sum(torch.Size(prior.noise_shape(1)).numel() for _, prior in self.terms))
+        return (count, sum(self._sizes()))
 
-    def split(self, condition: Condition, noise: Tensor) -> Iterator[tuple[float, Prior, Condition, Tensor]]:
-        """(share, prior, its condition, its noise) of each part."""
-        shapes = [prior.noise_shape(len(noise)) for _, prior in self.terms]
-        pieces = noise.split([torch.Size(shape[1:]).numel() for shape in shapes], 1)
-        for (share, prior), words, piece, shape in zip(self.terms, parts_of(condition), pieces, shapes, strict=True):
-            yield share, prior, words, piece.reshape(shape)
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Each (B, N): parts may have schedules of their own."""
+        levels = [prior.alpha_sigma(t) for _, prior in self.terms]
+        alpha, sigma = (
+            torch.cat([x[:, None].expand(-1, size) for x, size in zip(part, self._sizes(), strict=True)], 1)
+            for part in zip(*levels, strict=True)
+        )
+        return alpha, sigma
+
+    def encode(self, picture: Tensor) -> Tensor:
+        parts = [(share, prior.encode(picture).flatten(1)) for share, prior in self.terms]
+        return torch.cat([_weighted(z, share) for share, z in parts], 1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The parts' pictures, weighted by their shares, at the mixture's resolution."""
+        total = sum(share for share, _ in self.terms)
+        pictures = [
+            torch.nn.functional.interpolate(prior.decode(part), (self.resolution,) * 2, mode="bilinear")
+            * (share / total)
+            for (share, prior), part in zip(self.terms, self.split(z), strict=True)
+        ]
+        return torch.stack(pictures).sum(0)
+
+    def predict_noise(
+        self, z_t: Tensor, t: Tensor, question: Question, about: Sequence[Words | None]
+    ) -> tuple[Tensor, ...]:
+        answers = []
+        for k, ((_, prior), part) in enumerate(zip(self.terms, self.split(z_t), strict=True)):
+            own = question.of(part_of(question.words, k))
+            asked = [
+                own.words if words is question.words else None if words is None else part_of(words, k)
+                for words in about
+            ]
+            answers.append([x.flatten(1) for x in prior.predict_noise(part, t, own, asked)])
+        return tuple(torch.cat(parts, 1) for parts in zip(*answers, strict=True))
 
     def info(self) -> dict[str, object]:
         """What the parts say, each under its share."""
-        return {f"{share:g}*{p.id}": p.info() if hasattr(p, "info") else p.hash for share, p in self.terms}
+        return {f"{share:g}*{prior.id}": prior.info() for share, prior in self.terms}
+
+
+def _weighted(z: Tensor, share: float) -> Tensor:
+    """z itself, through which gradients go back multiplied by ``share``."""
+    return z.detach() + share * (z - z.detach()) if z.requires_grad else z

@@ -6,24 +6,23 @@ map is fitted by least squares, so that it exists for every VAE.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from ..errors import UserError
+from .prior import Prior
 
 PATCHES = 8
 
 
 @torch.no_grad()
-def latent_palette(prior: Any, channels: int) -> tuple[Tensor, Tensor]:
+def latent_palette(prior: Prior, channels: int) -> tuple[Tensor, Tensor]:
     """weight (3, channels) and bias (3,) from rendered latents in [0, 1] to colours in [0, 1], on the CPU.
 
     Fitted to two pictures of 8 x 8 patches of random colours. UserError where the prior has other latents.
     """
-    if getattr(prior, "channels", 3) != channels or channels == 3:
-        has = getattr(prior, "channels", 3)
+    has = prior.channels
+    if has != channels or channels == 3:
         said = f"has latents of {has} channels" if has != 3 else "works on pictures"
         raise UserError(f"scene.channels is {channels}, but the prior {prior.id} {said}; set scene.channels to {has}")
     from .diffusers_prior import LATENT_RANGE

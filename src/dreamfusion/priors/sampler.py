@@ -8,7 +8,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .prior import broadcast, clean_from_noise
+from .prior import Prior, broadcast, clean_from_noise, guide
+from .question import Question
 
 
 def ddim(
@@ -34,3 +35,18 @@ def ddim(
                 predicted = (z - broadcast(alpha, z) * clean) / broadcast(sigma, z)
             z = broadcast(alpha_then, z) * clean + broadcast(sigma_then, z) * predicted
     return z
+
+
+@torch.no_grad()
+def sample(
+    prior: Prior, question: Question, rng: torch.Generator, guidance_scale: float = 2.0, steps: int = 30
+) -> Tensor:
+    """Pictures (B, 3, H, W) in [0, 1] of a question, by DDIM over even steps of t."""
+    noise = torch.randn(prior.noise_shape(len(question.view)), generator=rng).to(prior.device)
+    about = (question.words,) if guidance_scale == 0 else (question.words, question.nothing)
+
+    def predict(z: Tensor, t: Tensor) -> Tensor:
+        answers = prior.predict_noise(z, t, question, about)
+        return answers[0] if guidance_scale == 0 else guide(answers[0], answers[1], guidance_scale)
+
+    return prior.decode(ddim(predict, prior.alpha_sigma, noise, steps, limit=prior.limit)).clamp(0, 1)

@@ -2,30 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from .scene_settings import SceneSettings
-from . import ray_samples as sampling, volume
-from .rays import Rays
-from .scene import Rendering
-from ..view.view import Shading
+from ..geometry.export_settings import ExportSettings
+from ..geometry.surface import Surface, volume_surface
+from ..schema import scheduled
+from ..view.view import Shading, View
+from . import ray_samples, volume
 from .occupancy import Occupancy
+from .ray_samples import Samples
+from .rays import RayRendering, Rays, camera_rays, to_pictures
+from .scene import Moments, Rendering, Scene
+from .scene_settings import FieldSettings
+from .transfer import resample
 from .volume import Frustums
 
 # sigma(raw) = density_scale * softplus(SHARPNESS * raw - SHIFT). With the defaults, empty space (raw 0) has a density
 # of 0.03 / world unit (6 % opacity through the whole sphere), the blob's centre (raw 5) 70, its one-sigma shell 10.
 SHARPNESS = 2.0
 SHIFT = 6.5
-AT_ONCE = 1 << 15  # rays; large pictures without gradients are drawn in parts, to bound the memory
+AT_ONCE = 1 << 13  # rays; large pictures without gradients are drawn in parts, to bound the memory
 
 
-class RadianceField(nn.Module):
-    """A density and an albedo in the unit sphere. Subclasses say ``network``, ``parameter_groups`` and ``harden``."""
+class Way(Protocol):
+    """One way to render a field's rays. All ways give the same to rounding."""
 
-    def __init__(self, settings: SceneSettings, occupancy_side: int):
+    def suits(self, field: Any, rays: Rays, shading: Shading) -> bool:
+        """Whether this way can render these rays of this field."""
+        ...
+
+    def render(
+        self,
+        field: Any,
+        rays: Rays,
+        shading: Shading,
+        light: Tensor,
+        ambient: float,
+        near: Tensor,
+        far: Tensor,
+        offset: Tensor,
+        samples: int,
+    ) -> RayRendering:
+        """See ``RadianceField.render_between``."""
+        ...  # fmt: skip
+
+
+class Plain:
+    """``volume.render``: suits all fields."""
+
+    def suits(self, field: RadianceField, rays: Rays, shading: Shading) -> bool:
+        return True
+
+    def render(
+        self, field: RadianceField, rays: Rays, shading: Shading, light: Tensor, ambient: float, near: Tensor, far: Tensor,
+        offset: Tensor, samples: int,
+    ) -> RayRendering:  # fmt: skip
+        where = field.samples_along(rays, near, far, samples, offset)
+        return volume.render(field, rays, where, shading, light, ambient)
+
+
+PLAIN = Plain()
+
+
+class RadianceField(Scene):
+    """A density and an albedo in the unit sphere. Subclasses say ``network``, ``groups`` and ``harden``."""
+
+    def __init__(self, settings: FieldSettings, occupancy_side: int):
         super().__init__()
         self.settings = settings
         self.occupancy = Occupancy(occupancy_side, settings.samples)
@@ -36,12 +83,8 @@ class RadianceField(nn.Module):
         """Learned part: raw density (P,) and albedo logits (P, 3) (None if not asked for) at points (P, 3)."""
         raise NotImplementedError
 
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters by learning rate: 'grid' (features) and 'head' (MLP weights)."""
-        raise NotImplementedError
-
     def harden(self, factor: float) -> None:
-        """Multiply the learned raw density by ``factor``, in place (see ``base.Scene.harden``)."""
+        """Multiply the learned raw density by ``factor``, in place: what is dense gets denser, what is empty emptier."""
         raise NotImplementedError
 
     def blob(self, points: Tensor) -> Tensor:
@@ -86,33 +129,51 @@ class RadianceField(nn.Module):
         assert albedo is not None
         return albedo
 
-    def after_step(self, step: int) -> None:
-        """Refresh the occupancy when it is time."""
+    def after_step(self, step: int, steps: int, moments: Moments) -> None:
+        """Harden as the settings ask, and refresh the occupancy when it is time."""
+        before, after = (scheduled(self.settings.hardening, k / steps) for k in (step - 1, step))
+        if after != before:
+            self.harden(after / before)
         self.occupancy.after_step(self.density, step)
 
-    def render(
+    def surface(self, settings: ExportSettings) -> Surface:
+        return volume_surface(self.density, self.albedo, settings)
+
+    def begin_from(self, previous: Scene, rng: torch.Generator) -> None:
+        resample(previous, self, rng)
+
+    def render(self, view: View, rng: torch.Generator | None = None) -> Rendering:
+        device = self.occupancy.values.device
+        rays = camera_rays(view.cameras, view.size, device)
+        lights = view.lights.to(device).repeat_interleave(view.size**2, 0)
+        seen = self.render_rays(rays, view.shading, lights, view.ambient, rng)
+        colour, opacity, depth, normal = (
+            to_pictures(x, view.size) for x in (seen.colour, seen.opacity, seen.depth, seen.normal)
+        )
+        return Rendering(colour, opacity, depth, normal, {"orientation": seen.orientation.mean()})
+
+    def render_rays(
         self,
         rays: Rays,
         shading: Shading,
         light: Tensor,
         ambient: float,
-        generator: torch.Generator | None = None,
+        rng: torch.Generator | None = None,
         samples: int | None = None,
-        latent: bool = False,
-    ) -> Rendering:
-        """Render rays (see ``base.Scene.render``)."""
-        near, far = sampling.unit_sphere(rays.origins, rays.directions)
-        offset = sampling.ray_offsets(near, generator)
+    ) -> RayRendering:
+        """What rays see. ``light`` (N, 3): unit direction towards the key light, for each ray. With a generator the samples
+        are jittered, without it they stand in the middles of their intervals."""
+        near, far = ray_samples.unit_sphere(rays.origins, rays.directions)
+        offset = ray_samples.ray_offsets(near, rng)
         samples = samples or self.settings.samples
         if torch.is_grad_enabled() or len(near) <= AT_ONCE:
-            return self.render_between(rays, shading, light, ambient, near, far, offset, samples, latent)
+            return self.render_between(rays, shading, light, ambient, near, far, offset, samples)
         parts = []
         for low in range(0, len(near), AT_ONCE):
             i = slice(low, low + AT_ONCE)
             some = Rays(rays.origins[i], rays.directions[i], rays.pixel_radius)
-            cut = near[i], far[i], offset[i]
-            parts.append(self.render_between(some, shading, light[i], ambient, *cut, samples, latent))
-        return Rendering(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Rendering)))
+            parts.append(self.render_between(some, shading, light[i], ambient, near[i], far[i], offset[i], samples))
+        return RayRendering(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(RayRendering)))
 
     def render_between(
         self,
@@ -124,11 +185,15 @@ class RadianceField(nn.Module):
         far: Tensor,
         offset: Tensor,
         samples: int,
-        latent: bool = False,
-    ) -> Rendering:
-        """Render rays from near to far (N,) with each ray's samples shifted by offset (N,)."""
-        where = sampling.regular_samples(near, far, samples, offset)
-        if self.settings.kind == "mlp" and self.settings.importance:
-            weights = volume.ray_weights(volume.sample_density(self, rays, where))
-            where = sampling.importance_samples(near, far, weights, self.settings.importance, offset)
-        return volume.render(self, rays, where, shading, light, ambient, latent)
+    ) -> RayRendering:
+        """Render rays from near to far (N,) with each ray's samples shifted by offset (N,), by the first way that suits."""
+        way = next(w for w in self.ways() if w.suits(self, rays, shading))
+        return way.render(self, rays, shading, light, ambient, near, far, offset, samples)
+
+    def ways(self) -> Sequence[Way]:
+        """The ways to render this field, the fastest first."""
+        return (PLAIN,)
+
+    def samples_along(self, rays: Rays, near: Tensor, far: Tensor, samples: int, offset: Tensor) -> Samples:
+        """Where the plain way looks at each ray."""
+        return ray_samples.regular_samples(near, far, samples, offset)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from .scene_settings import SceneSettings
-from .rays import Rays
-from .scene import Rendering
-from .field import RadianceField
-from .volume import Frustums
+from ..view.backdrops import Groups
+from ..view.view import Shading
+from .field import PLAIN, SHARPNESS, SHIFT, RadianceField, Way
+from .rays import RayRendering, Rays
+from .scene_settings import GridSettings
+from .shading import CLAY
+from .volume import NORMAL_EPS, OPAQUE, Frustums
 
 if TYPE_CHECKING:
     from ..kernels.grid_fused import FusedGrid
 
+# What the kernels need of the field's mathematics, after blob height, 1 / (2 width^2) and density scale.
+MODEL = (SHARPNESS, SHIFT, CLAY, NORMAL_EPS, -math.log(OPAQUE))
 OCCUPANCY_SIDE = 64
 
 
@@ -28,7 +33,9 @@ class GridField(RadianceField):
     level by level, x slowest, z fastest.
     """
 
-    def __init__(self, settings: SceneSettings, generator: torch.Generator):
+    settings: GridSettings
+
+    def __init__(self, settings: GridSettings, generator: torch.Generator):
         super().__init__(settings, OCCUPANCY_SIDE)
         vertices = sum(r**3 for r in settings.levels)
         inputs = len(settings.levels) * settings.features
@@ -45,9 +52,10 @@ class GridField(RadianceField):
         self.out_bias = nn.Parameter(torch.zeros(settings.channels))
         self._fused: FusedGrid | None = None
 
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        head = [self.hidden_weight, self.hidden_bias, self.out_weight, self.out_bias, *self.palette.parameters()]
-        return {"grid": [self.table], "head": head}
+    def groups(self) -> Groups:
+        named = dict(self.named_parameters())
+        table = named.pop("table")
+        return {"features": ({"table": table}, self.settings.lr), "head": (named, self.settings.lr_head)}
 
     @torch.no_grad()
     def harden(self, factor: float) -> None:
@@ -80,30 +88,46 @@ class GridField(RadianceField):
         hidden = torch.relu(nn.functional.linear(features, self.hidden_weight, self.hidden_bias))
         return raw, nn.functional.linear(hidden, self.out_weight, self.out_bias)
 
-    def fused(self) -> FusedGrid | None:
-        """The fast path, where there is one: a float32 field on a CPU that was not told otherwise."""
-        if (
-            not self.settings.fast
-            or self.settings.channels != 3
-            or self.table.device.type != "cpu"
-            or self.table.dtype != torch.float32
-        ):
-            return None
+    def kernels(self) -> FusedGrid:
+        """The compiled kernels for this field's geometry, with their scratch memory."""
         if self._fused is None:
             from ..kernels.grid_fused import FusedGrid  # the compiler is slow to load, and not needed elsewhere
 
-            self._fused = FusedGrid(self)
+            s = self.settings
+            blob = (s.density_bias, 0.5 / s.density_bias_width**2, s.density_scale)
+            self._fused = FusedGrid(s.levels, s.features, (*blob, *MODEL))
         return self._fused
+
+    def ways(self) -> Sequence[Way]:
+        return (FUSED, PLAIN)
 
     def density(self, points: Tensor) -> Tensor:
         learning = torch.is_grad_enabled() and (points.requires_grad or self.table.requires_grad)
-        fused = None if learning or points.dtype != torch.float32 else self.fused()
-        return super().density(points) if fused is None else fused.density(self, points)
+        if learning or points.dtype != torch.float32 or not FUSED.suits_field(self):
+            return super().density(points)
+        return self.kernels().density(self.table, points)
 
-    def render_between(self, rays: Rays, *args: Any) -> Rendering:
-        fused = self.fused()
-        if fused is None or rays.origins.dtype != torch.float32:
-            return super().render_between(rays, *args)
-        from ..kernels.grid_fused import render
 
-        return render(fused, self, rays, *args[:-1])  # what has a fast path holds colours: no question of latents
+class Fused:
+    """The compiled kernels: for a float32 field of colours on a CPU, unless the settings say otherwise."""
+
+    def suits_field(self, field: GridField) -> bool:
+        table = field.table
+        plain = field.settings.fast and field.settings.channels == 3
+        return plain and table.device.type == "cpu" and table.dtype == torch.float32
+
+    def suits(self, field: GridField, rays: Rays, shading: Shading) -> bool:
+        return self.suits_field(field) and rays.origins.dtype == torch.float32
+
+    def render(
+        self, field: GridField, rays: Rays, shading: Shading, light: Tensor, ambient: float, near: Tensor, far: Tensor,
+        offset: Tensor, samples: int,
+    ) -> RayRendering:  # fmt: skip
+        learned = (field.table, field.hidden_weight, field.hidden_bias, field.out_weight, field.out_bias)
+        arrays = {"origins": rays.origins, "directions": rays.directions, "lights": light}
+        arrays |= {"near": near, "far": far, "offset": offset}
+        shown = "albedo" if shading == "latent" else shading
+        return RayRendering(*field.kernels().render(learned, arrays, shown, ambient, samples, field.occupancy.cells))
+
+
+FUSED = Fused()

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from .scene_settings import SceneSettings
-from .field import RadianceField
 from .grid import GridField
 from .mlp import MlpField
+from .scene import Scene
+from .scene_settings import GridSettings, SceneSettings
 
 
-def make_scene(
-    settings: SceneSettings, generator: torch.Generator, device: torch.device | str = "cpu"
-) -> RadianceField:
+def make_scene(settings: SceneSettings, rng: torch.Generator, device: torch.device | str = "cpu") -> Scene:
     """A fresh scene on ``device``; the same settings and seed give the same scene."""
-    field = GridField if settings.kind == "grid" else MlpField
-    return field(settings, generator).to(device)
+    scene = GridField(settings, rng) if isinstance(settings, GridSettings) else MlpField(settings, rng)
+    return scene.to(device)

@@ -7,8 +7,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .scene_settings import SceneSettings
+from ..view.backdrops import Groups
+from . import volume
 from .field import RadianceField
+from .ray_samples import Samples, importance_samples
+from .rays import Rays
+from .scene_settings import MlpSettings
 from .volume import Frustums
 
 OCCUPANCY_SIDE = 32
@@ -43,7 +47,9 @@ def integrated_encoding(mean: Tensor, variance: Tensor, octaves: int) -> Tensor:
 class MlpField(RadianceField):
     """A trunk of residual layers (swish, layer norm: Poole et al. 2022, A.2), heads for raw density and albedo."""
 
-    def __init__(self, settings: SceneSettings, generator: torch.Generator):
+    settings: MlpSettings
+
+    def __init__(self, settings: MlpSettings, generator: torch.Generator):
         super().__init__(settings, OCCUPANCY_SIDE)
         wide = settings.hidden
 
@@ -63,8 +69,15 @@ class MlpField(RadianceField):
         self.out = linear(wide, 1 + settings.channels, 0.3 / math.sqrt(wide))
         self.to(generator.device)
 
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        return {"grid": [], "head": [p for p in self.parameters()]}
+    def groups(self) -> Groups:
+        return {"head": (dict(self.named_parameters()), self.settings.lr_head)}
+
+    def samples_along(self, rays: Rays, near: Tensor, far: Tensor, samples: int, offset: Tensor) -> Samples:
+        where = super().samples_along(rays, near, far, samples, offset)
+        if not self.settings.importance:
+            return where
+        weights = volume.ray_weights(volume.sample_density(self, rays, where))
+        return importance_samples(near, far, weights, self.settings.importance, offset)
 
     @torch.no_grad()
     def harden(self, factor: float) -> None:

@@ -1,71 +1,71 @@
-"""What every scene is: something that is optimised and can be rendered. It knows no prior, prompt or loss."""
+"""What every scene is: something that is optimised, drawn and exported. It knows no prior, prompt or loss on pictures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-Shading = Literal["albedo", "lambertian", "textureless"]
-
-
-@dataclass(frozen=True)
-class Rays:
-    """origins (N, 3), directions (N, 3) of unit length; ``pixel_radius`` is a pixel's half-width at distance 1."""
-
-    origins: Tensor
-    directions: Tensor
-    pixel_radius: float
+from ..errors import UserError
+from ..geometry.export_settings import ExportSettings
+from ..geometry.surface import Surface
+from ..view.backdrops import Groups
+from ..view.view import View
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """What the rays saw, before any background. N = rays.
+    """What a view saw, with nothing behind. B looks of H x W pixels.
 
-    colour (N, 3), or the latents (N, channels) that were asked for, premultiplied by opacity, opacity (N,), depth (N,)
-    the expected distance (sum of w_i s_i, not divided by the opacity), normal (N, 3) sum of w_i n_i, orientation (N,) sum
-    of w_i max(0, n_i . d)^2 (Ref-NeRF eq. 11).
+    colour (B, 3, H, W), or latents (B, channels, H, W) where the shading is 'latent', premultiplied by the opacity; opacity
+    (B, 1, H, W); depth (B, 1, H, W): expected distance times opacity; normal (B, 3, H, W) in world axes, times opacity.
+    penalties: the scene's own, by name, each a number; the settings' ``regularizers.<name>`` weighs them.
     """
 
     colour: Tensor
     opacity: Tensor
     depth: Tensor
     normal: Tensor
-    orientation: Tensor
+    penalties: dict[str, Tensor] = field(default_factory=dict)
+
+    def over(self, background: Tensor) -> Tensor:
+        """The pictures (B, C, H, W) in front of their backgrounds: colour + (1 - opacity) background."""
+        return self.colour + (1 - self.opacity) * background.to(self.colour)
 
 
-class Scene(Protocol):
-    """A learned scene inside the unit sphere; a torch.nn.Module in practice."""
+class Moments(Protocol):
+    """What a scene that grows asks of its optimiser."""
 
-    def render(
-        self,
-        rays: Rays,
-        shading: Shading,
-        light: Tensor,
-        ambient: float,
-        generator: torch.Generator | None = None,
-        samples: int | None = None,
-        latent: bool = False,
-    ) -> Rendering:
-        """Render rays. ``light`` (N, 3): unit direction towards the key light, for each ray. With a generator the
-        samples are jittered (training), without it they stand in the middles of their intervals. ``latent``: see a
-        field of latents (``scene.channels``) as the latents it holds, not in colours."""
+    def replace(self, group: str, name: str, parameter: nn.Parameter, rows: Tensor) -> None:
+        """Go on with another parameter in the place of ``name``. rows (N,) int64: which old row each new row comes from,
+        -1 for new ones; the moments follow."""
         ...
 
-    def density(self, points: Tensor) -> Tensor:
-        """Density (N,) in 1 / world unit at points (N, 3)."""
-        ...
 
-    def albedo(self, points: Tensor) -> Tensor:
-        """Albedo (N, 3) in [0, 1] at points (N, 3)."""
-        ...
+class Scene(nn.Module, ABC):
+    """A learned scene inside the unit sphere."""
 
-    def harden(self, factor: float) -> None:
-        """Multiply the learned raw density, in place: what is dense gets denser, what is empty emptier."""
-        ...
+    @abstractmethod
+    def render(self, view: View, rng: torch.Generator | None = None) -> Rendering:
+        """Pictures of the scene. With a generator samples are jittered (training), without one they stand still.
 
-    def after_step(self, step: int) -> None:
-        """Upkeep after an optimiser step (refresh the occupancy)."""
-        ...
+        Differentiable under the caller's grad mode. Views of any size: without gradients the memory is bounded.
+        """
+
+    @abstractmethod
+    def groups(self) -> Groups:
+        """What learns: {group: ({name: parameter}, learning rate)}."""
+
+    @abstractmethod
+    def surface(self, settings: ExportSettings) -> Surface:
+        """The surface as a mesh, and what its material is anywhere. UserError where there is none."""
+
+    def after_step(self, step: int, steps: int, moments: Moments) -> None:
+        """Upkeep after the optimiser moved the scene for the ``step``-th time of ``steps`` in this stage."""
+
+    def begin_from(self, previous: Scene, rng: torch.Generator) -> None:
+        """Start a stage from another scene by looking at it. UserError where this kind cannot start from that one."""
+        raise UserError(f"a scene of kind {type(self).__name__} cannot start from {type(previous).__name__}")

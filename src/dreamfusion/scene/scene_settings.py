@@ -26,7 +26,7 @@ class FieldSettings(Settings):
     """Its standard deviation (the paper: 0.2)."""
     density_scale: Positive = 20.0
     """Density that a raw value of about one means, in 1 / world unit."""
-    hardening: PositiveSchedule = [(0.0, 1.0), (0.7, 4.0)]
+    hardening: PositiveSchedule = Field([(0.0, 1.0), (0.7, 4.0)])
     """What the learned raw density has been multiplied by up to this point of the stage: as it grows, surfaces get hard and
     fog thin (as in NeuS, Wang et al. 2021)."""
     lr_head: Rate = 0.001

@@ -15,8 +15,9 @@ def light_factor(normal: Tensor, light: Tensor, ambient: float) -> Tensor:
 
 
 def shade(albedo: Tensor | None, normal: Tensor, light: Tensor, ambient: float, shading: Shading) -> Tensor:
-    """Colour (N, 3) of points with albedo (N, 3); ``textureless`` needs no albedo."""
+    """Colour (N, 3) of points with albedo (N, 3); ``textureless`` needs no albedo, ``latent`` has one
+    of any width."""
     if shading == "textureless":
         return CLAY * light_factor(normal, light, ambient)[:, None].expand(-1, 3)
     assert albedo is not None
-    return albedo if shading == "albedo" else albedo * light_factor(normal, light, ambient)[:, None]
+    return albedo * light_factor(normal, light, ambient)[:, None] if shading == "lambertian" else albedo

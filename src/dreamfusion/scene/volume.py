@@ -7,10 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .rays import Rays
-from .scene import Rendering
 from ..view.view import Shading
 from .ray_samples import Samples
+from .rays import RayRendering, Rays
 from .shading import shade
 
 OPAQUE = 1e-3  # a ray ends where its transmittance has fallen below this
@@ -76,15 +75,13 @@ def _kept_points(field: Field, rays: Rays, samples: Samples) -> tuple[Tensor, Te
     return places[keep], ray, keep, frustums
 
 
-def render(
-    field: Field, rays: Rays, samples: Samples, shading: Shading, light: Tensor, ambient: float, latent: bool = False
-) -> Rendering:
+def render(field: Field, rays: Rays, samples: Samples, shading: Shading, light: Tensor, ambient: float) -> RayRendering:
     """Render rays through the given samples; ``light`` (N, 3) points from the object towards the key light."""
     learning = torch.is_grad_enabled()
     points, ray, keep, frustums = _kept_points(field, rays, samples)
     with torch.enable_grad():  # normals are a derivative even where nothing is learned
         points = points.detach().requires_grad_()
-        raw, albedo = field.query(points, frustums, shading != "textureless", latent)
+        raw, albedo = field.query(points, frustums, shading != "textureless", shading == "latent")
         (gradient,) = torch.autograd.grad(raw.sum(), points, create_graph=learning)
     if not learning:
         raw, albedo = raw.detach(), None if albedo is None else albedo.detach()
@@ -98,7 +95,7 @@ def render(
         total = values.new_zeros((len(rays.origins), *values.shape[1:]))
         return total.index_add(0, ray, weight.reshape(-1, *[1] * (values.ndim - 1)) * values)
 
-    return Rendering(
+    return RayRendering(
         colour=along_rays(colour),
         opacity=along_rays(torch.ones_like(weight)),
         depth=along_rays(samples.distance[keep]),

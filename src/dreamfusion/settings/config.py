@@ -21,7 +21,7 @@ Device = Annotated[
 class RegularizerSettings(Settings):
     opacity: WeightSchedule = 0.0
     """Sparsity: mean of sqrt(opacity^2 + 0.01) over the pixels (the paper's form)."""
-    entropy: WeightSchedule = [(0.6, 0.0), (1.0, 0.02)]
+    entropy: WeightSchedule = Field([(0.6, 0.0), (1.0, 0.02)])
     """Binary entropy of each pixel's opacity: solid or empty, nothing between. Late, or parts that the prior is still
     unsure of would be erased."""
     orientation: WeightSchedule = 0.02
@@ -35,7 +35,7 @@ class RegularizerSettings(Settings):
 
 
 class OptimizerSettings(Settings):
-    lr_factor: WeightSchedule = [(0.7, 1.0), (1.0, 0.1)]
+    lr_factor: WeightSchedule = Field([(0.7, 1.0), (1.0, 0.1)])
     """All learning rates are multiplied by this schedule. A calm end takes the noise out of the surface."""
     betas: tuple[Decay, Decay] = (0.9, 0.99)
     """Adam's decay rates."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -14,22 +14,29 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from .config import Config
 from ..errors import UserError
+from .config import Config
 
 SHORTHANDS = {"guidance_scale": "distillation.guidance_scale", "prior": "prior.id"}
 """Short names that may stand for the dotted ones."""
+STAGES = "stages"
+OF_THE_RUN = ("prompt", "preset", "seed", "device", "threads", "run", "export", STAGES)
+"""Settings and groups that hold for the whole run, so that no stage can change them."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting: dotted name, what it is for, its default, its type and the type's limits."""
+    """One setting: dotted name, what it is for, its default, its type and the type's limits.
+
+    ``kinds``: the values of its group's ``kind`` that have it; empty where all have it.
+    """
 
     name: str
     help: str
     default: Any
     kind: Any
     limits: tuple[Any, ...]
+    kinds: tuple[str, ...] = ()
 
     @property
     def group(self) -> str:
@@ -50,11 +57,41 @@ def all_settings() -> dict[str, Setting]:
 
 def _walk(model: type[BaseModel], prefix: str) -> Iterator[Setting]:
     for name, info in model.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+        if members := _members(info.annotation):
+            yield from _of_any_kind(members, type(info.default), f"{prefix}{name}.")
+        elif isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             yield from _walk(info.annotation, f"{prefix}{name}.")
-        else:
+        elif name != STAGES:
             limits = (*info.metadata, *(info.examples or ()))
             yield Setting(prefix + name, info.description or "", info.default, info.annotation, limits)
+
+
+def _members(annotation: Any) -> list[type[BaseModel]]:
+    """The classes of a union that is told apart by ``kind``; none for any other type."""
+    args = get_args(get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation)
+    return [a for a in args if isinstance(a, type) and issubclass(a, BaseModel)]
+
+
+def _of_any_kind(members: Sequence[type[BaseModel]], default: type[BaseModel], prefix: str) -> Iterator[Setting]:
+    """The settings of a group that comes in kinds, the default kind's values first; the help says which kinds have it."""
+    of = {m.model_fields["kind"].default: {s.name: s for s in _walk(m, prefix)} for m in members}
+    chosen = default.model_fields["kind"].default
+    yield Setting(f"{prefix}kind", _KINDS[prefix], chosen, Literal[tuple(of)], ())
+    for name in dict.fromkeys(n for settings in of.values() for n in settings if n != f"{prefix}kind"):
+        having = {kind: settings[name] for kind, settings in of.items() if name in settings}
+        setting = having.get(chosen) or next(iter(having.values()))
+        helps = {s.help for s in having.values()}
+        if len(helps) > 1:
+            setting = replace(setting, help=" ".join(f"{kind}: {s.help}" for kind, s in having.items()))
+        elif len(having) < len(of):
+            setting = replace(setting, help=f"{', '.join(having)}: {setting.help}")
+        yield replace(setting, kinds=() if len(having) == len(of) else tuple(having))
+
+
+_KINDS = {
+    "scene.": "What is optimised: 'grid', a multi-resolution feature grid with a tiny head; 'mlp', the paper's field.",
+    "distillation.": "The rule that turns the prior's answer into a direction; 'clip' needs the prior 'guide'.",
+}
 
 
 def describe(kind: Any, limits: tuple[Any, ...] = ()) -> str:
@@ -134,11 +171,33 @@ def from_text(setting: Setting, text: str) -> Any:
 
 
 def full_name(name: str) -> str:
-    """The dotted name for 'distillation__guidance_scale', 'view.fov-deg' or a shorthand. UserError with the nearest."""
+    """The dotted name for 'distillation__guidance_scale', 'view.fov-deg', a shorthand, or any of these of one stage
+    ('stages.2.steps', counted from 1). UserError with the nearest."""
     name = name.replace("__", ".").replace("-", "_")
+    head, _, rest = name.partition(".")
+    number, _, inside = rest.partition(".")
+    if head == STAGES and number.isdigit() and inside:
+        return f"{STAGES}.{int(number)}.{_of_a_stage(inside)}"
     name = SHORTHANDS.get(name, name)
     if name not in all_settings():
-        raise UserError(f"unknown setting {name!r}{nearest_settings(name)}")
+        raise UserError(RENAMED.get(name) or f"unknown setting {name!r}{nearest_settings(name)}")
+    return name
+
+
+RENAMED = {
+    "prior.camera": "prior.camera is now prior.asks: 'camera' for true, 'words' for false",
+    "optimizer.lr": "optimizer.lr is now scene.lr",
+    "optimizer.lr_head": "optimizer.lr_head is now scene.lr_head",
+    "optimizer.hardening": "optimizer.hardening is now scene.hardening",
+    "shading.latent_until": "shading.latent_until is now a stage of its own with shading.latent (see the preset latent-nerf)",
+}
+
+
+def _of_a_stage(name: str) -> str:
+    """The dotted name of a setting that a stage may change. UserError for any other."""
+    name = full_name(name)
+    if name.partition(".")[0] in OF_THE_RUN:
+        raise UserError(f"{name} holds for the whole run; a stage cannot change it")
     return name
 
 
@@ -182,21 +241,78 @@ def _first(group: str) -> str:
 
 def build(values: Mapping[str, Any]) -> Config:
     """A Config of {dotted name: value or text}. UserError of one line for unknown names and values not allowed."""
+    given = dict(values)
+    pages = given.pop(STAGES, ())
     page: dict[str, Any] = {}
-    for given, value in values.items():
-        setting = all_settings()[full_name(given)]
+    for name, value in given.items():
+        setting = all_settings()[full_name(name)]
         group = page.setdefault(setting.group, {}) if setting.group else page
         group[setting.name.rpartition(".")[2]] = from_text(setting, value) if isinstance(value, str) else value
+    _check_kinds(page)
     try:
-        return Config.model_validate(page)
+        config = Config.model_validate(page)
     except ValidationError as error:
         raise UserError(explain(error, page)) from None
+    config.stages = _stage_pages(pages)
+    if config.stages:
+        stage_configs(config)  # says what is wrong in a stage
+    return config
+
+
+def _check_kinds(page: dict[str, Any]) -> None:
+    """Name the kind of each group that comes in kinds. UserError for settings that another kind has."""
+    for name in (n for n in all_settings() if n.endswith(".kind")):
+        group = name.partition(".")[0]
+        kind = page.setdefault(group, {}).setdefault("kind", all_settings()[name].default)
+        if kind not in get_args(all_settings()[name].kind):
+            raise UserError(f"{name} = {kind!r} is not allowed: it must be {all_settings()[name].allowed}")
+        for leaf in page[group]:
+            setting = all_settings()[f"{group}.{leaf}"]
+            if setting.kinds and kind not in setting.kinds:
+                raise UserError(f"{setting.name} belongs to {name}={' or '.join(setting.kinds)}; this run has {kind}")
+
+
+def _stage_pages(pages: Any) -> tuple[dict[str, Any], ...]:
+    """Each stage's page as {dotted name: value}. UserError where it is none."""
+    if not isinstance(pages, list | tuple) or not all(isinstance(page, Mapping) for page in pages):
+        raise UserError(f"{STAGES} must be a list of pages of settings (name: value)")
+    return tuple({_of_a_stage(name): value for name, value in flatten(page).items()} for page in pages)
+
+
+def stage_configs(config: Config) -> list[Config]:
+    """The settings of each stage: the run's own with the stage's page on top. UserError, naming the stage, where one does
+    not fit."""
+    if not config.stages:
+        return [config]
+    base = flatten(config.model_dump(exclude={STAGES}))
+    found = []
+    for k, page in enumerate(config.stages):
+        try:
+            found.append(build(fitting(base, page) | page))
+        except UserError as error:
+            raise UserError(f"in stage {k + 1}: {error}") from None
+    return found
+
+
+def fitting(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` without the settings that the overrides' kinds do not have: a page for a grid, asked for an MLP, leaves
+    its levels out."""
+    kinds = {name.partition(".")[0]: overrides[name] for name in overrides if name.endswith(".kind")}
+
+    def fits(name: str) -> bool:
+        setting = all_settings().get(name)
+        kind = kinds.get(name.partition(".")[0])
+        return setting is None or kind is None or not setting.kinds or kind in setting.kinds
+
+    return {name: value for name, value in base.items() if fits(name)}
 
 
 def explain(error: ValidationError, page: Mapping[str, Any]) -> str:
     """Pydantic's first complaint as one line: the setting, its value, what is allowed."""
     first = error.errors()[0]
     parts = [str(x) for x in first["loc"]]
+    if len(parts) > 2 and f"{parts[0]}.kind" in all_settings():
+        del parts[1]  # pydantic names the kind as well
     name = next((n for n in (".".join(parts[:k]) for k in (2, 1)) if n in all_settings()), "")
     said = str(first["ctx"]["error"]) if first["type"] == "value_error" else ""
     if not name:
@@ -210,4 +326,4 @@ def explain(error: ValidationError, page: Mapping[str, Any]) -> str:
 
 def changed(config: Config, overrides: Mapping[str, Any]) -> Config:
     """The same settings with some changed, checked as ``build`` does."""
-    return build(flatten(config.model_dump()) | dict(overrides))
+    return build(fitting(flatten(config.model_dump()), overrides) | dict(overrides))

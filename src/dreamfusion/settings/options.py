@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from types import UnionType
+from typing import Annotated, Any, NoReturn, Union, get_args, get_origin
 
 from ..errors import UserError
-from .names import SHORTHANDS, Setting, all_settings, as_text, closest, describe
+from .names import SHORTHANDS, Setting, all_settings, as_text, closest
 
 GROUPS = {
     "": "the run",
     "prior": "prior: the frozen diffusion model",
     "view": "view: where we look from",
     "shading": "shading: how it is lit",
-    "scene": "scene: what is optimised",
+    "scene": "scene: what is optimised, and how fast it learns",
     "distillation": "distillation: how the prior moves the scene",
     "regularizers": "regularizers: what is punished (weights)",
     "optimizer": "optimizer: Adam",
@@ -101,11 +102,20 @@ def add_settings(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -
 
 
 def metavar(setting: Setting) -> str:
-    """What stands for the value in the help."""
-    words = describe(setting.kind)
-    if "schedule" in words:
-        return "W"
-    return {"a w": "N", "a n": "X", "two": "A,B", "who": "A,B,…", "tru": "BOOL"}.get(words[:3], "NAME")
+    """What stands for the value in the help: a name for each type of value."""
+    return metavar_of(setting.kind)
+
+
+def metavar_of(kind: Any) -> str:
+    """BOOL, N (whole), X (a number), A,B (two), A,B,… (several), X|P:X,… (a schedule), NAME."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return metavar_of(args[0])
+    if origin in (Union, UnionType):  # the only unions are schedules
+        return f"{metavar_of(args[0])}|P:{metavar_of(args[0])},…"
+    if origin is tuple:
+        return "A,B,…" if args[-1] is Ellipsis else "A,B"
+    return {bool: "BOOL", int: "N", float: "X"}.get(kind, "NAME")
 
 
 def help_text(setting: Setting, default: Any) -> str:

@@ -1,6 +1,7 @@
 """Presets (pages of settings), and the one way from a preset, overrides and a prompt to a ``Config``.
 
-A page is YAML with the nesting of ``Config``; what it leaves out keeps its default. A ``run.yaml`` is a page too.
+A page is YAML with the nesting of ``Config``; what it leaves out is as in ``balanced``, which is what ``Config()`` is. A
+``run.yaml`` is a page too.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from typing import Any
 
 import yaml
 
-from .config import Config
 from ..errors import UserError, nearest
 from ..prompts import check_prompt
-from .names import build, flatten, full_name
+from .config import Config
+from .migration import from_format_1
+from .names import STAGES, build, fitting, flatten, full_name
 
-FOLDER = Path(__file__).parent / "presets"
+FOLDER = Path(__file__).parent / "pages"
 
 
 def preset_names() -> list[str]:
@@ -39,7 +41,10 @@ def preset_text(name: str) -> str:
 
 
 def load_preset(name: str = "balanced") -> dict[str, Any]:
-    """A preset's values as {dotted name: value}, checked; what is not in it has the default of ``Config``."""
+    """A preset's values as {dotted name: value}, checked; what is not in it has the default of ``Config``.
+
+    ``stages``, where the page has them, are a list of such dictionaries.
+    """
     try:
         page = yaml.safe_load(preset_text(name)) or {}
     except yaml.YAMLError as error:
@@ -47,7 +52,7 @@ def load_preset(name: str = "balanced") -> dict[str, Any]:
     if not isinstance(page, dict):
         raise UserError(f"the preset {name} is not a page of settings (name: value)")
     try:
-        values = flatten(page["config"] if isinstance(page.get("config"), Mapping) else page)
+        values = settings_of(page)
         values.setdefault("preset", name if name in preset_names() else Path(name).name)
         build(values)
     except UserError as error:
@@ -55,13 +60,30 @@ def load_preset(name: str = "balanced") -> dict[str, Any]:
     return values
 
 
+def settings_of(page: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a page, {dotted name: value}: a preset's, or those that a run.yaml records, in any of its formats."""
+    recorded = page.get("config")
+    if not isinstance(recorded, Mapping):
+        return flatten(page)
+    return from_format_1(flatten(recorded)) if page.get("format") == 1 else flatten(recorded)
+
+
 def resolve(preset: str = "balanced", overrides: Mapping[str, Any] | None = None, prompt: str = "") -> Config:
     """The settings of a run: defaults, then the preset's page, then the overrides, then the prompt.
 
-    Overrides have dotted names, with '.' or '__', and values or their text: {'view.fov_deg': 50}, {'steps': '20'}.
-    A prompt of '' takes the page's. Every mistake is a UserError of one line.
+    Overrides have dotted names, with '.' or '__', and values or their text: {'view.fov_deg': 50}, {'steps': '20'}. They hold
+    in every stage; 'stages.2.steps' is of one stage. A prompt of '' takes the page's. Every mistake is a UserError of one
+    line.
     """
     values = load_preset(preset)
-    values |= {full_name(name): value for name, value in flatten(overrides or {}).items()}
+    given = {full_name(name): value for name, value in flatten(overrides or {}).items()}
+    everywhere = {name: value for name, value in given.items() if not name.startswith(f"{STAGES}.")}
+    values = fitting(values, everywhere) | everywhere
+    pages = [{n: v for n, v in flatten(page).items() if n not in everywhere} for page in values.pop(STAGES, ())]
+    for name in given.keys() - everywhere.keys():
+        _, number, inside = name.split(".", 2)
+        if not 1 <= int(number) <= len(pages):
+            raise UserError(f"{name}: the preset {preset} has {len(pages) or 'no'} stages")
+        pages[int(number) - 1][inside] = given[name]
     values["prompt"] = check_prompt(prompt or values.get("prompt", ""))
-    return build(values)
+    return build(values | ({STAGES: pages} if pages else {}))

@@ -7,19 +7,42 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from .view import View
+from .view_settings import ViewSettings
+
+Groups = dict[str, tuple[dict[str, nn.Parameter], float]]
+"""What an optimiser moves: {group: ({name: parameter}, learning rate)}."""
+
 _PLAIN = {"gray": 0.5, "white": 1.0, "black": 0.0}
 
 
-class LearnedBackground(nn.Module):
-    """One colour for all views, learned with the scene; starts at mid-gray."""
+MEAN_LATENT = 0.5
+"""Stands behind latents: the middle of what they are rendered as."""
 
-    def __init__(self) -> None:
+
+class Backdrop(nn.Module):
+    """Chooses what stands behind the object. Of kind 'learned' it is one colour for all views, learned with the scene."""
+
+    def __init__(self, settings: ViewSettings):
         super().__init__()
-        self.logits = nn.Parameter(torch.zeros(3))
+        self.settings = settings
+        if settings.background == "learned":
+            self.logits = nn.Parameter(torch.zeros(3))  # mid-gray
 
-    def forward(self, count: int) -> Tensor:
-        """The colour, (count, 3)."""
-        return torch.sigmoid(self.logits).expand(count, 3)
+    def groups(self) -> Groups:
+        """What learns, as ``scene.Scene.groups`` has it."""
+        return {"background": (dict(self.named_parameters()), self.settings.background_lr)}
+
+    def behind(self, view: View, rng: torch.Generator) -> View:
+        """The view with its background. Only this many random numbers are drawn as the kind needs."""
+        count, kind = len(view), self.settings.background
+        if view.shading == "latent":
+            return view.over(torch.full((count, 1, 1, 1), MEAN_LATENT))
+        if kind == "learned":
+            return view.over(torch.sigmoid(self.logits).expand(count, 3)[:, :, None, None])
+        if kind == "augmented":
+            return view.over(augmented_backgrounds(count, view.size, rng))
+        return view.over(background_colours(kind, count, rng)[:, :, None, None])
 
 
 def background_colours(
@@ -70,12 +93,3 @@ def augmented_backgrounds(count: int, size: int, generator: torch.Generator) -> 
     kinds = torch.stack([noise, checkerboards(count, size, generator), fourier_textures(count, size, generator)])
     drawn = kinds[torch.randint(3, (count,), generator=generator), torch.arange(count)]
     return blur(drawn, torch.rand(count, generator=generator) * size * 10 / 224).clamp(0, 1)
-
-
-def composite(colour: Tensor, opacity: Tensor, background: Tensor) -> Tensor:
-    """Put pictures before their backgrounds: colour + (1 - opacity) background, (N, 3).
-
-    colour (N, 3) premultiplied by opacity (N,); background (B, 3) for B pictures of N / B rays each, in order, or (N, 3).
-    """
-    behind = background.to(colour).repeat_interleave(len(colour) // len(background), 0)
-    return colour + (1 - opacity)[:, None] * behind

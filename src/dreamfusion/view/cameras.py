@@ -13,9 +13,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from .view_settings import ViewSettings
 from ..errors import UserError
-from ..scene.rays import Rays
+from .view_settings import ViewSettings
 
 CONDITION_FOV_DEG = 47.0  # the field of view in which the prior's camera distance is measured
 
@@ -32,6 +31,9 @@ class Cameras:
     def __len__(self) -> int:
         return len(self.azimuth)
 
+    def __getitem__(self, some: slice) -> Cameras:
+        return Cameras(*[getattr(self, f.name)[some] for f in fields(self)])
+
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Cameras:
         """The same cameras on another device or in another precision."""
         return Cameras(*[getattr(self, f.name).to(device=device, dtype=dtype) for f in fields(self)])
@@ -46,6 +48,15 @@ class Cameras:
     def positions(self) -> Tensor:
         """Camera positions (B, 3) in world units."""
         return self.axes()[2] * self.radius[:, None]
+
+    def directions(self, size: int) -> Tensor:
+        """Unit directions (B, size, size, 3) through the pixel centres, rows from the top, columns from the left."""
+        half = torch.tan(self.fov / 2)
+        centres = (torch.arange(size, device=half.device, dtype=half.dtype) + 0.5) * (2 / size) - 1
+        right, up, back = (axis[:, None, None] for axis in self.axes())
+        x = half[:, None, None, None] * centres[None, None, :, None]
+        y = half[:, None, None, None] * -centres[None, :, None, None]
+        return torch.nn.functional.normalize(x * right + y * up - back, dim=-1)
 
     def condition(self) -> Tensor:
         """What a prior is told, (B, 3): azimuth and elevation in radians and the apparent distance.
@@ -67,15 +78,20 @@ def filling_fov(radius: Tensor) -> Tensor:
     return 2 * torch.asin(1 / radius)
 
 
-def sample_cameras(settings: ViewSettings, count: int, generator: torch.Generator) -> Cameras:
+def sample_cameras(settings: ViewSettings, count: int, generator: torch.Generator, group: int = 1) -> Cameras:
     """Draw ``count`` cameras, every number uniform in the settings' range.
+
+    The cameras of a group follow one another: they share elevation and distance, and their azimuths are 360 / group degrees
+    apart. ``count`` is a multiple of ``group``.
 
     With ``fit`` the lens of a near camera is widened until the unit sphere fills the frame.
     Raises UserError where a camera would have to stand inside the unit sphere to be fitted.
     """
-    azimuth = uniform(*settings.azimuth_deg, count, generator)
-    elevation = uniform(*settings.elevation_deg, count, generator)
-    radius = uniform(*settings.radius, count, generator)
+    drawn = [
+        uniform(*r, count // group, generator) for r in (settings.azimuth_deg, settings.elevation_deg, settings.radius)
+    ]
+    azimuth, elevation, radius = (x.repeat_interleave(group) for x in drawn)
+    azimuth = azimuth + (torch.arange(count) % group) * (360 / group)
     fov = torch.full_like(radius, math.radians(settings.fov_deg))
     if settings.fit:
         if settings.radius[0] <= 1:
@@ -91,23 +107,3 @@ def orbit_cameras(
     azimuth = torch.tensor([math.radians(a) for a in azimuths_deg], dtype=torch.float32)
     same = torch.ones_like(azimuth)
     return Cameras(azimuth, same * math.radians(elevation_deg), same * radius, same * math.radians(fov_deg))
-
-
-def camera_rays(cameras: Cameras, resolution: int) -> Rays:
-    """Rays through the pixel centres of all pictures, flattened to (B * H * W) row by row from the top left.
-
-    Where lenses differ, ``pixel_radius`` is their mean.
-    """
-    half = torch.tan(cameras.fov / 2)
-    centres = (torch.arange(resolution, device=half.device, dtype=half.dtype) + 0.5) * (2 / resolution) - 1
-    right, up, back = (axis[:, None, None] for axis in cameras.axes())
-    x = half[:, None, None, None] * centres[None, None, :, None]
-    y = half[:, None, None, None] * -centres[None, :, None, None]
-    directions = torch.nn.functional.normalize(x * right + y * up - back, dim=-1)
-    origins = cameras.positions()[:, None, None].expand_as(directions)
-    return Rays(origins.reshape(-1, 3), directions.reshape(-1, 3), float(half.mean()) / resolution)
-
-
-def to_pictures(flat: Tensor, resolution: int) -> Tensor:
-    """What rays saw, (B * H * W, C) or (B * H * W,), as pictures (B, C, H, W)."""
-    return flat.reshape(-1, resolution, resolution, flat.shape[1] if flat.ndim == 2 else 1).permute(0, 3, 1, 2)

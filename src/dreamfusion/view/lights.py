@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .view_settings import ViewSettings
 from .cameras import Cameras, uniform
+from .view_settings import ViewSettings
 
 
 def camera_lights(cameras: Cameras, above: Tensor, around: Tensor) -> Tensor:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from .view_settings import ShadingSettings
 from .view import Shading
+from .view_settings import ShadingSettings
 
-SHADINGS: tuple[Shading, ...] = ("albedo", "lambertian", "textureless")
+SHADINGS: tuple[Shading, ...] = ("albedo", "lambertian", "textureless", "latent")
 
 
 def choose_shading(settings: ShadingSettings, progress: float, generator: torch.Generator) -> Shading:
@@ -16,7 +16,7 @@ def choose_shading(settings: ShadingSettings, progress: float, generator: torch.
     One number is drawn in any case, so that a change of one setting leaves the others' random numbers alone.
     The settings' validation keeps one weight above zero.
     """
-    weights = [settings.albedo, settings.lambertian, settings.textureless]
+    weights = [settings.albedo, settings.lambertian, settings.textureless, settings.latent]
     drawn = torch.rand((), generator=generator, device=generator.device).item() * sum(weights)
     if progress < settings.albedo_until:
         return "albedo"

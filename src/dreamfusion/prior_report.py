@@ -7,22 +7,22 @@ from typing import Any
 
 import torch
 
-from ..errors import UserError
-from . import find_checkpoint
-from .bundled_prior import WEIGHTS
-from ..device import inference_dtype
-from .checkpoint import Checkpoint
-from ..clip.guide import is_guide, load
-from .memory import MARGIN, Memory, choose, free_memory, gigabytes, needs_of_folder
-from .mixture import is_mixture, parse_mixture
+from .clip.guide import is_guide
+from .clip.guide import load as load_guide
+from .device import inference_dtype
+from .errors import UserError
+from .priors.bundled_prior import WEIGHTS
+from .priors.finding import find_checkpoint
+from .priors.memory import MARGIN, Memory, choose, free_memory, gigabytes, needs_of_folder, parameter_bytes
+from .priors.mixture import is_mixture, parse_mixture
 
 
-def describe(id: str, device: str | torch.device = "cpu", precision: str = "auto") -> dict[str, Any]:
+def describe_prior(id: str, device: str | torch.device = "cpu", precision: str = "auto") -> dict[str, Any]:
     """Figures for people (texts and numbers). UserError where the id means nothing; not fitting is a figure, no error."""
     if is_mixture(id):
-        return {f"{share:g}*{part}": describe(part, device, precision) for share, part in parse_mixture(id)}
+        return {f"{share:g}*{part}": describe_prior(part, device, precision) for share, part in parse_mixture(id)}
     if is_guide(id):
-        return load(id, device).info() | {"fits": True}
+        return load_guide(id, device).info() | {"fits": True}
     if id == "bundled" or id.endswith(".safetensors"):
         path = WEIGHTS if id == "bundled" else Path(id)
         if not path.is_file():
@@ -63,21 +63,3 @@ def describe(id: str, device: str | torch.device = "cpu", precision: str = "auto
             "fits": False,
         }
     return said
-
-
-def parameter_bytes(checkpoint: Checkpoint, dtype: torch.dtype) -> int:
-    """Bytes of what must be in memory at once at the very least: the text encoders alone, or network and VAE."""
-    sizes = {name: part.parameters * dtype.itemsize for name, part in checkpoint.parts.items()}
-    text = sum(size for name, size in sizes.items() if name.startswith("text_encoder"))
-    return max(text, sum(sizes.values()) - text)
-
-
-def refuse_what_cannot_fit(checkpoint: Checkpoint, device: str | torch.device, precision: str) -> None:
-    """UserError before a download whose weights alone exceed the machine's memory."""
-    needed = parameter_bytes(checkpoint, inference_dtype(precision, torch.device(device)))
-    free = free_memory(torch.device(device))[1]
-    if needed > (1 - MARGIN) * free:
-        raise UserError(
-            f"{checkpoint.id} does not fit: it needs {gigabytes(needed)} of memory, {gigabytes(free)} are free; "
-            "take a smaller checkpoint or a half precision"
-        )

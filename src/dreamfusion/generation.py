@@ -1,0 +1,144 @@
+"""``generate``: a run from its settings to its files."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+from .asset import Asset
+from .device import pick_device, set_threads
+from .distillation.rules import kept_graphs
+from .errors import UserError
+from .export.turntable import turntable, write_preview
+from .files import make_folder
+from .loading import load_prior
+from .loop import keep
+from .priors.prior import Frozen, Prior, Scorer
+from .prompts import check_prompt
+from .run import Run
+from .scene.scene import Scene
+from .settings.config import Config
+from .settings.names import stage_configs
+from .settings.presets import resolve
+from .trainer import Progress, Trainer
+
+Callback = Callable[[Progress], None]
+
+
+class Stopped(Exception):
+    """The run was asked to stop. Its checkpoint is written, and ``resume`` goes on from it."""
+
+    def __init__(self, folder: Path | None = None):
+        super().__init__(f"stopped; resume with --resume {folder}" if folder else "stopped")
+        self.folder = folder
+
+
+def generate(
+    prompt: str = "",
+    preset: str = "balanced",
+    *,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    config: Config | None = None,
+    prior: Prior | Scorer | None = None,
+    callbacks: Sequence[Callback] = (),
+    stop: threading.Event | None = None,
+    **overrides: Any,
+) -> Asset:
+    """Make a 3D asset of a prompt.
+
+    ``preset`` and ``overrides`` (dotted names, ``distillation__guidance_scale=20``) give the settings, or ``config`` all
+    of them. With ``out`` (a folder) the run is recorded there; ``resume`` goes on with a recorded run. ``prior`` takes
+    the place of ``config.prior``. Callbacks are called after each step; what they raise ends the run, with a checkpoint.
+    ``stop``, once set (by any thread), ends it after the step in progress: Stopped is raised. Raises UserError too.
+    """
+    run: Run | None = None
+    if resume is not None:
+        if overrides or config is not None:
+            raise UserError("a resumed run keeps its own settings; give either resume or settings")
+        run = Run.open(resume)
+        config = run.config
+    elif config is None:
+        config = resolve(preset, overrides, prompt)
+    check_prompt(config.prompt)
+    if resume is None and out is not None:
+        run = Run.create(out, config)
+    if run is not None and run.path.is_dir():
+        with run.locked():  # to say so before a large prior is loaded
+            pass
+    set_threads(config.threads)
+    load = Loader()
+    first = prior or load(stage_configs(config)[0])
+    warn_unknown_words(first, config.prompt)
+    trainer = Trainer(config, prior or load)
+    with ExitStack() as until_done:
+        steps: Iterator[Progress] = trainer.steps()
+        if run is not None:
+            make_folder(run.path)
+            until_done.enter_context(run.locked())
+            begin(run, trainer, first, resume is not None)
+            steps = until_done.enter_context(closing(keep(trainer, run)))  # type: ignore[type-var]
+        for progress in steps:
+            for callback in callbacks:
+                callback(progress)
+            if stop is not None and stop.is_set() and progress.step < progress.steps:
+                raise Stopped(run.path if run else None)
+        return finish(trainer.scene, config, run)
+
+
+class Loader:
+    """Loads the prior of a stage's settings; the last one is kept, since most stages share it."""
+
+    def __init__(self) -> None:
+        self.last: tuple[str, Prior | Scorer] | None = None
+
+    def __call__(self, config: Config) -> Prior | Scorer:
+        ask, device = config.prior, pick_device(config.device)
+        key = f"{ask!r} {device} {config.views_per_step} {kept_graphs(config.distillation)}"
+        if self.last is None or self.last[0] != key:
+            self.last = None  # its memory may be needed
+            need = config.views_per_step, kept_graphs(config.distillation)
+            self.last = key, load_prior(ask.id, device, ask.precision, ask.memory, ask.text_8bit, *need)
+        return self.last[1]
+
+
+def warn_unknown_words(prior: Frozen, prompt: str) -> None:
+    """One warning that names the prompt's words the prior was never taught, with the nearest it knows."""
+    if unknown := prior.unknown_words(prompt):
+        said = ", ".join(f"{u.word!r} (nearest: {u.nearest!r}, similarity {u.similarity:.2f})" for u in unknown)
+        asked = prior.familiar(prompt)
+        instead = f"; it will be asked for {asked!r}" if asked != prompt else ""
+        warnings.warn(f"the bundled prior was never taught {said}{instead}", stacklevel=3)
+
+
+def begin(run: Run, trainer: Trainer, prior: Frozen, resumed: bool) -> None:
+    """Bring the trainer to a resumed run's checkpoint, or write a new run's settings. ``prior``: the first stage's."""
+    if resumed:
+        if (recorded := run.recorded["prior"]["sha256"]) != prior.hash:
+            raise UserError(
+                f"{run.path} was made with another prior (SHA-256 {recorded[:12]}…, now {prior.hash[:12]}…); "
+                "start a new run with --out"
+            )
+        trainer.restore(*run.load_checkpoint(resumable=True))
+        run.truncate_log(trainer.done)
+    else:
+        if trainer.config.prior.id.startswith("hf:"):
+            trainer.config.prior.id = prior.id  # with its revision, so that a resumed run gets the same weights
+        run.write_config(prior.id, prior.hash)
+
+
+def finish(scene: Scene, config: Config, run: Run | None) -> Asset:
+    """Export the asset, and into a run's folder all that belongs there."""
+    export = config.export
+    asset = Asset.from_scene(scene, export, config.prompt, {"preset": config.preset, "seed": config.seed})
+    if run is not None:
+        asset.save(run.path / "asset.glb")
+        write_preview(run.path / "preview.png", scene)
+        turntable(
+            run.path, scene, asset.mesh, asset.texture, frames=export.turntable_frames, size=export.turntable_size
+        )
+    return asset

@@ -1,0 +1,69 @@
+"""A scene's surface: a mesh, and what its material is at any point of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .export_settings import ExportSettings
+from .mesh import Mesh, decimate, extract_surface, fill_cavities, remove_floaters, smooth, with_normals
+
+
+@dataclass(frozen=True)
+class Surface:
+    """mesh: with normals, in world units; ``colour(points (N, 3), normals (N, 3))``: albedo (N, 3) in [0, 1] there."""
+
+    mesh: Mesh
+    colour: Callable[[Tensor, Tensor], Tensor]
+
+
+def volume_surface(
+    density: Callable[[Tensor], Tensor], albedo: Callable[[Tensor], Tensor], settings: ExportSettings
+) -> Surface:
+    """The surface of a volume, within the unit sphere. UserError where it is empty."""
+    return Surface(
+        clean_surface(density, settings), lambda points, normals: shell_albedo(density, albedo, points, normals)
+    )
+
+
+def clean_surface(density: Callable[[Tensor], Tensor], settings: ExportSettings) -> Mesh:
+    """The cleaned surface of a density within the unit sphere, with at most about ``settings.faces`` triangles and
+    smooth normals."""
+    mesh = extract_surface(density, settings.resolution, settings.level, radius=1.0)
+    mesh = fill_cavities(remove_floaters(mesh))
+    return with_normals(decimate(smooth(mesh), settings.faces))
+
+
+def shell_albedo(
+    density: Callable[[Tensor], Tensor],
+    albedo: Callable[[Tensor], Tensor],
+    points: Tensor,
+    normals: Tensor,
+    outside: float = 0.02,
+    inside: float = 0.04,
+    samples: int = 6,
+    chunk: int = 1 << 16,
+) -> Tensor:
+    """What a ray that falls straight onto the surface sees there: albedo (N, 3) at points (N, 3), normals (N, 3).
+
+    A radiance field's colour lives in a shell about its surface, so one sample on the surface is not its colour. The
+    ray runs from ``outside`` above to ``inside`` below (world units), and colours are weighted as in volume rendering,
+    w_i = T_i (1 - exp(-density_i delta)) (Max 1995), over their sum; where all is empty, the surface's sample counts.
+    """
+    step = (outside + inside) / samples
+    depth = outside - step * (torch.arange(samples) + 0.5)
+    found = []
+    with torch.no_grad():
+        for start in range(0, len(points), chunk):
+            x, n = points[start : start + chunk], normals[start : start + chunk]
+            where = (x[:, None] + depth[:, None] * n[:, None]).reshape(-1, 3)
+            optical = density(where).reshape(-1, samples).clamp(0, 1e6) * step
+            before = torch.cumsum(optical, 1) - optical
+            weights = torch.exp(-before) * -torch.expm1(-optical)
+            weights = weights + 1e-6 * torch.exp(-((depth / step) ** 2))
+            colours = albedo(where).reshape(-1, samples, 3)
+            found.append((weights[..., None] * colours).sum(1) / weights.sum(1, keepdim=True))
+    return torch.cat(found).clamp(0, 1) if found else torch.zeros(0, 3)

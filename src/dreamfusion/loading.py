@@ -1,0 +1,58 @@
+"""``load_prior``: the one way to get a prior or a scorer by its id."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from .clip.guide import is_guide
+from .clip.guide import load as load_guide
+from .errors import UserError
+from .priors.bundled_prior import WEIGHTS, BundledPrior
+from .priors.finding import find_checkpoint
+from .priors.memory import Memory, refuse_what_cannot_fit
+from .priors.mixture import Mixture, is_mixture, parse_mixture
+from .priors.prior import Prior, Scorer
+
+
+def load_prior(
+    id: str = "bundled",
+    device: str | torch.device = "cpu",
+    precision: str = "auto",
+    memory: Memory = "auto",
+    text_8bit: bool = False,
+    views: int = 1,
+    graphs: int = 0,
+) -> Prior | Scorer:
+    """Load a prior: 'bundled', a safetensors file of its kind, 'hf:OWNER/NAME[@REVISION]', the folder of a diffusers
+    pipeline, or a mixture of them, '0.7*A + 0.3*B'; or 'guide', a CLIP ('guide:hf:OWNER/NAME' for another one).
+
+    ``memory`` and ``text_8bit``: see ``PriorSettings``; ``views``: pictures asked about at once, and ``graphs``:
+    answers whose graphs are kept (``distillation.rules.kept_graphs``), both for the estimate of the memory. UserError, before
+    anything large is loaded, for what cannot be.
+    """
+    if is_guide(id):
+        return load_guide(id, device)
+    if is_mixture(id):
+        rest = device, precision, memory, text_8bit, views, graphs
+        return Mixture([(share, _part(id, load_prior(part, *rest))) for share, part in parse_mixture(id)])
+    if id == "bundled":
+        return BundledPrior(WEIGHTS, device, precision)
+    if id.endswith(".safetensors"):
+        return BundledPrior(Path(id), device, precision)
+    checkpoint = find_checkpoint(id, device, precision)
+    from .priors.diffusers_prior import DiffusersPrior  # diffusers is an extra
+    from .priors.hub_checkpoint import download
+
+    if checkpoint.folder is None:
+        refuse_what_cannot_fit(checkpoint, device, precision)
+    return DiffusersPrior(download(checkpoint), device, precision, memory, text_8bit, views, graphs)
+
+
+def _part(id: str, part: Prior | Scorer) -> Prior:
+    if isinstance(part, Scorer):
+        raise UserError(
+            f"the mixture {id!r} cannot have {part.id!r} in it, which scores pictures and predicts no noise"
+        )
+    return part

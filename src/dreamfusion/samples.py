@@ -1,0 +1,36 @@
+"""A prior's own pictures of a prompt."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .captions import Captions
+from .priors.prior import Prior
+from .priors.prior_settings import Asks
+from .priors.sampler import sample
+from .settings.names import build
+from .view.cameras import orbit_cameras
+from .view.view import View, orbit_view
+
+
+def sample_view_of(
+    prior: Prior, prompt: str, view: View, guidance_scale: float = 0.0, seed: int = 0, asks: Asks = "camera"
+) -> Tensor:
+    """Samples (B, 3, H, W) in [0, 1] of a prompt seen from the looks of a view."""
+    question = Captions(prior, build({"prompt": prompt, "prior.asks": asks})).ask(view)
+    return sample(prior, question, torch.Generator().manual_seed(seed), guidance_scale)
+
+
+def sample_around(
+    prior: Prior,
+    prompt: str,
+    views: int = 4,
+    guidance_scale: float = 2.0,
+    seed: int = 0,
+    elevation_deg: float = 20.0,
+    asks: Asks = "camera",
+) -> Tensor:
+    """The prompt from ``views`` azimuths all round, (views, 3, H, W) in [0, 1], over mid-gray."""
+    cameras = orbit_cameras([360.0 * k / views for k in range(views)], elevation_deg)
+    return sample_view_of(prior, prompt, orbit_view(cameras, prior.resolution), guidance_scale, seed, asks)

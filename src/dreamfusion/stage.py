@@ -1,0 +1,178 @@
+"""One stage of a run: a scene, what stands behind it, a rule with its prior, and the step that moves the scene."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import regularizers
+from .captions import Captions
+from .device import pick_device
+from .distillation.rule import Direction
+from .distillation.rules import make_rule
+from .errors import UserError
+from .metrics import Laps, Metrics
+from .optimiser import Optimiser
+from .priors.palette import latent_palette
+from .priors.prior import Frozen, Prior, Scorer
+from .scene.field import RadianceField
+from .scene.make import make_scene
+from .scene.scene import Scene
+from .schema import scheduled
+from .settings.config import Config
+from .view.backdrops import Backdrop
+from .view.looks import sample_view
+
+LOOK_EVERY = 16
+"""Steps between looks at the count of bad steps, on devices where looking means waiting."""
+
+
+class Stage:
+    """``step`` moves the scene once. Every random number of step k comes from a generator seeded with (seed, k), so a
+    resumed run needs no random state."""
+
+    def __init__(self, config: Config, prior: Prior | Scorer, number: int = 0, previous: Scene | None = None):
+        """``number``: of the stage, from 0; ``previous``: the scene that the stage before it has made.
+
+        UserError for settings that do not go together.
+        """
+        if config.views_per_step % config.prior.views:
+            raise UserError(
+                f"views_per_step = {config.views_per_step} must be a multiple of prior.views = {config.prior.views}"
+            )
+        self.config, self.number, self.device = config, number, pick_device(config.device)
+        self.rule = make_rule(config.distillation, prior)
+        self.scene = start_scene(config, prior, number, previous, self.device)
+        self.backdrop = Backdrop(config.view).to(self.device)
+        self.captions = Captions(prior, config)
+        self.optimiser = self._new_optimiser()
+        self.done = 0
+        self.skipped = torch.zeros((), device=self.device)
+        self.skipped_in_a_row = torch.zeros((), device=self.device)
+
+    def _new_optimiser(self) -> Optimiser:
+        groups = self.scene.groups() | self.backdrop.groups()
+        return Optimiser(groups, self.config.optimizer.betas, self.config.optimizer.eps)
+
+    def step(self, before: int = 0) -> Metrics:
+        """Look, ask the prior, move the scene; ``before``: steps that earlier stages have done.
+
+        A step whose gradient is not finite leaves the scene as it was and is counted; ``run.bad_steps`` of them in a row
+        raise.
+        """
+        config, progress, laps = self.config, self.done / self.config.steps, Laps(self.device)
+        rng = torch.Generator().manual_seed((config.seed * 1_000_003 + self.rule.turn(before + self.done)) % 2**63)
+        view = sample_view(
+            config.view, config.shading, progress, rng,
+            count=config.views_per_step, size=config.resolution, group=config.prior.views,
+        )  # fmt: skip
+        rendering = self.scene.render(view, rng)
+        view = self.backdrop.behind(view, rng)
+        assert view.background is not None
+        picture = rendering.over(view.background)
+        laps.lap("render")
+        t = self._times(progress, rng)
+        noise = torch.randn(self.rule.noise_shape(len(view)), generator=rng).to(self.device)
+        question = self.captions.ask(view)
+        direction = self.rule.direction(picture.detach(), question, t, noise)
+        laps.lap("prior")
+        penalty, terms = regularizers.total(config.regularizers, rendering, progress)
+        self._backward(picture, direction, penalty)
+        laps.lap("backward")
+        self._move(progress)
+        learned = self.rule.learn(picture.detach(), question, rng)
+        laps.lap("update")
+        numbers = {"step": before + self.done, "stage": self.number + 1, "shading": _SHADINGS[view.shading]}
+        figures = {"opacity": rendering.opacity.detach().mean(), "skipped": self.skipped.clone()}
+        return Metrics(numbers, figures | direction.figures | terms | learned, laps)
+
+    def _times(self, progress: float, rng: torch.Generator) -> Tensor:
+        """A noise level (B,) for each look, the same inside a group: one in each of B / group equal parts of the range."""
+        t_min, t_max = (
+            scheduled(x, progress) for x in (self.config.distillation.t_min, self.config.distillation.t_max)
+        )
+        group = self.config.prior.views
+        count = self.config.views_per_step // group
+        t = t_min + (t_max - t_min) * ((torch.arange(count) + torch.rand(count, generator=rng)) / count)
+        return t.repeat_interleave(group).to(self.device)
+
+    def _backward(self, picture: Tensor, direction: Direction, penalty: Tensor) -> None:
+        self.optimiser.zero()
+        roots, gradients = [picture], [direction.gradient / len(picture)]
+        if penalty.requires_grad:
+            roots.append(penalty)
+            gradients.append(torch.ones_like(penalty))
+        torch.autograd.backward(roots, gradients)
+
+    def _move(self, progress: float) -> None:
+        bad = self.optimiser.step(scheduled(self.config.optimizer.lr_factor, progress))
+        self.done += 1
+        self.skipped += bad
+        self.skipped_in_a_row = (self.skipped_in_a_row + 1) * bad
+        waits = self.device.type != "cpu"
+        if (not waits or self.done % LOOK_EVERY == 0) and self.skipped_in_a_row >= self.config.run.bad_steps:
+            raise UserError(
+                f"the gradient was not finite in {int(self.skipped_in_a_row)} steps in a row (step {self.done}); "
+                "lower scene.lr or distillation.guidance_scale, the last good checkpoint is kept"
+            )
+        self.scene.after_step(self.done, self.config.steps, self.optimiser)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps of this stage are done."""
+        return self.done >= self.config.steps
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """Everything that the next step depends on, by name: tensors and counters; after the last step, what is seen."""
+        parts = {"scene": self.scene.state_dict(), "background": self.backdrop.state_dict()}
+        if not self.finished:
+            parts |= {"rule": self.rule.state_dict(), "optimiser": self.optimiser.state_dict()}
+        tensors = {f"{part}.{name}": value for part, held in parts.items() for name, value in held.items()}
+        counters = {"skipped": int(self.skipped), "skipped_in_a_row": int(self.skipped_in_a_row)}
+        return tensors, {"stage": self.number, "stage_step": self.done} | counters
+
+    def restore(self, tensors: dict[str, Tensor], meta: dict[str, int]) -> None:
+        """The inverse of ``state``. UserError where the tensors are another scene's."""
+        load_part(self.scene, tensors, "scene")
+        load_part(self.backdrop, tensors, "background")
+        self.optimiser = self._new_optimiser()  # a scene that had grown has other parameters now
+        self.rule.load_state_dict(part_of(tensors, "rule"))
+        self.optimiser.load_state_dict(part_of(tensors, "optimiser"))
+        self.done = meta["stage_step"]
+        self.skipped.fill_(meta["skipped"])
+        self.skipped_in_a_row.fill_(meta["skipped_in_a_row"])
+
+
+_SHADINGS = {"albedo": 0.0, "lambertian": 1.0, "textureless": 2.0, "latent": 3.0}
+
+
+def start_scene(config: Config, prior: Frozen, number: int, previous: Scene | None, device: torch.device) -> Scene:
+    """The scene that a stage begins with: a fresh one, the previous one itself where the settings are the same, or a fresh
+    one that looks like the previous one."""
+    if isinstance(previous, RadianceField) and previous.settings == config.scene:
+        return previous
+    rng = torch.Generator().manual_seed((config.seed + number) % 2**63)
+    scene = make_scene(config.scene, rng, device)
+    if config.scene.channels != 3:
+        if not isinstance(prior, Prior):
+            raise UserError(f"scene.channels is {config.scene.channels}, but {prior.id!r} scores pictures; set it to 3")
+        assert isinstance(scene, RadianceField)
+        scene.set_palette(*latent_palette(prior, config.scene.channels))
+    if previous is not None:
+        scene.begin_from(previous, rng)
+    return scene
+
+
+def part_of(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    """The tensors of one part of a checkpoint, by their names in it."""
+    return {k.removeprefix(f"{part}."): v for k, v in tensors.items() if k.startswith(f"{part}.")}
+
+
+def load_part(module: torch.nn.Module, tensors: dict[str, Tensor], part: str) -> None:
+    """Load a module's part of a checkpoint; UserError where the tensors are another scene's."""
+    try:
+        module.load_state_dict(part_of(tensors, part))
+    except RuntimeError as error:
+        raise UserError(
+            f"the checkpoint does not fit this configuration: {str(error).splitlines()[-1].strip()}"
+        ) from None

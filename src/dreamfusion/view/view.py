@@ -1,0 +1,82 @@
+"""The one type for looks: what a picture of the scene is taken of, from where, and in which light."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .cameras import Cameras
+from .lights import camera_lights
+
+Shading = Literal["albedo", "lambertian", "textureless", "latent"]
+"""Plain colours, lit colours, a lit clay model; or the latents of a scene that holds latents."""
+
+
+@dataclass(frozen=True)
+class View:
+    """B looks at the scene, each a square picture of ``size`` pixels a side.
+
+    cameras: B cameras, on the CPU; lights (B, 3): unit directions towards the key lights; shading and ambient (the share of
+    light that comes from everywhere) are the same for all. background: what stands behind the object, (B, C, 1, 1) where
+    it is plain or (B, C, size, size), or None where nobody has chosen it yet. prompt (B,) int64: which of the run's
+    prompts. Looks come in groups of ``group`` that follow one another and are asked about together.
+
+    ``view[i]`` (a slice or a number) is the view of some of the looks.
+    """
+
+    cameras: Cameras
+    lights: Tensor
+    size: int
+    shading: Shading = "lambertian"
+    ambient: float = 0.5
+    background: Tensor | None = None
+    prompt: Tensor | None = None
+    group: int = 1
+
+    def __len__(self) -> int:
+        return len(self.cameras)
+
+    def __getitem__(self, index: int | slice) -> View:
+        some = slice(index, index + 1) if isinstance(index, int) else index
+        background, prompt = (None if x is None else x[some] for x in (self.background, self.prompt))
+        return replace(
+            self, cameras=self.cameras[some], lights=self.lights[some], background=background, prompt=prompt
+        )
+
+    def over(self, background: Tensor) -> View:
+        """The same looks with something behind the object."""
+        return replace(self, background=background)
+
+    @property
+    def plain_background(self) -> Tensor | None:
+        """The colours (B, 3) behind the object, where they are plain colours; without gradients."""
+        behind = self.background
+        if self.shading == "latent" or behind is None or behind.shape[1:] != (3, 1, 1):
+            return None
+        return behind.detach()[:, :, 0, 0]
+
+
+def orbit_view(
+    cameras: Cameras,
+    size: int,
+    shading: Shading = "lambertian",
+    *,
+    light_above_deg: float | Tensor = 30.0,
+    light_around_deg: float | Tensor = 0.0,
+    ambient: float = 0.5,
+    background: float | Tensor = 0.5,
+) -> View:
+    """A view for previews, films and evaluation: key lights at angles to each camera's own direction (numbers, or one for
+    each camera), in front of a gray (a number, or one for each camera (B,)) or a colour (3,)."""
+    count = len(cameras)
+
+    def radians(angle: float | Tensor) -> Tensor:
+        return torch.as_tensor(angle, dtype=torch.float32).expand(count).deg2rad()
+
+    lights = camera_lights(cameras, radians(light_above_deg), radians(light_around_deg))
+    behind = torch.as_tensor(background, dtype=torch.float32)
+    colours = behind.expand(count, 3) if behind.shape == (3,) else behind.expand(count)[:, None].expand(-1, 3)
+    return View(cameras, lights, size, shading, ambient, colours[:, :, None, None])
