@@ -16,7 +16,7 @@ from typing import Any
 from batch import Job, cost, run
 from machine import provenance
 
-from dreamfusion.clip import bundled_clip as bundled
+from dreamfusion.clip import bundled_clip as clips
 from dreamfusion.clip import load_judge
 from dreamfusion.errors import UserError
 from dreamfusion.evaluation.ceiling import judge_samples
@@ -24,8 +24,8 @@ from dreamfusion.evaluation.inputs import choose_suite
 from dreamfusion.evaluation.judging import said, suite_hash
 from dreamfusion.evaluation.measure import Judge, Judgement
 from dreamfusion.files import write_atomic
+from dreamfusion.loading import load_prior
 from dreamfusion.priors import bundled_prior as bundled
-from dreamfusion.priors import load_prior
 from dreamfusion.run import Run
 from dreamfusion.suites import load_suite
 

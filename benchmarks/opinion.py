@@ -18,7 +18,7 @@ from batch import choose_prompts
 from machine import provenance
 
 from dreamfusion.files import write_atomic
-from dreamfusion.priors import load_prior
+from dreamfusion.loading import load_prior
 from dreamfusion.priors.bundled_prior import BundledPrior
 from dreamfusion.priors.prior import broadcast, clean_from_noise
 from dreamfusion.view.view_settings import ViewSettings

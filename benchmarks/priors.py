@@ -127,9 +127,8 @@ def measure(case: str, folder: Path, steps: int, threads: int, precision: str) -
 
     torch.set_num_threads(threads)
 
-    from dreamfusion.distillation import direction
     from dreamfusion.distillation.rule_settings import DistillationSettings
-    from dreamfusion.priors import load_prior
+    from dreamfusion.loading import load_prior
 
     name, rule, channels, memory = CASES[case]
     prior = load_prior(str(folder / name), "cpu", precision, memory)

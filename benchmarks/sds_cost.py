@@ -23,9 +23,8 @@ def measure(way: str, views: int, repeats: int) -> dict[str, float]:
     """Median seconds of one direction and the memory it added, in MB."""
     import torch
 
-    from dreamfusion.distillation import direction
     from dreamfusion.distillation.rule_settings import DistillationSettings
-    from dreamfusion.priors import load_prior
+    from dreamfusion.loading import load_prior
 
     prior = load_prior("bundled")
     settings = DistillationSettings(kind=way, guidance_scale=10.0)

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw
 
-from dreamfusion.export.pictures import render_views
 from dreamfusion.export.turntable import to_uint8
 from dreamfusion.recorded import load_scene
 from dreamfusion.run import CHECKPOINT, META, Run

@@ -16,7 +16,7 @@ from typing import Any
 from dreamfusion.device import pick_device
 from dreamfusion.errors import UserError
 from dreamfusion.generation import Interrupted, generate
-from dreamfusion.priors import load_prior
+from dreamfusion.loading import load_prior
 from dreamfusion.run import Run
 from dreamfusion.settings.presets import resolve
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dreamfusion.priors.prior import Condition, broadcast, cosine_schedule
+from dreamfusion.priors.prior import broadcast, cosine_schedule
 
 SMALL = {
     "steps": 6,

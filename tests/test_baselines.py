@@ -11,14 +11,13 @@ from torch import Tensor
 from dreamfusion import clip as clips
 from dreamfusion import generate
 from dreamfusion.clip.guide import GuidePrior
-from dreamfusion.distillation import RULES, direction
+from dreamfusion.distillation import RULES
 from dreamfusion.distillation.ancestral import draw
 from dreamfusion.distillation.rule_settings import DistillationSettings
 from dreamfusion.errors import UserError
-from dreamfusion.export.pictures import render_views
-from dreamfusion.priors import describe_prior, load_prior
+from dreamfusion.loading import load_prior
+from dreamfusion.prior_report import describe_prior
 from dreamfusion.priors.mixture import Mixture
-from dreamfusion.priors.prior import Condition
 from dreamfusion.priors.sampler import ddim
 from dreamfusion.recorded import load_scene
 from dreamfusion.run import Run

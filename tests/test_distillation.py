@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dreamfusion.distillation import direction
 from dreamfusion.distillation.rule_settings import DistillationSettings
 from dreamfusion.distillation.sds import rescale_guidance, threshold_clean, weight
 from dreamfusion.errors import UserError
-from dreamfusion.priors.prior import Condition, broadcast, clean_from_noise, cosine_schedule, guide
+from dreamfusion.priors.prior import broadcast, clean_from_noise, cosine_schedule, guide
 from dreamfusion.settings.presets import resolve
 from dreamfusion.trainer import Trainer
 from tests.fakes import SMALL, PixelPrior

@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor
 
 from dreamfusion.export.drawing import draw_mesh
-from dreamfusion.export.pictures import render_views
 from dreamfusion.export.texture import bake, unwrap
 from dreamfusion.export.turntable import orbit_azimuths, preview_sheet, turntable, write_film
 from dreamfusion.geometry.mesh import Mesh

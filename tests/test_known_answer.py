@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from dreamfusion.priors.prior import Condition
 from dreamfusion.scene.rays import camera_rays, to_pictures
 from dreamfusion.settings.presets import resolve
 from dreamfusion.trainer import Trainer

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dreamfusion.errors import UserError
-from dreamfusion.priors import load_prior
+from dreamfusion.loading import load_prior
 from dreamfusion.priors.bundled_prior import WEIGHTS, BundledPrior
 from dreamfusion.priors.denoiser import CAMERA_WIDTH, camera_features
 from dreamfusion.priors.prior import clean_from_noise, guide

@@ -15,9 +15,8 @@ diffusers = pytest.importorskip("diffusers")
 from fakes import SMALL  # noqa: E402
 from tiny_pipelines import NAMES, save  # noqa: E402
 
-from dreamfusion.distillation import direction  # noqa: E402
 from dreamfusion.distillation.rule_settings import DistillationSettings  # noqa: E402
-from dreamfusion.priors import load_prior  # noqa: E402
+from dreamfusion.loading import load_prior  # noqa: E402
 from dreamfusion.priors.palette import latent_palette  # noqa: E402
 from dreamfusion.priors.prior import broadcast, clean_from_noise  # noqa: E402
 from dreamfusion.settings.presets import resolve  # noqa: E402

@@ -18,11 +18,12 @@ pytest.importorskip("diffusers")
 from fakes import SMALL, GrayBallPrior
 from tiny_pipelines import save
 
-from dreamfusion.distillation import direction
 from dreamfusion.distillation.rule_settings import DistillationSettings
 from dreamfusion.errors import UserError
+from dreamfusion.loading import load_prior
 from dreamfusion.models import hub
-from dreamfusion.priors import describe_prior, load_prior, memory
+from dreamfusion.prior_report import describe_prior
+from dreamfusion.priors import memory
 from dreamfusion.priors.checkpoint import choose_weights, open_folder, read_parts
 from dreamfusion.priors.memory import Needs, choose
 from dreamfusion.priors.mixture import Mixture, is_mixture, parse_mixture

@@ -11,11 +11,12 @@ import torch
 
 pytest.importorskip("diffusers")
 
-from dreamfusion.distillation import direction, kept_graphs
+from dreamfusion.distillation import kept_graphs
 from dreamfusion.distillation.rule_settings import DistillationSettings
 from dreamfusion.errors import UserError
 from dreamfusion.generation import generate
-from dreamfusion.priors import diffusers_prior, load_prior, memory
+from dreamfusion.loading import load_prior
+from dreamfusion.priors import diffusers_prior, memory
 from dreamfusion.priors.checkpoint import Checkpoint, Part
 from dreamfusion.priors.families import family_of
 from dreamfusion.priors.memory import Needs, choose, needs_of, needs_of_folder

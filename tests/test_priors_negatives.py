@@ -13,7 +13,7 @@ from dreamfusion.captions import Captions
 from dreamfusion.distillation.rule_settings import DistillationSettings
 from dreamfusion.distillation.sds import guided_noise, without_component
 from dreamfusion.errors import UserError
-from dreamfusion.priors.prior import Condition, cosine_schedule, stack
+from dreamfusion.priors.prior import cosine_schedule
 from dreamfusion.settings.config import Config
 from dreamfusion.view.cameras import Cameras
 from dreamfusion.view.perp_neg import between

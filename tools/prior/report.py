@@ -19,7 +19,6 @@ from torch import Tensor
 from vocabulary import COLOURS, held_out
 
 from dreamfusion.priors.bundled_prior import WEIGHTS, BundledPrior
-from dreamfusion.priors.prior import Condition
 
 
 def choose(data: Data, rng: np.random.Generator) -> list[tuple[str, str, int]]:

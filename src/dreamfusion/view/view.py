@@ -42,9 +42,7 @@ class View:
     def __getitem__(self, index: int | slice) -> View:
         some = slice(index, index + 1) if isinstance(index, int) else index
         background, prompt = (None if x is None else x[some] for x in (self.background, self.prompt))
-        return replace(
-            self, cameras=self.cameras[some], lights=self.lights[some], background=background, prompt=prompt
-        )
+        return replace(self, cameras=self.cameras[some], lights=self.lights[some], background=background, prompt=prompt)
 
     def over(self, background: Tensor) -> View:
         """The same looks with something behind the object."""
