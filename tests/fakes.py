@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
-from dreamfusion.priors.prior import broadcast, cosine_schedule
+from dreamfusion.priors.prior import Prior, broadcast, cosine_schedule
+from dreamfusion.priors.question import Question, Tokens, Words
+from dreamfusion.view.cameras import CONDITION_FOV_DEG, Cameras
+from dreamfusion.view.view import View
 
 SMALL = {
     "steps": 6,
@@ -25,14 +29,14 @@ SMALL = {
 }
 
 
-class PixelPrior:
+class PixelPrior(Prior):
     """All that a prior of pictures is, but for what it knows: ``predict_noise`` is left to others."""
 
     id, hash, resolution = "fake", "0" * 64, 12
     device = torch.device("cpu")
 
-    def embed(self, captions: list[str]) -> Condition:
-        return Condition(torch.zeros(len(captions), 2, 4), torch.ones(len(captions), 2, dtype=torch.bool))
+    def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> Tokens:
+        return Tokens(torch.zeros(len(captions), 2, 4), torch.ones(len(captions), 2, dtype=torch.bool))
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return cosine_schedule(t)
@@ -63,11 +67,33 @@ class GrayBallPrior(PixelPrior):
         self.clean = -0.5 * disc.expand(1, 3, 12, 12)
         self.on_ask = on_ask
 
-    def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+    def predict_noise(
+        self, z_t: Tensor, t: Tensor, question: Question, about: Sequence[Words | None]
+    ) -> tuple[Tensor, ...]:
         if self.on_ask:
             self.on_ask()
-        noise = self.exact_noise(z_t, t, self.clean)
-        return noise, noise
+        return (self.exact_noise(z_t, t, self.clean),) * len(about)
+
+
+def looks(cameras: Sequence[Sequence[float]], background: Tensor | None = None) -> View:
+    """A view from cameras told as a prior is told them (azimuth, elevation, distance), before colours (B, 3) or before
+    nothing chosen yet."""
+    azimuth, elevation, distance = torch.tensor(cameras).unbind(1)
+    fov = torch.full_like(azimuth, CONDITION_FOV_DEG).deg2rad()
+    behind = None if background is None else background[:, :, None, None]
+    return View(Cameras(azimuth, elevation, distance, fov), torch.zeros(len(azimuth), 3), 64, background=behind)
+
+
+def ask(
+    words: Words, cameras: Sequence[Sequence[float]] | None = None, background: Tensor | None = None, **rest: Any
+) -> Question:
+    """A question about words and, where they are given, cameras; ``rest``: its other fields."""
+    if cameras is None:
+        assert isinstance(words, Tokens)
+        view, asks = looks([[0.0, 0.0, 2.5]] * len(words.tokens), background), "words"
+    else:
+        view, asks = looks(cameras, background), "camera"
+    return Question(words, view, **{"asks": asks, **rest})
 
 
 def options(settings: dict[str, Any]) -> list[str]:
