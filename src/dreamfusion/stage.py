@@ -11,7 +11,7 @@ from .device import pick_device
 from .distillation.rule import Direction
 from .distillation.rules import make_rule
 from .errors import UserError
-from .metrics import Laps, Metrics
+from .metrics import Metrics, clock_of
 from .optimiser import Optimiser
 from .priors.palette import latent_palette
 from .priors.prior import Frozen, Prior, Scorer
@@ -41,6 +41,7 @@ class Stage:
                 f"views_per_step = {config.views_per_step} must be a multiple of prior.views = {config.prior.views}"
             )
         self.config, self.number, self.device = config, number, pick_device(config.device)
+        self.clock = clock_of(self.device)
         self.rule = make_rule(config.distillation, prior)
         self.scene = start_scene(config, prior, number, previous, self.device)
         self.backdrop = Backdrop(config.view).to(self.device)
@@ -60,7 +61,8 @@ class Stage:
         A step whose gradient is not finite leaves the scene as it was and is counted; ``run.bad_steps`` of them in a row
         raise.
         """
-        config, progress, laps = self.config, self.done / self.config.steps, Laps(self.device)
+        config, progress = self.config, self.done / self.config.steps
+        marks = {"start": self.clock()}
         rng = torch.Generator().manual_seed((config.seed * 1_000_003 + self.rule.turn(before + self.done)) % 2**63)
         view = sample_view(
             config.view, config.shading, progress, rng,
@@ -70,27 +72,26 @@ class Stage:
         view = self.backdrop.behind(view, rng)
         assert view.background is not None
         picture = rendering.over(view.background)
-        laps.lap("render")
+        marks["render"] = self.clock()
         t = self._times(progress, rng)
-        noise = torch.randn(self.rule.noise_shape(len(view)), generator=rng).to(self.device)
+        noise = torch.randn(self.rule.noise_shape(config.views_per_step), generator=rng).to(self.device)
         question = self.captions.ask(view)
         direction = self.rule.direction(picture.detach(), question, t, noise)
-        laps.lap("prior")
+        marks["prior"] = self.clock()
         penalty, terms = regularizers.total(config.regularizers, rendering, progress)
         self._backward(picture, direction, penalty)
-        laps.lap("backward")
+        marks["backward"] = self.clock()
         self._move(progress)
         learned = self.rule.learn(picture.detach(), question, rng)
-        laps.lap("update")
+        marks["update"] = self.clock()
         numbers = {"step": before + self.done, "stage": self.number + 1, "shading": _SHADINGS[view.shading]}
         figures = {"opacity": rendering.opacity.detach().mean(), "skipped": self.skipped.clone()}
-        return Metrics(numbers, figures | direction.figures | terms | learned, laps)
+        return Metrics(numbers, figures | direction.figures | terms | learned, marks)
 
     def _times(self, progress: float, rng: torch.Generator) -> Tensor:
         """A noise level (B,) for each look, the same inside a group: one in each of B / group equal parts of the range."""
-        t_min, t_max = (
-            scheduled(x, progress) for x in (self.config.distillation.t_min, self.config.distillation.t_max)
-        )
+        rule = self.config.distillation
+        t_min, t_max = scheduled(rule.t_min, progress), scheduled(rule.t_max, progress)
         group = self.config.prior.views
         count = self.config.views_per_step // group
         t = t_min + (t_max - t_min) * ((torch.arange(count) + torch.rand(count, generator=rng)) / count)

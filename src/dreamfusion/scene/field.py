@@ -16,7 +16,7 @@ from ..view.view import Shading, View
 from . import ray_samples, volume
 from .occupancy import Occupancy
 from .ray_samples import Samples
-from .rays import RayRendering, Rays, camera_rays, to_pictures
+from .rays import RayRendering, Rays, camera_rays
 from .scene import Moments, Rendering, Scene
 from .scene_settings import FieldSettings
 from .transfer import resample
@@ -131,9 +131,10 @@ class RadianceField(Scene):
 
     def after_step(self, step: int, steps: int, moments: Moments) -> None:
         """Harden as the settings ask, and refresh the occupancy when it is time."""
-        before, after = (scheduled(self.settings.hardening, k / steps) for k in (step - 1, step))
-        if after != before:
-            self.harden(after / before)
+        hardening = self.settings.hardening
+        growth = scheduled(hardening, step / steps) / scheduled(hardening, (step - 1) / steps)
+        if growth != 1:
+            self.harden(growth)
         self.occupancy.after_step(self.density, step)
 
     def surface(self, settings: ExportSettings) -> Surface:
@@ -147,10 +148,7 @@ class RadianceField(Scene):
         rays = camera_rays(view.cameras, view.size, device)
         lights = view.lights.to(device).repeat_interleave(view.size**2, 0)
         seen = self.render_rays(rays, view.shading, lights, view.ambient, rng)
-        colour, opacity, depth, normal = (
-            to_pictures(x, view.size) for x in (seen.colour, seen.opacity, seen.depth, seen.normal)
-        )
-        return Rendering(colour, opacity, depth, normal, {"orientation": seen.orientation.mean()})
+        return seen.as_pictures(view.size)
 
     def render_rays(
         self,
@@ -187,7 +185,9 @@ class RadianceField(Scene):
         samples: int,
     ) -> RayRendering:
         """Render rays from near to far (N,) with each ray's samples shifted by offset (N,), by the first way that suits."""
-        way = next(w for w in self.ways() if w.suits(self, rays, shading))
+        for way in self.ways():
+            if way.suits(self, rays, shading):
+                break
         return way.render(self, rays, shading, light, ambient, near, far, offset, samples)
 
     def ways(self) -> Sequence[Way]:

@@ -37,7 +37,7 @@ class View:
     group: int = 1
 
     def __len__(self) -> int:
-        return len(self.cameras)
+        return len(self.lights)
 
     def __getitem__(self, index: int | slice) -> View:
         some = slice(index, index + 1) if isinstance(index, int) else index
