@@ -3,9 +3,8 @@
 import torch
 
 from dreamfusion.scene.make import make_scene
-from dreamfusion.scene.rays import Rays
-from dreamfusion.scene.scene import Rendering
-from dreamfusion.scene.scene_settings import SceneSettings
+from dreamfusion.scene.rays import RayRendering, Rays
+from dreamfusion.scene.scene_settings import GridSettings, MlpSettings, SceneSettings
 
 BALLS = (  # centre, radius, colour
     ((0.0, -0.15, 0.0), 0.5, (0.9, 0.2, 0.1)),
@@ -29,10 +28,18 @@ def ball_picture(rays: Rays) -> torch.Tensor:
     return colour
 
 
+def scene_settings(kind: str = "grid", **settings) -> SceneSettings:
+    """Settings of a kind of field that starts from a dense blob, as the paper's does; a grid's levels are for grids only."""
+    if kind == "mlp":
+        settings.pop("levels", None)
+    given = {"samples": 96, "density_bias": 5.0, "density_bias_width": 0.3} | settings
+    return {"grid": GridSettings, "mlp": MlpSettings}[kind](**given)
+
+
 def random_grid(seed: int = 0, density: float = 50.0, colour: float = 5.0, **settings):
     """A small grid field with lively contents."""
     field = make_scene(
-        SceneSettings(**{"levels": (6, 13), "samples": 32} | settings), torch.Generator().manual_seed(seed)
+        scene_settings(**{"levels": (6, 13), "samples": 32} | settings), torch.Generator().manual_seed(seed)
     )
     with torch.no_grad():
         field.table[:, 0] *= density
@@ -40,7 +47,7 @@ def random_grid(seed: int = 0, density: float = 50.0, colour: float = 5.0, **set
     return field
 
 
-def mixed_loss(rendering: Rendering, seed: int = 0) -> torch.Tensor:
+def mixed_loss(rendering: RayRendering, seed: int = 0) -> torch.Tensor:
     """A random linear function of everything that was rendered."""
     generator = torch.Generator().manual_seed(seed)
     values = [getattr(rendering, name) for name in FIELDS]

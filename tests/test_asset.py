@@ -12,6 +12,7 @@ from dreamfusion.asset import Asset
 from dreamfusion.errors import UserError
 from dreamfusion.export.texture import sample_texture
 from dreamfusion.geometry.export_settings import ExportSettings
+from dreamfusion.geometry.surface import Surface, volume_surface
 
 SETTINGS = ExportSettings(resolution=64, faces=3000, texture_size=256, level=20)
 
@@ -25,6 +26,9 @@ class Torus:
 
     def albedo(self, points: Tensor) -> Tensor:
         return (0.5 + 0.5 * points).clamp(0, 1)
+
+    def surface(self, settings: ExportSettings) -> Surface:
+        return volume_surface(self.density, self.albedo, settings)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,8 +11,9 @@ from dreamfusion.errors import UserError
 from dreamfusion.prompts import check_prompt, slug
 from dreamfusion.schema import scheduled
 from dreamfusion.settings.config import Config
-from dreamfusion.settings.names import all_settings, as_text, build, flatten, from_text
-from dreamfusion.settings.presets import load_preset, preset_names, resolve
+from dreamfusion.settings.names import all_settings, as_text, build, changed, flatten, from_text
+from dreamfusion.settings.options import metavar
+from dreamfusion.settings.presets import FOLDER, load_preset, preset_names, resolve
 
 
 def test_config_survives_yaml() -> None:
@@ -25,14 +26,14 @@ def test_config_survives_yaml() -> None:
 def test_presets_are_valid_and_documented(name: str) -> None:
     config = resolve(name, {}, "a chair")
     assert config.preset == name and config.prompt == "a chair"
-    text = (Path("src/dreamfusion/presets") / f"{name}.yaml").read_text()
+    text = (FOLDER / f"{name}.yaml").read_text()
     assert text.startswith("# ")
 
 
 def test_the_seeds_preset_has_the_seeds_numbers() -> None:
     config = resolve("dreamfusion", {}, "a chair")
     assert (config.steps, config.views_per_step, config.resolution) == (15000, 1, 64)
-    assert config.scene.kind == "mlp" and config.optimizer.lr_head == 1e-3
+    assert config.scene.kind == "mlp" and config.scene.lr_head == 1e-3
     assert config.distillation.guidance_scale == 100 and config.distillation.weight == "sigma2"
     assert (config.distillation.t_min, config.distillation.t_max) == (0.02, 0.98)
     assert config.view.radius == (1.5, 2.5) and config.view.elevation_deg == (-30, 60) and config.view.fit
@@ -64,7 +65,38 @@ def test_overrides_have_dots_underscores_shorthands_and_nesting() -> None:
 @pytest.mark.parametrize("setting", all_settings().values(), ids=lambda s: s.name)
 def test_every_setting_has_help_and_its_text_means_its_value(setting: Any) -> None:
     assert setting.name == "prompt" or (setting.help and setting.allowed)
-    assert build({setting.name: as_text(setting.default)}) == build({setting.name: setting.default})
+    kind = {f"{setting.group}.kind": setting.kinds[0]} if setting.kinds else {}
+    assert build(kind | {setting.name: as_text(setting.default)}) == build(kind | {setting.name: setting.default})
+
+
+@pytest.mark.parametrize("setting", [s for s in all_settings().values() if s.kinds], ids=lambda s: s.name)
+def test_a_setting_of_some_kinds_is_known_to_them_alone_and_says_so(setting: Any) -> None:
+    every = all_settings()[f"{setting.group}.kind"]
+    for kind in get_args(every.kind):
+        asked = {every.name: kind, setting.name: setting.default}
+        if kind in setting.kinds:
+            assert getattr(getattr(build(asked), setting.group), setting.name.rpartition(".")[2]) == setting.default
+            continue
+        with pytest.raises(UserError) as caught:
+            build(asked)
+        words = f"{setting.name} belongs to {every.name}={' or '.join(setting.kinds)}; this run has {kind}"
+        assert str(caught.value) == words
+    assert setting.help.startswith(", ".join(setting.kinds) + ": ") or all(
+        f"{k}: " in setting.help for k in setting.kinds
+    )
+
+
+def test_the_defaults_are_the_preset_balanced() -> None:
+    assert build(load_preset("balanced")) == build({}) == Config()
+    assert resolve("balanced", {}, "a chair") == Config(prompt="a chair")
+
+
+def test_another_kind_leaves_out_what_the_page_says_of_its_own() -> None:
+    config = resolve("fast", {"scene.kind": "mlp", "scene.depth": 3}, "a chair")
+    assert (config.scene.kind, config.scene.depth, config.steps) == ("mlp", 3, 200)
+    assert "levels" not in config.scene.model_dump()
+    assert changed(config, {"scene.kind": "grid"}).scene.kind == "grid"
+    assert changed(config, {"export.faces": "300"}).scene == config.scene
 
 
 @pytest.mark.parametrize(
@@ -102,6 +134,17 @@ def test_schedules_from_text(text: str, value: Any) -> None:
         ({"regularizers.opacity": []}, "regularizers.opacity"),
         ({"shading.albedo": 0, "shading.lambertian": 0, "shading.textureless": 0}, "must be above 0"),
         ({"optimizer.betas": "0.9,1"}, "at least 0 and below 1"),
+        ({"distillation.kind": "sdss"}, "distillation.kind = 'sdss' is not allowed: it must be one of sds"),
+        ({"scene.depth": 3}, "scene.depth belongs to scene.kind=mlp; this run has grid"),
+        ({"prior.camera": True}, "prior.camera is now prior.asks"),
+        ({"prior__camera": True}, "prior.camera is now prior.asks"),
+        ({"prior": {"camera": True}}, "prior.camera is now prior.asks"),
+        ({"prior.asks": "sound"}, "prior.asks = 'sound' is not allowed: it must be one of words, camera, views"),
+        ({"optimizer.lr": 0.1}, "optimizer.lr is now scene.lr"),
+        ({"optimizer.lr_head": 0.1}, "optimizer.lr_head is now scene.lr_head"),
+        ({"optimizer.lr-head": 0.1}, "optimizer.lr_head is now scene.lr_head"),
+        ({"optimizer.hardening": 1}, "optimizer.hardening is now scene.hardening"),
+        ({"shading.latent_until": 0.5}, "shading.latent_until is now a stage of its own"),
     ],
 )
 def test_wrong_settings_end_in_one_line(overrides: dict[str, Any], line: str) -> None:
@@ -139,9 +182,19 @@ def test_preset_files_and_names(tmp_path: Path) -> None:
             load_preset(wrong)
 
 
-def test_flatten_and_build_are_inverse() -> None:
-    config = resolve("dreamfusion", {}, "a chair")
+@pytest.mark.parametrize("name", preset_names())
+def test_flatten_and_build_are_inverse(name: str) -> None:
+    config = resolve(name, {}, "a chair")
     assert build(flatten(config.model_dump())) == config
+
+
+def test_what_stands_for_a_value_comes_from_its_type() -> None:
+    expected = {
+        "steps": "N", "view.fov_deg": "X", "view.fit": "BOOL", "view.radius": "A,B", "scene.levels": "A,B,…",
+        "scene.hardening": "X|P:X,…", "distillation.t_min": "X|P:X,…", "prior.id": "NAME", "view.background": "NAME",
+        "scene.kind": "NAME", "device": "NAME",
+    }  # fmt: skip
+    assert {name: metavar(all_settings()[name]) for name in expected} == expected
 
 
 @pytest.mark.parametrize("prompt", ["a red armchair", "  ein grüner Stuhl ", "🪑", "👩‍👩‍👧", "椅子", "x" * 1000])

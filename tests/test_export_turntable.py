@@ -12,12 +12,17 @@ from PIL import Image
 from torch import Tensor
 
 from dreamfusion.export.drawing import draw_mesh
+from dreamfusion.export.pictures import Kind, render_view
 from dreamfusion.export.texture import bake, unwrap
 from dreamfusion.export.turntable import orbit_azimuths, preview_sheet, turntable, write_film
+from dreamfusion.geometry.export_settings import ExportSettings
 from dreamfusion.geometry.mesh import Mesh
-from dreamfusion.scene.rays import Rays
-from dreamfusion.scene.scene import Rendering
-from dreamfusion.view.cameras import orbit_cameras
+from dreamfusion.geometry.surface import Surface, volume_surface
+from dreamfusion.scene.rays import camera_rays, to_pictures
+from dreamfusion.scene.scene import Rendering, Scene
+from dreamfusion.view.backdrops import Groups
+from dreamfusion.view.cameras import Cameras, orbit_cameras
+from dreamfusion.view.view import View, orbit_view
 
 RADIUS = 0.6
 
@@ -26,28 +31,33 @@ def albedo(points: Tensor) -> Tensor:
     return 0.5 + 0.4 * points / RADIUS
 
 
-class Ball:
+class Ball(Scene):
     """An opaque ball, met by rays in closed form."""
 
-    def render(self, rays: Rays, shading, light, ambient, generator=None, samples=None) -> Rendering:
+    def render(self, view: View, rng: torch.Generator | None = None) -> Rendering:
+        rays, light = camera_rays(view.cameras, view.size), view.lights.repeat_interleave(view.size**2, 0)
         along = -(rays.origins * rays.directions).sum(-1)
         square = along**2 - rays.origins.square().sum(-1) + RADIUS**2
         hit = (square > 0).float()
         depth = along - square.clamp_min(0).sqrt()
         normal = (rays.origins + depth[:, None] * rays.directions) / RADIUS
-        base = torch.full_like(normal, 0.8) if shading == "textureless" else albedo(normal * RADIUS)
-        if shading != "albedo":
-            base = base * (ambient + (1 - ambient) * (normal * light).sum(-1, keepdim=True).clamp_min(0))
+        base = torch.full_like(normal, 0.8) if view.shading == "textureless" else albedo(normal * RADIUS)
+        if view.shading != "albedo":
+            base = base * (view.ambient + (1 - view.ambient) * (normal * light).sum(-1, keepdim=True).clamp_min(0))
         h = hit[:, None]
-        return Rendering(base * h, hit, depth * hit, normal * h, torch.zeros_like(hit))
+        return Rendering(*(to_pictures(x, view.size) for x in (base * h, hit, depth * hit, normal * h)))
+
+    def groups(self) -> Groups:
+        return {}
+
+    def surface(self, settings: ExportSettings) -> Surface:
+        return volume_surface(self.density, self.albedo, settings)
 
     def density(self, points: Tensor) -> Tensor:
         return 100.0 * (points.norm(dim=-1) < RADIUS)
 
     def albedo(self, points: Tensor) -> Tensor:
         return albedo(points)
-
-    def after_step(self, step: int) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +68,13 @@ def textured() -> tuple[Mesh, np.ndarray]:
     return mesh, bake(mesh, lambda p, n: albedo(p), 256)
 
 
+def pictures(cameras: Cameras, size: int, kind: Kind, **look: float) -> Tensor:
+    return render_view(Ball(), orbit_view(cameras, size, **look), kind)
+
+
 def test_pictures_show_the_right_place_and_side():
     """From +X: albedo's red is high; the silhouette has the angle asin(r / d); a gray background."""
-    (picture,) = render_views(Ball(), orbit_cameras([90], 0), 101, "albedo", chunk=999)
+    (picture,) = pictures(orbit_cameras([90], 0), 101, "albedo")
     assert torch.allclose(picture[:, 50, 50], torch.tensor([0.9, 0.5, 0.5]), atol=0.01)
     assert (picture[:, 0, 0] == 0.5).all()
     assert picture[2, 50, 30] > 0.6 > 0.4 > picture[2, 50, 70]  # +Z lies to the left of a viewer at +X
@@ -72,25 +86,25 @@ def test_pictures_show_the_right_place_and_side():
 
 def test_normals_are_in_camera_axes_and_depth_is_near_white():
     cameras = orbit_cameras([0, 130], 30)
-    for picture in render_views(Ball(), cameras, 65, "normal"):
+    for picture in pictures(cameras, 65, "normal"):
         assert torch.allclose(picture[:, 32, 32], torch.tensor([0.5, 0.5, 1.0]), atol=0.02)
         assert picture[0, 32, 44] > 0.7 and picture[1, 20, 32] > 0.7
-    depth = render_views(Ball(), cameras, 65, "depth", background=0.0)
+    depth = pictures(cameras, 65, "depth", background=0.0)
     assert depth[0, :, 32, 32] == pytest.approx((1 + RADIUS) / 2, abs=1e-3)
     assert depth[0, 0, 32, 42] < depth[0, 0, 32, 32] and depth[0, 0, 0, 0] == 0
 
 
 def test_opacity_is_the_same_over_every_background():
     camera = orbit_cameras([90], 0)
-    (picture,) = render_views(Ball(), camera, 101, "opacity", background=0.7)
-    over_black = render_views(Ball(), camera, 101, "albedo", background=0.0)[0]
-    over_white = render_views(Ball(), camera, 101, "albedo", background=1.0)[0]
+    (picture,) = pictures(camera, 101, "opacity", background=0.7)
+    over_black = pictures(camera, 101, "albedo", background=0.0)[0]
+    over_white = pictures(camera, 101, "albedo", background=1.0)[0]
     assert torch.allclose(picture, 1 - (over_white - over_black), atol=1e-6)
     assert picture[0, 50, 50] == pytest.approx(1, abs=1e-3) and picture[0, 0, 0] == 0
 
 
 def test_light_is_above_the_camera():
-    (picture,) = render_views(Ball(), orbit_cameras([200], 10), 65, "textureless", background=0.0)
+    (picture,) = pictures(orbit_cameras([200], 10), 65, "textureless", background=0.0)
     assert picture[0].max() == pytest.approx(0.8, abs=0.002)
     row = int(picture[0].argmax()) // 65
     assert 18 < row < 30  # sin(30 deg) of the ball's radius above the middle
@@ -101,8 +115,8 @@ def test_light_is_above_the_camera():
 def test_the_mesh_is_drawn_as_the_field_is(textured, shading):
     """Two renderers that share no code: rays in closed form, and triangles."""
     camera = orbit_cameras([-35], 25, 2.3)
-    exact = render_views(Ball(), camera, 128, shading)[0].permute(1, 2, 0).numpy()
-    drawn = draw_mesh(*textured, camera, 128, shading) / 255
+    exact = pictures(camera, 128, shading)[0].permute(1, 2, 0).numpy()
+    drawn = draw_mesh(*textured, orbit_view(camera, 128, shading)) / 255
     difference = np.abs(exact - drawn)
     assert difference.mean() < 0.005
     assert np.quantile(difference, 0.97) < 0.02  # only the rim, which the mesh smooths, differs
@@ -155,8 +169,8 @@ def test_a_turn_closes_without_a_doubled_frame():
 def test_the_sheet_shows_every_view_in_its_place():
     sheet = preview_sheet(Ball(), size=48, views=4, kinds=("albedo", "depth"))
     left, top = sheet.shape[1] - 4 * 48, sheet.shape[0] - 2 * 48
-    (front,) = render_views(Ball(), orbit_cameras([0]), 48, "albedo")
-    (side,) = render_views(Ball(), orbit_cameras([270]), 48, "depth")
+    (front,) = pictures(orbit_cameras([0]), 48, "albedo")
+    (side,) = pictures(orbit_cameras([270]), 48, "depth")
     for picture, row, column in ((front, 0, 0), (side, 1, 3)):
         cell = sheet[top + 48 * row :, left + 48 * column :][:48, :48]
         assert np.abs(cell / 255 - picture.permute(1, 2, 0).numpy()).max() < 0.01

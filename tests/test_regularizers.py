@@ -8,12 +8,17 @@ from dreamfusion import regularizers
 from dreamfusion.scene.scene import Rendering
 from dreamfusion.settings.config import RegularizerSettings
 
+OFF = {"entropy": 0, "orientation": 0, "smoothness": 0}
+
 
 def rendering(n=16):
+    """One picture of a square of ``n`` pixels."""
     generator = torch.Generator().manual_seed(0)
-    normal = torch.randn(n, 3, generator=generator)
-    rest = torch.rand(3, n, generator=generator)
-    return Rendering(torch.zeros(n, 3), rest[0].requires_grad_(), rest[1], normal, rest[2])
+    side = math.isqrt(n)
+    normal = torch.randn(1, 3, side, side, generator=generator)
+    rest = torch.rand(3, 1, 1, side, side, generator=generator)
+    penalties = {"orientation": rest[2].mean()}
+    return Rendering(torch.zeros(1, 3, side, side), rest[0].requires_grad_(), rest[1], normal, penalties)
 
 
 def test_opacity_sparsity_in_closed_form():
@@ -35,36 +40,51 @@ def test_smoothness_of_a_known_picture():
     normal = torch.zeros(2, 2, 3)
     normal[0, 1, 0] = 2.0  # differs by 2 from its left and its lower neighbour
     opacity = torch.tensor([[1.0, 0.5], [1.0, 1.0]])
-    value = regularizers.smoothness(normal.reshape(-1, 3), opacity.reshape(-1), 2)
+    value = regularizers.smoothness(normal.permute(2, 0, 1)[None], opacity[None, None])
     assert value.item() == pytest.approx(4 * 0.5 / 2 + 4 * 0.5 / 2)
 
 
 def test_smoothness_does_not_join_pictures():
-    normal = torch.cat([torch.zeros(4, 3), torch.ones(4, 3)])
-    assert regularizers.smoothness(normal, torch.ones(8), 2) == 0
+    normal = torch.cat([torch.zeros(1, 3, 2, 2), torch.ones(1, 3, 2, 2)])
+    assert regularizers.smoothness(normal, torch.ones(2, 1, 2, 2)) == 0
 
 
 def test_total_follows_the_schedules_and_skips_what_is_off():
     seen = rendering()
-    settings = RegularizerSettings(opacity=[(0, 0), (1, 4)], orientation=2.0)
-    loss, terms = regularizers.total(settings, seen, 4, 0.5)
-    expected = 2 * regularizers.opacity_sparsity(seen.opacity) + 2 * seen.orientation.mean()
+    settings = RegularizerSettings(**OFF | {"opacity": [(0, 0), (1, 4)], "orientation": 2.0})
+    loss, terms = regularizers.total(settings, seen, 0.5)
+    expected = 2 * regularizers.opacity_sparsity(seen.opacity) + 2 * seen.penalties["orientation"]
     torch.testing.assert_close(loss, expected)
     assert set(terms) == {"regularizer_opacity", "regularizer_orientation"}
-    assert terms["regularizer_orientation"] == pytest.approx(seen.orientation.mean().item())
-    nothing, terms = regularizers.total(RegularizerSettings(), replace(seen, normal=seen.normal[:3]), 4, 0.5)
+    assert terms["regularizer_orientation"].item() == pytest.approx(seen.penalties["orientation"].item())
+    assert not any(value.requires_grad for value in terms.values())
+    nothing, terms = regularizers.total(RegularizerSettings(**OFF), replace(seen, normal=seen.normal[0]), 0.5)
     assert nothing == 0 and not terms and not nothing.requires_grad
+
+
+def test_the_scenes_own_penalties_are_weighed_by_name_and_others_left_alone():
+    own = {"orientation": torch.tensor(0.5), "of_its_own": torch.tensor(100.0)}
+    loss, terms = regularizers.total(
+        RegularizerSettings(**OFF | {"orientation": 3}), replace(rendering(), penalties=own), 0
+    )
+    assert loss == 1.5 and set(terms) == {"regularizer_orientation"}
+    loss, terms = regularizers.total(
+        RegularizerSettings(**OFF | {"orientation": 3}), replace(rendering(), penalties={}), 0
+    )
+    assert loss == 0 and not terms
 
 
 def test_transmittance_in_closed_form_and_flat_beyond_its_target():
     opacity = torch.tensor([0.1, 0.3, 0.0, 0.0, 0.9, 0.5, 0.6, 0.8], dtype=torch.float64, requires_grad=True)
-    value = regularizers.transmittance(opacity, 2, 0.85)  # mean transmittances 0.9, past the target, and 0.3
+    value = regularizers.transmittance(
+        opacity.reshape(2, 1, 2, 2), 0.85
+    )  # mean transmittances 0.9, past the target, and 0.3
     assert value.item() == pytest.approx(-(0.85 + 0.3) / 2)
     value.backward()
     assert opacity.grad.tolist() == pytest.approx([0] * 4 + [1 / 8] * 4)
 
 
 def test_transmittance_follows_its_own_target_schedule():
-    seen, settings = rendering(), RegularizerSettings(transmittance=2.0, transmittance_target=[(0, 0.0), (1, 0.02)])
-    loss, terms = regularizers.total(settings, seen, 4, 0.5)
-    assert terms["regularizer_transmittance"] == pytest.approx(-0.01) and loss.item() == pytest.approx(-0.02)
+    own = {"transmittance": 2.0, "transmittance_target": [(0, 0.0), (1, 0.02)]}
+    loss, terms = regularizers.total(RegularizerSettings(**OFF | own), rendering(), 0.5)
+    assert terms["regularizer_transmittance"].item() == pytest.approx(-0.01) and loss.item() == pytest.approx(-0.02)

@@ -7,6 +7,8 @@ from numba import njit
 from scenes import FIELDS, mixed_loss, random_grid
 
 from dreamfusion.kernels import grid_kernels as kernels
+from dreamfusion.scene.field import PLAIN
+from dreamfusion.scene.grid import FUSED
 from dreamfusion.scene.rays import Rays, camera_rays
 from dreamfusion.view.cameras import orbit_cameras
 
@@ -20,12 +22,16 @@ def lights_for(rays: Rays) -> torch.Tensor:
 
 def pair(**settings):
     plain, fused = random_grid(fast=False, **settings), random_grid(fast=True, **settings)
-    assert plain.fused() is None and fused.fused() is not None
+    rays = camera_rays(orbit_cameras([20], 30), 2)
+    assert [next(w for w in field.ways() if w.suits(field, rays, "albedo")) for field in (plain, fused)] == [
+        PLAIN,
+        FUSED,
+    ]
     return plain, fused
 
 
 def rendered_with_gradients(field, rays, shading, samples=None):
-    rendering = field.render(rays, shading, lights_for(rays), 0.3, torch.Generator().manual_seed(1), samples)
+    rendering = field.render_rays(rays, shading, lights_for(rays), 0.3, torch.Generator().manual_seed(1), samples)
     field.zero_grad()
     mixed_loss(rendering).backward()
     gradients = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in field.named_parameters()}
@@ -47,7 +53,7 @@ def test_fused_equals_plain(shading, occupancy):
     rays = camera_rays(orbit_cameras([20, 130], 30), 16)
     if occupancy:
         for field in (plain, fused):
-            field.after_step(16)
+            field.occupancy.after_step(field.density, 16)
         assert torch.equal(plain.occupancy.cells, fused.occupancy.cells) and not plain.occupancy.cells.all()
     a, da = rendered_with_gradients(fused, rays, shading)
     b, db = rendered_with_gradients(plain, rays, shading)
@@ -116,7 +122,7 @@ def test_two_threads_equal_one():
             torch.set_num_threads(count)
             field = random_grid(fast=True)
             answers.append(rendered_with_gradients(field, camera_rays(orbit_cameras([20], 30), 16), "lambertian"))
-            assert field.fused().threads == count
+            assert field.kernels().threads == count
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(answers[0][0][name], answers[1][0][name]) for name in FIELDS)
@@ -129,7 +135,7 @@ def test_plain_gradients_against_finite_differences(shading):
     rays = camera_rays(orbit_cameras([35], 20).to(dtype=torch.float64), 5)
 
     def loss():
-        return mixed_loss(field.render(rays, shading, lights_for(rays).double(), 0.3))
+        return mixed_loss(field.render_rays(rays, shading, lights_for(rays).double(), 0.3))
 
     loss().backward()
     generator = torch.Generator().manual_seed(3)
@@ -151,6 +157,6 @@ def test_no_gradients_are_kept_when_none_are_asked_for():
     rays = camera_rays(orbit_cameras([20], 30), 8)
     for field in pair():
         with torch.no_grad():
-            rendering = field.render(rays, "lambertian", lights_for(rays), 0.3)
+            rendering = field.render_rays(rays, "lambertian", lights_for(rays), 0.3)
         assert not any(getattr(rendering, name).requires_grad for name in FIELDS)
         assert rendering.normal.abs().max() > 0.1

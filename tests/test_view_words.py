@@ -1,16 +1,19 @@
 import pytest
 import torch
 
+from dreamfusion.scene.scene import Rendering
 from dreamfusion.view.backdrops import (
-    LearnedBackground,
+    MEAN_LATENT,
+    Backdrop,
     augmented_backgrounds,
     background_colours,
     blur,
     checkerboards,
-    composite,
     fourier_textures,
 )
+from dreamfusion.view.cameras import orbit_cameras
 from dreamfusion.view.shadings import choose_shading
+from dreamfusion.view.view import orbit_view
 from dreamfusion.view.view_settings import ShadingSettings, ViewSettings
 from dreamfusion.view.view_words import view_words, with_clay, with_view
 
@@ -44,12 +47,17 @@ def test_shadings_come_in_the_given_shares():
     assert {choose_shading(only, 0.0, generator) for _ in range(50)} == {"textureless"}
 
 
-def test_composite_uses_each_pictures_own_background():
-    colour = torch.tensor([[0.2, 0.1, 0.0]]).repeat(4, 1)
-    opacity = torch.tensor([0.0, 0.5, 1.0, 0.5])
-    background = torch.tensor([[1.0, 1, 1], [0.0, 0, 1]])
+def seen(colour: torch.Tensor, opacity: torch.Tensor) -> Rendering:
+    return Rendering(colour, opacity, torch.zeros_like(opacity), torch.zeros_like(colour))
+
+
+def test_every_picture_stands_before_its_own_background():
+    colour = torch.tensor([0.2, 0.1, 0.0])[None, :, None, None].expand(2, 3, 1, 2)
+    opacity = torch.tensor([[0.0, 0.5], [1.0, 0.5]])[:, None, None]
+    background = torch.tensor([[1.0, 1, 1], [0.0, 0, 1]])[:, :, None, None]
     expected = torch.tensor([[1.2, 1.1, 1.0], [0.7, 0.6, 0.5], [0.2, 0.1, 0.0], [0.2, 0.1, 0.5]])
-    torch.testing.assert_close(composite(colour, opacity, background), expected)
+    found = seen(colour, opacity).over(background)
+    torch.testing.assert_close(found.permute(0, 2, 3, 1).reshape(4, 3), expected)
 
 
 def test_backgrounds():
@@ -58,17 +66,49 @@ def test_backgrounds():
     assert (background_colours("white", 2, generator) == 1).all()
     drawn = background_colours("random", 100, generator)
     assert drawn.std(0).min() > 0.2 and drawn.min() >= 0 and drawn.max() <= 1
-    learned = LearnedBackground()
-    assert (learned(3) == 0.5).all()
-    learned(2).sum().backward()
+    learned = Backdrop(ViewSettings(background="learned", background_lr=0.25))
+    view = orbit_view(orbit_cameras([0, 90, 180]), 4)
+    assert (learned.behind(view, generator).background == 0.5).all()
+    assert learned.behind(view, generator).background.shape == (3, 3, 1, 1)
+    learned.behind(view[:2], generator).background.sum().backward()
     assert learned.logits.grad is not None and (learned.logits.grad == 0.5).all()
+    (named, rate) = learned.groups()["background"]
+    assert list(named) == ["logits"] and named["logits"] is learned.logits and rate == 0.25
 
 
-def test_a_background_may_differ_from_ray_to_ray():
+@pytest.mark.parametrize("kind", ["gray", "white", "black", "random", "augmented"])
+def test_a_backdrop_is_what_its_setting_says_and_draws_no_more_numbers_than_it_needs(kind):
+    backdrop = Backdrop(ViewSettings(background=kind))
+    assert not list(backdrop.parameters()) and not backdrop.groups()["background"][0]
+    view = orbit_view(orbit_cameras([0, 90, 180]), 8)
+    one, other = (torch.Generator().manual_seed(3) for _ in range(2))
+    found = backdrop.behind(view, one)
+    if kind == "augmented":
+        assert torch.equal(found.background, augmented_backgrounds(3, 8, other)) and found.plain_background is None
+    else:
+        colours = background_colours(kind, 3, other)
+        assert torch.equal(found.background, colours[:, :, None, None])
+        assert torch.equal(found.plain_background, colours)
+    assert torch.equal(one.get_state(), other.get_state())
+
+
+def test_behind_latents_stands_their_mean_whatever_the_setting():
+    for kind in ("random", "learned", "augmented"):
+        view = orbit_view(orbit_cameras([0, 90]), 8, "latent")
+        found = Backdrop(ViewSettings(background=kind)).behind(view, torch.Generator())
+        assert found.background.shape == (2, 1, 1, 1) and (found.background == MEAN_LATENT).all()
+        assert found.plain_background is None
+
+
+def test_a_background_may_differ_from_pixel_to_pixel():
     generator = torch.Generator().manual_seed(0)
-    colour, opacity, behind = (torch.rand(8, *shape, generator=generator) for shape in ((3,), (), (3,)))
-    expected = torch.stack([colour[i] + (1 - opacity[i]) * behind[i] for i in range(8)])
-    torch.testing.assert_close(composite(colour, opacity, behind), expected)
+    colour, opacity, behind = (torch.rand(2, c, 2, 2, generator=generator) for c in (3, 1, 3))
+    found = seen(colour, opacity).over(behind)
+    for b in range(2):
+        for r in range(2):
+            for c in range(2):
+                expected = colour[b, :, r, c] + (1 - opacity[b, 0, r, c]) * behind[b, :, r, c]
+                torch.testing.assert_close(found[b, :, r, c], expected)
 
 
 def test_checkerboards_have_two_colours_in_turn():
