@@ -9,7 +9,10 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from dreamfusion.priors.prior import Prior, broadcast, cosine_schedule
+from dreamfusion.distillation.rule import Direction
+from dreamfusion.distillation.rule_settings import DistillationSettings
+from dreamfusion.distillation.rules import make_rule
+from dreamfusion.priors.prior import Prior, Scorer, broadcast, cosine_schedule
 from dreamfusion.priors.question import Question, Tokens, Words
 from dreamfusion.view.cameras import CONDITION_FOV_DEG, Cameras
 from dreamfusion.view.view import View
@@ -94,6 +97,13 @@ def ask(
     else:
         view, asks = looks(cameras, background), "camera"
     return Question(words, view, **{"asks": asks, **rest})
+
+
+def direction(
+    picture: Tensor, prior: Prior | Scorer, question: Question, t: Tensor, noise: Tensor, settings: DistillationSettings
+) -> Direction:
+    """What the settings' rule answers."""
+    return make_rule(settings, prior).direction(picture, question, t, noise)
 
 
 def options(settings: dict[str, Any]) -> list[str]:

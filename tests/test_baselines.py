@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,27 +11,32 @@ from torch import Tensor
 
 from dreamfusion import clip as clips
 from dreamfusion import generate
-from dreamfusion.clip.guide import GuidePrior
-from dreamfusion.distillation import RULES
-from dreamfusion.distillation.ancestral import draw
-from dreamfusion.distillation.rule_settings import DistillationSettings
+from dreamfusion.clip import guide
+from dreamfusion.clip.guide import Guide
+from dreamfusion.distillation.ancestral import Ancestral
+from dreamfusion.distillation.rule_settings import AncestralSettings, ClipSettings
+from dreamfusion.distillation.rules import GUIDED, make_rule
 from dreamfusion.errors import UserError
+from dreamfusion.export.pictures import render_view
 from dreamfusion.loading import load_prior
 from dreamfusion.prior_report import describe_prior
 from dreamfusion.priors.mixture import Mixture
+from dreamfusion.priors.prior import Prior, Scorer
+from dreamfusion.priors.question import Question, Words
 from dreamfusion.priors.sampler import ddim
 from dreamfusion.recorded import load_scene
 from dreamfusion.run import Run
 from dreamfusion.settings.presets import resolve
 from dreamfusion.trainer import Trainer
 from dreamfusion.view.cameras import orbit_cameras
-from tests.fakes import SMALL, GrayBallPrior, PixelPrior
+from dreamfusion.view.view import orbit_view
+from tests.fakes import SMALL, GrayBallPrior, PixelPrior, ask, direction
 
 
 class ColourClip(clips.Clip):
     """Sees a curved function of three masked means of a picture; words are the directions of red, green and blue."""
 
-    id, hash, role, size = "colours", "c" * 64, "guide", 12
+    id, hash, role, size, device = "colours", "c" * 64, "guide", 12, torch.device("cpu")
 
     def pictures(self, x: Tensor) -> Tensor:
         mask = torch.linspace(0.5, 1.5, x.shape[-1], dtype=x.dtype)
@@ -41,64 +47,70 @@ class ColourClip(clips.Clip):
         return torch.nn.functional.normalize(words + 1e-3, dim=-1)
 
 
-def noise_and_words(prior: PixelPrior | GuidePrior, count: int, words: str = "a red ball") -> tuple[Tensor, Condition]:
-    noise = torch.randn(prior.noise_shape(count), generator=torch.Generator().manual_seed(1))
-    return noise, prior.embed([words] * count)
+def noise_of(prior: Prior, count: int) -> Tensor:
+    return torch.randn(prior.noise_shape(count), generator=torch.Generator().manual_seed(1))
+
+
+def about(prior: Prior | Scorer, count: int, words: str = "a red ball") -> Question:
+    return ask(prior.embed([words] * count))
 
 
 def test_the_clip_rule_is_the_finite_difference_of_the_mean_similarity() -> None:
-    prior = GuidePrior(ColourClip())
+    prior = Guide(ColourClip())
     picture = torch.rand(2, 3, 5, 5, generator=torch.Generator().manual_seed(0)).double()
-    noise, words = noise_and_words(prior, 2)
-    found = direction(picture, prior, words, torch.full((2,), 0.5), noise, DistillationSettings(kind="clip"))
+    found = direction(picture, prior, about(prior, 2), torch.full((2,), 0.5), torch.zeros(2, 0), ClipSettings())
 
     def loss(x: Tensor) -> float:
         seen = prior.clip.pictures(x)
         assert torch.allclose(seen.norm(dim=-1), torch.ones(2, dtype=seen.dtype))
         return -float((seen * prior.clip.captions(["a red ball"] * 2)).sum(-1).mean())
 
-    # What the loop puts into the picture: the gradient over the number of pixels and pictures.
-    gradient = found.gradient / (2 * 25)
+    gradient = found.gradient / 2  # what the loop puts into the picture: the mean over pictures
     for place in [(0, 0, 0, 0), (0, 1, 2, 3), (1, 2, 4, 4), (1, 0, 3, 1)]:
         step = torch.zeros_like(picture)
         step[place] = 1e-5
         expected = (loss(picture + step) - loss(picture - step)) / 2e-5
         assert float(gradient[place]) == pytest.approx(expected, rel=1e-5, abs=1e-10)
-    assert found.metrics["similarity"] == pytest.approx(-loss(picture), abs=1e-6)
+    assert float(found.figures["similarity"]) == pytest.approx(-loss(picture), abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in RULES if kind != "clip"])
+@pytest.mark.parametrize("kind", [settings.model_fields["kind"].default for settings in GUIDED])
 def test_rules_that_want_noise_refuse_a_clip(kind: str) -> None:
     with pytest.raises(UserError, match="needs distillation"):
-        Trainer(resolve("fast", {"distillation.kind": kind}, "a red ball"), GuidePrior(ColourClip()))
+        Trainer(resolve("fast", {"distillation.kind": kind}, "a red ball"), Guide(ColourClip()))
 
 
-def test_the_clip_rule_refuses_a_diffusion_prior_and_a_mixture_with_one() -> None:
+def test_the_clip_rule_refuses_a_diffusion_prior_and_a_mixture() -> None:
     config = resolve("fast", {"distillation.kind": "clip"}, "a red ball")
-    for prior in (GrayBallPrior(), Mixture([(0.5, GuidePrior(ColourClip())), (0.5, GrayBallPrior())])):
+    for prior in (GrayBallPrior(), Mixture([(0.5, GrayBallPrior()), (0.5, GrayBallPrior())])):
         with pytest.raises(UserError, match="needs a prior that scores pictures"):
             Trainer(config, prior)
 
 
-def test_a_guide_predicts_no_noise() -> None:
-    prior = GuidePrior(ColourClip())
-    noise, words = noise_and_words(prior, 1)
-    with pytest.raises(UserError, match="predicts no noise"):
-        prior.predict_noise(noise, torch.ones(1), words)
+def test_a_guide_predicts_no_noise_and_mixes_with_nothing(loaded: list[tuple[str, ...]]) -> None:
+    assert not isinstance(load_prior("guide"), Prior)
+    for id in ("0.5*guide + 0.5*guide:x", "0.5*bundled + 0.5*guide"):
+        with pytest.raises(UserError, match="predicts no noise"):
+            load_prior(id)
 
 
-def test_guides_are_loaded_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """(name, device) of each CLIP that was asked for; all are the same."""
     asked: list[tuple[str, ...]] = []
 
     def load_guide(name: str = "its own", device: object = "cpu") -> ColourClip:
         asked.append((name, str(device)))
         return ColourClip()
 
-    monkeypatch.setattr(clips, "load_guide", load_guide)
+    monkeypatch.setattr(guide, "load_guide", load_guide)
+    return asked
+
+
+def test_guides_are_loaded_by_name(loaded: list[tuple[str, ...]]) -> None:
     assert load_prior("guide").id == "guide" and load_prior("guide:hf:a/b").id == "guide:hf:a/b"
-    assert asked == [("its own", "cpu"), ("hf:a/b", "cpu")]
+    assert loaded == [("its own", "cpu"), ("hf:a/b", "cpu")]
     assert describe_prior("guide")["sha256"] == "c" * 64
-    assert load_prior("0.5*guide + 0.5*guide:x").terms[1][1].id == "guide:x"
 
 
 class Normal(PixelPrior):
@@ -107,47 +119,57 @@ class Normal(PixelPrior):
     resolution = 4
     calls = 0
 
-    def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+    def predict_noise(
+        self, z_t: Tensor, t: Tensor, question: Question, about: Sequence[Words | None]
+    ) -> tuple[Tensor, ...]:
         self.calls += 1
         alpha, sigma = (x.reshape(-1, 1, 1, 1) for x in self.alpha_sigma(t))
-        noise = sigma * (z_t - alpha * 0.3) / (alpha**2 * 0.2**2 + sigma**2)
-        return noise, noise
+        return (sigma * (z_t - alpha * 0.3) / (alpha**2 * 0.2**2 + sigma**2),) * len(about)
 
 
 def test_the_sampler_turns_noise_into_the_priors_own_pictures() -> None:
     """The flow of a normal distribution is linear: noise e ends at mean + spread e."""
     prior = Normal()
-    noise, words = noise_and_words(prior, 3)
-    drawn = ddim(lambda z, t: prior.predict_noise(z, t, words)[0], prior.alpha_sigma, noise, 400)
+    noise, question = noise_of(prior, 3), about(prior, 3)
+
+    def predict(z: Tensor, t: Tensor) -> Tensor:
+        return prior.predict_noise(z, t, question, [question.words])[0]
+
+    drawn = ddim(predict, prior.alpha_sigma, noise, 400)
     torch.testing.assert_close(drawn, 0.3 + 0.2 * noise, rtol=0.02, atol=0.01)
-    bounded = ddim(lambda z, t: prior.predict_noise(z, t, words)[0], prior.alpha_sigma, noise, 50, limit=0.35)
+    bounded = ddim(predict, prior.alpha_sigma, noise, 50, limit=0.35)
     assert bounded.abs().max() <= 0.35 + 1e-6
 
 
 def test_the_ancestral_gradient_is_picture_minus_sample() -> None:
-    prior, settings = GrayBallPrior(), DistillationSettings(kind="ancestral", guidance_scale=0.0, sample_steps=3)
+    prior, settings = GrayBallPrior(), AncestralSettings(guidance_scale=0.0, sample_steps=3, threshold=0)
     picture = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
-    noise, words = noise_and_words(prior, 2)
-    found = direction(picture, prior, words, torch.full((2,), 0.5), noise, settings)
+    found = direction(picture, prior, about(prior, 2), torch.full((2,), 0.5), noise_of(prior, 2), settings)
     sample = prior.decode(prior.clean)  # it knows one picture, so that is what it draws
-    # 1/2 |2 x - 1 - z|^2 has the gradient 4 (x - sample) where z = 2 sample - 1.
-    torch.testing.assert_close(found.gradient, 4 * (picture - sample), rtol=1e-4, atol=1e-4)
+    # 1/2 |2 x - 1 - z|^2 has the gradient 4 (x - sample) where z = 2 sample - 1; a mean over 144 pixels.
+    torch.testing.assert_close(144 * found.gradient, 4 * (picture - sample), rtol=1e-4, atol=1e-4)
 
 
 def test_repeated_views_are_drawn_once_and_the_same() -> None:
-    prior, plain = Normal(), DistillationSettings(kind="ancestral", sample_steps=5)
-    settings = plain.model_copy(update={"repeat_views": 2})
-    t, picture = torch.full((2,), 0.5), torch.rand(2, 3, 4, 4)
-    noise, words = noise_and_words(prior, 2)
-    first = direction(picture, prior, words, t, noise, settings)
-    again = direction(picture, prior, words, t, noise, settings)
+    """The rule remembers by the noise, which comes again with the cameras and words it was drawn with."""
+    prior, plain = Normal(), AncestralSettings(sample_steps=5)
+    question, t, picture, noise = about(prior, 2), torch.full((2,), 0.5), torch.rand(2, 3, 4, 4), noise_of(prior, 2)
+    rule = make_rule(plain.model_copy(update={"repeat_views": 2}), prior)
+    first = rule.direction(picture, question, t, noise)
+    again = rule.direction(picture, question, t, noise)
     assert prior.calls == 5 and torch.equal(first.gradient, again.gradient)
-    direction(picture, prior, words, t, noise, plain)
-    assert prior.calls == 10  # nothing is remembered that does not come again
-    other = direction(picture, prior, words, t, noise + 1, settings)
-    assert prior.calls == 15 and not torch.equal(first.gradient, other.gradient)
-    turned = direction(picture, prior, words.with_camera(torch.ones(2, 3)), t, noise, settings)
-    assert prior.calls == 20 and torch.equal(turned.gradient, first.gradient)  # asked anew, though Normal is blind
+    forgetful = make_rule(plain, prior)
+    for k in (1, 2):
+        forgetful.direction(picture, question, t, noise)
+        assert prior.calls == 5 + 5 * k  # nothing is remembered that does not come again
+    other = rule.direction(picture, question, t, noise + 1)
+    assert prior.calls == 20 and not torch.equal(first.gradient, other.gradient)
+    make_rule(rule.settings, prior).direction(picture, question, t, noise)
+    assert prior.calls == 25  # another run's rule has drawn nothing
+    rule.direction(picture, question, t, noise + 2)
+    rule.direction(picture, question, t, noise + 1)
+    assert prior.calls == 30  # as many as come again are kept
+    assert torch.equal(rule.direction(picture, question, t, noise).gradient, first.gradient) and prior.calls == 35
 
 
 def test_views_come_again_after_so_many_steps() -> None:
@@ -171,12 +193,15 @@ def test_views_come_again_after_so_many_steps() -> None:
 
 def test_draw_answers_to_guidance() -> None:
     class Two(Normal):
-        def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
-            return self.exact_noise(z_t, t, torch.tensor(0.2)), self.exact_noise(z_t, t, torch.tensor(0.0))
+        def predict_noise(
+            self, z_t: Tensor, t: Tensor, question: Question, about: Sequence[Words | None]
+        ) -> tuple[Tensor, ...]:
+            means = (0.0 if words is None else 0.2 for words in about)
+            return tuple(self.exact_noise(z_t, t, torch.tensor(mean)) for mean in means)
 
     prior = Two()
-    noise, words = noise_and_words(prior, 1)
-    drawn = draw(prior, words, noise, DistillationSettings(guidance_scale=2.0, sample_steps=4))
+    rule = Ancestral(prior, AncestralSettings(guidance_scale=2.0, sample_steps=4, threshold=0))
+    drawn = rule.draw(about(prior, 1), noise_of(prior, 1))
     torch.testing.assert_close(drawn, torch.full_like(drawn, 0.6), rtol=1e-3, atol=1e-3)  # (1 + 2) 0.2 - 2 * 0
 
 
@@ -184,7 +209,7 @@ def test_dream_fields_runs_from_prompt_to_file_and_climbs(tmp_path: Path) -> Non
     small = SMALL | {"steps": 45, "views_per_step": 2, "export.level": 2.0}
     small |= {"regularizers.transmittance_target": [[0, 0.3], [1, 0.5]]}
     seen: list[dict[str, float]] = []
-    prior = GuidePrior(ColourClip())
+    prior = Guide(ColourClip())
     asset = generate(
         "a red ball",
         "dream-fields",
@@ -196,7 +221,7 @@ def test_dream_fields_runs_from_prompt_to_file_and_climbs(tmp_path: Path) -> Non
     assert asset.geometry_report()["triangles"] > 0 and (tmp_path / "run" / "asset.glb").is_file()
     config = resolve("dream-fields", small, "a red ball")
     new, (old, _) = Trainer(config, prior).scene, load_scene(Run.open(tmp_path / "run"))
-    cameras, words = orbit_cameras([0.0, 120.0, 240.0], 15.0, 2.5), prior.embed(["a red ball"] * 3)
-    before, after = (prior.similarity(render_views(scene, cameras, 12, "albedo"), words) for scene in (new, old))
+    view = orbit_view(orbit_cameras([0.0, 120.0, 240.0], 15.0, 2.5), 12)
+    before, after = (prior.similarity(render_view(scene, view, "albedo"), about(prior, 3)) for scene in (new, old))
     assert (after > before + 0.02).all()
     assert all(-0.5 <= m["regularizer_transmittance"] < 0 for m in seen)

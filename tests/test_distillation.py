@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from dreamfusion.distillation.rule_settings import DistillationSettings
+from dreamfusion.distillation.rule_settings import SdsSettings
 from dreamfusion.distillation.sds import rescale_guidance, threshold_clean, weight
 from dreamfusion.errors import UserError
 from dreamfusion.priors.prior import broadcast, clean_from_noise, cosine_schedule, guide
+from dreamfusion.priors.question import Question, Words
 from dreamfusion.settings.presets import resolve
 from dreamfusion.trainer import Trainer
-from tests.fakes import SMALL, PixelPrior
+from tests.fakes import SMALL, PixelPrior, ask, direction
 
 
 class GaussianPrior(PixelPrior):
@@ -28,16 +31,19 @@ class GaussianPrior(PixelPrior):
         self.scale = nn.Parameter(torch.ones(()))  # a trained weight that must never see a gradient
         self.calls = 0
 
-    def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+    def predict_noise(
+        self, z_t: Tensor, t: Tensor, question: Question, about: Sequence[Words | None]
+    ) -> tuple[Tensor, ...]:
         assert not torch.is_grad_enabled()
         self.calls += 1
         alpha, sigma = (broadcast(x, z_t) for x in self.alpha_sigma(t))
         spread = alpha**2 * self.spread**2 + sigma**2
-        return self.scale * sigma * (z_t - alpha * self.mean) / spread, self.scale * sigma * z_t / spread
+        means = (0 if words is None else self.mean for words in about)
+        return tuple(self.scale * sigma * (z_t - alpha * mean) / spread for mean in means)
 
 
-def condition(count: int) -> Condition:
-    return Condition(torch.zeros(count, 1, 4), torch.ones(count, 1, dtype=torch.bool))
+def question(prior: PixelPrior, count: int) -> Question:
+    return ask(prior.embed(["a ball"] * count))
 
 
 def test_direction_is_the_closed_form_and_leaves_the_prior_alone() -> None:
@@ -46,7 +52,8 @@ def test_direction_is_the_closed_form_and_leaves_the_prior_alone() -> None:
     prior = GaussianPrior(mean, 0.3)
     picture, noise = torch.rand(4, 3, 8, 8, generator=g, requires_grad=True), torch.randn(4, 3, 8, 8, generator=g)
     t = torch.tensor([0.1, 0.4, 0.7, 0.95])
-    got = direction(picture, prior, condition(4), t, noise, DistillationSettings(guidance_scale=2.0, weight="sigma2"))
+    settings = SdsSettings(guidance_scale=2.0, weight="sigma2", threshold=0)
+    got = direction(picture, prior, question(prior, 4), t, noise, settings)
     alpha, sigma = (x.double() for x in cosine_schedule(t.double()))
     for i in range(4):
         a, s = alpha[i], sigma[i]
@@ -54,7 +61,8 @@ def test_direction_is_the_closed_form_and_leaves_the_prior_alone() -> None:
         k = s / (a**2 * 0.09 + s**2)
         predicted = 3 * k * (z_t - a * mean[0].double()) - 2 * k * z_t
         expected = 2 * s**2 * (predicted - noise[i].double())  # the 2 is d z / d picture
-        torch.testing.assert_close(got.gradient[i].double(), expected, rtol=2e-4, atol=2e-5)
+        # A mean over the 64 pixels.
+        torch.testing.assert_close(64 * got.gradient[i].double(), expected, rtol=2e-4, atol=2e-5)
     assert prior.calls == 1
     assert prior.scale.grad is None and picture.grad is None and not got.gradient.requires_grad
 
@@ -63,15 +71,12 @@ def test_following_the_direction_arrives_at_the_mean() -> None:
     g = torch.Generator().manual_seed(1)
     mean = torch.rand(1, 3, 8, 8, generator=g) * 1.6 - 0.8
     prior = GaussianPrior(mean, 0.05)
-    picture = torch.full((1, 3, 8, 8), 0.5)
+    picture, settings = torch.full((1, 3, 8, 8), 0.5), SdsSettings(guidance_scale=0.0, threshold=0)
     for _ in range(800):
         t = 0.02 + 0.96 * torch.rand(1, generator=g)
         noise = torch.randn(1, 3, 8, 8, generator=g)
-        picture = (
-            picture
-            - 0.02
-            * direction(picture, prior, condition(1), t, noise, DistillationSettings(guidance_scale=0.0)).gradient
-        )
+        found = direction(picture, prior, question(prior, 1), t, noise, settings)
+        picture = picture - 0.02 * 64 * found.gradient  # 64 pixels
     assert (picture * 2 - 1 - mean).abs().mean() < 0.05
 
 
@@ -108,16 +113,9 @@ def test_weights(kind: str, expected: float) -> None:
     assert weight(kind, torch.tensor(0.6), torch.tensor(0.8)).item() == pytest.approx(expected)
 
 
-def test_unknown_rule_names_the_nearest() -> None:
-    with pytest.raises(UserError, match="did you mean 'sds'"):
-        direction(
-            torch.zeros(1, 3, 8, 8),
-            GaussianPrior(torch.zeros(1), 1.0),
-            condition(1),
-            torch.ones(1),
-            torch.zeros(1),
-            DistillationSettings(kind="sdz"),
-        )
+def test_unknown_rule_names_the_known() -> None:
+    with pytest.raises(UserError, match=r"distillation\.kind = 'sdz' is not allowed: it must be one of sds, recon"):
+        resolve("fast", {"distillation.kind": "sdz"}, "a ball")
 
 
 @pytest.mark.parametrize(("background", "told"), [("random", True), ("white", True), ("augmented", False)])
@@ -130,9 +128,11 @@ def test_the_prior_is_told_the_plain_colour_that_stands_behind(background: str, 
             self.picture = picture.detach()
             return super().encode(picture)
 
-        def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
-            asked.append((self.picture, condition.background))
-            return z_t, z_t
+        def predict_noise(
+            self, z_t: Tensor, t: Tensor, question: Question, about: Sequence[Words | None]
+        ) -> tuple[Tensor, ...]:
+            asked.append((self.picture, question.view.plain_background))
+            return (z_t,) * len(about)
 
     settings = SMALL | {"views_per_step": 3, "view.background": background, "scene.density_bias": -50.0}
     trainer = Trainer(resolve("fast", settings, "a ball"), Listener())
@@ -144,15 +144,19 @@ def test_the_prior_is_told_the_plain_colour_that_stands_behind(background: str, 
 
 
 def test_without_guidance_the_prior_is_asked_alone() -> None:
-    asked = []
+    asked: list[list[Words | None]] = []
 
     class Listening(GaussianPrior):
-        def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
-            asked.append(condition.alone)
-            return super().predict_noise(z_t, t, condition)
+        def predict_noise(
+            self, z_t: Tensor, t: Tensor, question: Question, about: Sequence[Words | None]
+        ) -> tuple[Tensor, ...]:
+            asked.append(list(about))
+            return super().predict_noise(z_t, t, question, about)
 
     picture, noise = torch.rand(1, 3, 8, 8), torch.randn(1, 3, 8, 8)
+    prior = Listening(torch.zeros(1), 0.3)
+    of_one = question(prior, 1)
     for scale in (0.0, 0.5):
-        settings = DistillationSettings(guidance_scale=scale)
-        direction(picture, Listening(torch.zeros(1), 0.3), condition(1), torch.tensor([0.5]), noise, settings)
-    assert asked == [True, False]
+        direction(picture, prior, of_one, torch.tensor([0.5]), noise, SdsSettings(guidance_scale=scale))
+    assert [[words is of_one.words for words in about] for about in asked] == [[True], [True, False]]
+    assert asked[1][1] is None
