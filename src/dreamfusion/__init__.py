@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-# GNU OpenMP's idle threads spin for milliseconds before they sleep: on cores that the renderer's own threads need then. It
-# reads this when torch is imported, so it has to be said before; an import of torch that came first keeps the default.
+# GNU OpenMP's idle threads spin for milliseconds before they sleep, on cores that the renderer's own threads need. OpenMP
+# reads this variable when torch is imported, so it must be set before. If torch is imported first, the default stays.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 __version__ = "0.1.0"

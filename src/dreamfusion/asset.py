@@ -1,4 +1,4 @@
-"""What a run makes: a mesh with a texture, that can be saved, loaded and judged."""
+"""What a run makes: a mesh with a texture. It can be saved, loaded and judged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Asset:
     """A textured mesh: Y up, front towards +Z.
 
     mesh: with normals and texture coordinates; texture: (S, S, 3) uint8; prompt: the words it was made from;
-    metadata: whatever JSON can hold (seed, preset, versions …), kept in GLB files.
+    metadata: anything that JSON can hold (seed, preset, versions …), kept in GLB files.
     """
 
     mesh: Mesh
@@ -50,7 +50,7 @@ class Asset:
     def save(self, path: str | Path) -> list[Path]:
         """Write the asset; the suffix is the format (.glb, .obj, .ply, .stl, .usdz). Returns the files written.
 
-        In files the object is 1 m tall and stands on the ground; see ``export.files.place``.
+        In files the object is 1 m tall and stands on the ground; see ``export.formats.place``.
         """
         return write_asset(Path(path), self.mesh, self.texture, self.prompt, self.metadata)
 

@@ -21,7 +21,7 @@ class Captions:
     """The run's captions (sides x plain or clay, and the negative prompt), embedded once."""
 
     def __init__(self, prior: Frozen, config: Config):
-        """UserError where Perp-Neg is asked for without words for the views."""
+        """UserError if Perp-Neg is on and the views have no words."""
         self.config = config
         rule = config.distillation
         self.perp_neg = isinstance(rule, GuidedSettings) and rule.perp_neg
@@ -41,7 +41,7 @@ class Captions:
         self.negative = len(texts) if negative else None
 
     def ask(self, view: View) -> Question:
-        """The question about a view: the caption of each look's side, and what the settings tell of the cameras."""
+        """The question about a view: the caption of each look's side, and what the settings let the prior know of the view."""
         azimuths, elevations = (x.rad2deg().tolist() for x in (view.cameras.azimuth, view.cameras.elevation))
         clay, settings = view.shading == "textureless", self.config.view
         repelled: tuple[tuple[Words, Tensor], ...] = ()
@@ -64,7 +64,7 @@ class Captions:
     def _perp_neg(
         self, azimuths: list[float], elevations: list[float], clay: bool
     ) -> tuple[Words, tuple[tuple[Words, Tensor], ...]]:
-        """Blended words, and the front's and side's captions with the weights they repel with; none seen from above."""
+        """Blended words, and the captions of front and side with their repelling weights, which are zero for views from above."""
         places = [
             ABOVE if view_words(azimuth, elevation, self.config.view) == "overhead" else between(azimuth)
             for azimuth, elevation in zip(azimuths, elevations, strict=True)

@@ -30,9 +30,9 @@ class Command:
 
 def _generate_options(parser: Parser) -> None:
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what to make, such as 'a red armchair'")
-    parser.add_argument("--preset", metavar="NAME", help="page of settings to start from, or a .yaml file [balanced]")
+    parser.add_argument("--preset", metavar="NAME", help="preset to start from, or a .yaml file of settings [balanced]")
     parser.add_argument("--out", metavar="FOLDER", help="the run's folder [runs/<prompt>-<seed>]")
-    parser.add_argument("--resume", metavar="FOLDER", help="go on with this run, exactly where its checkpoint is")
+    parser.add_argument("--resume", metavar="FOLDER", help="resume this run from its checkpoint, with its own settings")
     from .settings.presets import load_preset
 
     parser.usage = "dreamfusion generate PROMPT [options]"
@@ -42,7 +42,9 @@ def _generate_options(parser: Parser) -> None:
 
 def _export_options(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's folder")
-    parser.add_argument("--format", default="glb", metavar="A,B,…", help="of glb, obj, ply, stl, usdz [%(default)s]")
+    parser.add_argument(
+        "--format", default="glb", metavar="A,B,…", help="formats: glb, obj, ply, stl, usdz [%(default)s]"
+    )
     parser.add_argument("--out", metavar="FOLDER", help="where to write [the run's folder]")
     parser.add_argument("--faces", metavar="N", help="most triangles, 100 to 2000000 [the run's]")
     parser.add_argument("--texture-size", metavar="N", help="texels a side, 64 to 8192 [the run's]")
@@ -53,23 +55,25 @@ def _export_options(parser: Parser) -> None:
 def _render_options(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument(
-        "--views", default="8", metavar="N|A,B,…", help="how many, or azimuths in degrees [%(default)s]"
+        "--views", default="8", metavar="N|A,B,…", help="number of views, or azimuths in degrees [%(default)s]"
     )
     parser.add_argument("--size", default="512", metavar="N", help="pixels a side, 16 to 4096 [%(default)s]")
-    kinds = "of color, albedo, normal, depth, textureless, opacity [%(default)s]"
+    kinds = "what to draw: color, albedo, normal, depth, textureless, opacity [%(default)s]"
     parser.add_argument("--kind", default="color", metavar="A,B,…", help=kinds)
-    parser.add_argument("--elevation", default="15", metavar="X", help="camera's elevation, -90 to 90 [%(default)s]")
-    parser.add_argument("--radius", default="2.5", metavar="X", help="camera's distance, 1 to 100 [%(default)s]")
-    parser.add_argument("--turntable", action="store_true", help="a film (.mp4, .gif) in place of stills")
+    parser.add_argument(
+        "--elevation", default="15", metavar="X", help="the camera's elevation in degrees, -90 to 90 [%(default)s]"
+    )
+    parser.add_argument("--radius", default="2.5", metavar="X", help="the camera's distance, 1 to 100 [%(default)s]")
+    parser.add_argument("--turntable", action="store_true", help="a film (.mp4, .gif) instead of stills")
     parser.add_argument("--frames", default="120", metavar="N", help="the film's frames, 1 to 2000 [%(default)s]")
-    parser.add_argument("--out", metavar="FOLDER", help="where to write [RUN/views; films in RUN]")
+    parser.add_argument("--out", metavar="FOLDER", help="where to write [stills in RUN/views, films in RUN]")
 
 
 def _judge_options(parser: Parser) -> None:
     parser.add_argument(
         "--clip", default="bundled", metavar="NAME", help="judge: bundled, hf:OWNER/NAME, a path [%(default)s]"
     )
-    suite = "suite or file to rank the prompts among [the bundled suite that has them]"
+    suite = "suite or file whose prompts are ranked [the bundled suite that has the runs' prompts]"
     parser.add_argument("--prompts", metavar="SUITE|FILE", help=suite)
 
 
@@ -77,26 +81,30 @@ def _evaluate_options(parser: Parser) -> None:
     parser.add_argument("runs", nargs="*", metavar="RUN", help="runs' folders, or folders of them")
     _judge_options(parser)
     parser.add_argument("--views", default="8", metavar="N", help="pictures of each asset, 1 to 64 [%(default)s]")
-    parser.add_argument("--seed", default="0", metavar="N", help="of the views, 0 or more [%(default)s]")
-    parser.add_argument("--ceiling", action="store_true", help="judge the prior's own samples of the prompts too")
-    parser.add_argument("--out", default="evaluation.json", metavar="FILE", help="the figures [%(default)s]")
-    parser.add_argument("--html", metavar="FILE", help="one page with pictures and figures")
+    parser.add_argument("--seed", default="0", metavar="N", help="seed of the views, 0 or more [%(default)s]")
+    parser.add_argument("--ceiling", action="store_true", help="also judge the prior's own samples of the prompts")
+    parser.add_argument(
+        "--out", default="evaluation.json", metavar="FILE", help="where to write the figures [%(default)s]"
+    )
+    parser.add_argument("--html", metavar="FILE", help="also write one page with pictures and figures")
 
 
 def _compare_options(parser: Parser) -> None:
     what = "a folder of runs, or the evaluation.json of one"
     parser.add_argument("first", metavar="RUNS_A", help=what)
-    parser.add_argument("second", metavar="RUNS_B", help="the same, to set against it")
+    parser.add_argument("second", metavar="RUNS_B", help="the other one: a folder, or an evaluation.json")
     _judge_options(parser)
     parser.add_argument("--out", metavar="FILE", help="also write the comparison as JSON")
 
 
 def _sample_options(parser: Parser) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help="what to draw")
-    parser.add_argument("--views", default="4", metavar="N", help="azimuths all round, 1 to 64 [%(default)s]")
-    parser.add_argument("--guidance-scale", default="3", metavar="X", help="0 to 1000 [%(default)s]")
-    parser.add_argument("--seed", default="0", metavar="N", help="0 or more [%(default)s]")
-    parser.add_argument("--words-only", action="store_true", help="do not tell the prior the camera")
+    parser.add_argument(
+        "--views", default="4", metavar="N", help="number of azimuths all around, 1 to 64 [%(default)s]"
+    )
+    parser.add_argument("--guidance-scale", default="3", metavar="X", help="guidance scale w, 0 to 1000 [%(default)s]")
+    parser.add_argument("--seed", default="0", metavar="N", help="seed of the noise, 0 or more [%(default)s]")
+    parser.add_argument("--words-only", action="store_true", help="give the prior the words only, and no camera")
     parser.add_argument("--prior", default="bundled", metavar="NAME", help="prior to ask [%(default)s]")
     parser.add_argument("--out", metavar="FILE", help="the contact sheet, a .png file [<prompt>-prior.png]")
 
@@ -106,24 +114,24 @@ def _info_options(parser: Parser) -> None:
 
 
 def _presets_options(parser: Parser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NAME", help="show this one")
-    parser.add_argument("--full", action="store_true", help="show every setting, the defaults too")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="show this preset's page")
+    parser.add_argument("--full", action="store_true", help="show every setting, including the defaults")
 
 
 def _doctor_options(parser: Parser) -> None:
-    parser.add_argument("--prior", default="bundled", metavar="NAME", help="prior to look at [%(default)s]")
+    parser.add_argument("--prior", default="bundled", metavar="NAME", help="prior to examine [%(default)s]")
 
 
 COMMANDS = {
     "generate": Command("make a 3D asset of a prompt", _generate_options, commands.generate),
     "export": Command("write a run's asset in other formats or sizes", _export_options, commands.export),
     "render": Command("draw a run's scene: stills, turntable, normals, depth", _render_options, commands.render),
-    "evaluate": Command("how good runs are: R-Precision, Janus, geometry", _evaluate_options, commands.evaluate),
-    "compare": Command("two sets of runs against each other, prompt by prompt", _compare_options, commands.compare),
+    "evaluate": Command("judge runs: R-Precision, Janus, geometry", _evaluate_options, commands.evaluate),
+    "compare": Command("compare two sets of runs, prompt by prompt", _compare_options, commands.compare),
     "prior sample": Command("draw a prompt with the 2D prior alone", _sample_options, commands.prior_sample),
-    "prior info": Command("what the prior is and knows", _info_options, commands.prior_info),
+    "prior info": Command("what the prior is and what it knows", _info_options, commands.prior_info),
     "presets": Command("list the presets, or show one", _presets_options, commands.presets),
-    "doctor": Command("what this machine has, and what is missing for what", _doctor_options, commands.doctor),
+    "doctor": Command("what this machine has, and which dependencies are missing", _doctor_options, commands.doctor),
 }
 
 
@@ -143,7 +151,7 @@ def usage() -> str:
 
 
 def parse(argv: Sequence[str]) -> tuple[str, argparse.Namespace]:
-    """The command and its options. UserError for what is neither; SystemExit for --help."""
+    """The command and its options. UserError for unknown words; SystemExit for --help."""
     words = list(argv)
     count = 2 if words[0] == "prior" else 1
     name = " ".join(words[:count])
@@ -162,7 +170,8 @@ def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; the exit code. 0 done, 1 not all well (doctor), 2 the user's mistake, 130 / 143 stopped."""
+    """Run a command line; the exit code. 0 done, 1 something is missing (doctor), 2 a user's mistake, 128 + signal
+    when stopped."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in HELP or (argv[0] == "prior" and argv[1:2] in (["-h"], ["--help"])):
         print(usage())

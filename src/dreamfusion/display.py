@@ -1,4 +1,4 @@
-"""What a terminal (or a log file) sees of a run while it goes on."""
+"""What a terminal (or a log file) shows of a run in progress."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def clock(seconds: float) -> str:
 
 
 def figures(metrics: Mapping[str, Any]) -> str:
-    """A step's figures in one line, the regularisers' terms behind the usual ones."""
+    """A step's figures in one line: the usual ones, then the regularisers' terms."""
     terms = [k for k in metrics if k not in SHOWN and k not in HIDDEN and not k.startswith("seconds_")]
     said = [f"{k} {metrics[k]:.3g}" for k in (*SHOWN, *terms) if metrics.get(k) is not None]
     return "  ".join(said) + (f"  skipped {metrics['skipped']:.0f}" if metrics.get("skipped") else "")

@@ -1,4 +1,4 @@
-"""What this machine has, and what is missing for what."""
+"""What this machine has, and which dependencies are missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .run import installed_versions
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; ``missing`` where something that some command needs is not there."""
+    """One line of the report; ``missing`` if a command needs something that is not there."""
 
     what: str
     found: str

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: write beside the place, fsync, rename, fsync the folder."""
+"""Files that appear whole or not at all: write a temporary file, fsync it, rename it, fsync the folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def explained(path: str | Path, size: int | None = None) -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             need = f" ({size / 1e6:.1f} MB needed)" if size is not None else ""
-            raise UserError(f"disk full: cannot write {path}{need}; free some space and go on with --resume") from error
+            raise UserError(f"disk full: cannot write {path}{need}; free some space, then use --resume") from error
         if error.errno in REFUSED:
             raise UserError(f"cannot write {path}: {error.strerror}; choose another place") from error
         raise
@@ -40,10 +40,10 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder; the kernel lets go when this one ends, however it ends.
+    """Keep other processes out of a folder. The kernel releases the lock when this process ends, however it ends.
 
-    UserError where another one holds it. It is the folder itself that is locked, so no file is left behind. Systems that
-    cannot do it (Windows, some network drives) are left to themselves.
+    UserError if another process holds it. The folder itself is locked, so no lock file is left behind. Systems that
+    cannot lock a folder (Windows, some network drives) run without a lock.
     """
     try:
         import fcntl
@@ -66,7 +66,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def sync_folder(path: Path) -> None:
-    """Make renames inside a folder last through a power failure. Systems that cannot do it are left to themselves."""
+    """Make renames inside a folder survive a power failure. Systems that cannot do this skip it."""
     with suppress(OSError):
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -112,7 +112,7 @@ def write_files(files: Mapping[Path, bytes]) -> None:
 
 
 def _umask() -> int:
-    # mkstemp makes private files; what a user makes should have the user's usual permissions.
+    # mkstemp makes private files; a user's files should have the user's usual permissions.
     mask = os.umask(0)
     os.umask(mask)
     return mask

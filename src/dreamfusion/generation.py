@@ -30,7 +30,7 @@ Callback = Callable[[Progress], None]
 
 
 class Stopped(Exception):
-    """The run was asked to stop. Its checkpoint is written, and ``resume`` goes on from it."""
+    """The run was asked to stop. Its checkpoint is written, and ``resume`` continues from it."""
 
     def __init__(self, folder: Path | None = None):
         super().__init__(f"stopped; resume with --resume {folder}" if folder else "stopped")
@@ -52,8 +52,8 @@ def generate(
     """Make a 3D asset of a prompt.
 
     ``preset`` and ``overrides`` (dotted names, ``distillation__guidance_scale=20``) give the settings, or ``config`` all
-    of them. With ``out`` (a folder) the run is recorded there; ``resume`` goes on with a recorded run. ``prior`` takes
-    the place of ``config.prior``. Callbacks are called after each step; what they raise ends the run, with a checkpoint.
+    of them. With ``out`` (a folder) the run is recorded there; ``resume`` continues a recorded run. ``prior`` replaces
+    ``config.prior``. Callbacks are called after each step; what they raise ends the run, with a checkpoint.
     ``stop``, once set (by any thread), ends it after the step in progress: Stopped is raised. Raises UserError too.
     """
     run: Run | None = None
@@ -68,7 +68,7 @@ def generate(
     if resume is None and out is not None:
         run = Run.create(out, config)
     if run is not None and run.path.is_dir():
-        with run.locked():  # to say so before a large prior is loaded
+        with run.locked():  # fail before a large prior is loaded
             pass
     set_threads(config.threads)
     load = Loader()
@@ -107,7 +107,7 @@ class Loader:
 
 
 def warn_unknown_words(prior: Frozen, prompt: str) -> None:
-    """One warning that names the prompt's words the prior was never taught, with the nearest it knows."""
+    """Warn once about words of the prompt that the prior was never taught, and name the nearest that it knows."""
     if unknown := prior.unknown_words(prompt):
         said = ", ".join(f"{u.word!r} (nearest: {u.nearest!r}, similarity {u.similarity:.2f})" for u in unknown)
         asked = prior.familiar(prompt)
@@ -132,7 +132,7 @@ def begin(run: Run, trainer: Trainer, prior: Frozen, resumed: bool) -> None:
 
 
 def finish(scene: Scene, config: Config, run: Run | None) -> Asset:
-    """Export the asset, and into a run's folder all that belongs there."""
+    """Export the asset. With a run, write all of its finished files."""
     export = config.export
     asset = Asset.from_scene(scene, export, config.prompt, {"preset": config.preset, "seed": config.seed})
     if run is not None:

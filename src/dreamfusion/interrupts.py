@@ -11,7 +11,7 @@ NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 
 class StopRequest:
-    """``event`` is set by the first signal; ``signal`` is its number (0 as long as there was none)."""
+    """``event`` is set by the first signal; ``signal`` is its number (0 while there is none)."""
 
     def __init__(self) -> None:
         self.event = threading.Event()

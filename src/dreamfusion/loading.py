@@ -28,9 +28,9 @@ def load_prior(
     """Load a prior: 'bundled', a safetensors file of its kind, 'hf:OWNER/NAME[@REVISION]', the folder of a diffusers
     pipeline, or a mixture of them, '0.7*A + 0.3*B'; or 'guide', a CLIP ('guide:hf:OWNER/NAME' for another one).
 
-    ``memory`` and ``text_8bit``: see ``PriorSettings``; ``views``: pictures asked about at once, and ``graphs``:
-    answers whose graphs are kept (``distillation.rules.kept_graphs``), both for the estimate of the memory. UserError, before
-    anything large is loaded, for what cannot be.
+    ``memory`` and ``text_8bit``: see ``PriorSettings``. The estimate of the memory needs ``views``, the pictures in one
+    question, and ``graphs``, the answers whose graphs are kept (``distillation.rules.kept_graphs``). UserError, before
+    anything large is loaded, if the prior does not exist or does not fit.
     """
     if is_guide(id):
         return load_guide(id, device)

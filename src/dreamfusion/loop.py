@@ -11,17 +11,17 @@ from .run import Run
 from .trainer import Progress, Trainer
 
 LOG_SECONDS = 1.0
-"""The log is written at most this often, so that a GPU is not waited for at every step."""
+"""The log is written at most this often, so that no step waits for a GPU."""
 PREVIEW_SHARE = 0.02
-"""Most of a run's time that previews may take."""
+"""Largest share of a run's time that previews may take."""
 PROBE_SIZE = 48
-"""Side of the first preview's pictures, which tells what the usual one will cost."""
+"""Side of the first preview's pictures. Their cost tells what a full preview will cost."""
 
 
 def keep(trainer: Trainer, run: Run) -> Iterator[Progress]:
     """The trainer's steps, with the run's folder kept up to date.
 
-    Whoever stops iterating (by ``break``, an exception or ``close``) leaves a checkpoint behind of all steps done.
+    Stopping the iteration (by ``break``, an exception or ``close``) leaves a checkpoint of all steps done.
     """
     keeper = Keeper(trainer, run)
     for progress in trainer.steps():
@@ -34,7 +34,7 @@ def keep(trainer: Trainer, run: Run) -> Iterator[Progress]:
 
 
 class Keeper:
-    """Writes what a run's folder holds while the run goes on."""
+    """Keeps a run's folder up to date during the run."""
 
     def __init__(self, trainer: Trainer, run: Run):
         self.trainer, self.run, self.settings = trainer, run, trainer.config.run
@@ -59,14 +59,14 @@ class Keeper:
             self.preview()
 
     def log(self) -> None:
-        """Write the lines of the log that wait."""
+        """Write the waiting lines of the log."""
         for metrics in self.unlogged:
             self.run.log(metrics)
         self.unlogged = []
         self.logged = time.monotonic()
 
     def checkpoint(self) -> None:
-        """Write a checkpoint, if any step was done since the last one, and the log before it."""
+        """Write the log; then a checkpoint, if a step was done since the last one."""
         self.log()
         if self.unsaved:
             self.run.save_checkpoint(*self.trainer.state())
@@ -74,7 +74,7 @@ class Keeper:
         self.saved = time.monotonic()
 
     def preview_is_due(self) -> bool:
-        """Whether it is time for a preview, and whether one like the last keeps to ``PREVIEW_SHARE`` of the run."""
+        """Whether it is time for a preview, and whether another one stays within ``PREVIEW_SHARE`` of the run."""
         now = time.monotonic()
         if now - self.previewed < self.settings.preview_seconds:
             return False

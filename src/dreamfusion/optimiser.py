@@ -11,7 +11,7 @@ from .view.backdrops import Groups
 
 
 class Optimiser:
-    """Fused Adam (Kingma & Ba 2015) that leaves out steps whose gradient is not finite, without waiting for the device."""
+    """Fused Adam (Kingma & Ba 2015). It skips steps whose gradient is not finite, without waiting for the device."""
 
     def __init__(self, groups: Groups, betas: tuple[float, float], eps: float):
         self.rates = {name: rate for name, (_, rate) in groups.items()}
@@ -26,19 +26,19 @@ class Optimiser:
         self.adam.zero_grad()
 
     def step(self, factor: float) -> Tensor:
-        """Move all parameters, with rates multiplied by ``factor``. A number: 1 where the gradient was not finite and
+        """Move all parameters, with rates multiplied by ``factor``. Returns 1 if the gradient was not finite and
         nothing was moved, else 0."""
         gradients = [p.grad.sum() for group in self.adam.param_groups for p in group["params"] if p.grad is not None]
         bad = 1 - torch.stack(gradients).isfinite().all().float() if gradients else torch.zeros(())
         for group in self.adam.param_groups:
             group["lr"] = self.rates[group["name"]] * factor
-        # The fused step reads this flag on its own device and does nothing where it is 1 (as GradScaler uses it).
+        # The fused step reads this flag on its own device and does nothing if it is 1 (GradScaler uses it in this way).
         self.adam.found_inf = bad  # type: ignore[attr-defined]
         self.adam.step()
         return bad
 
     def replace(self, group: str, name: str, parameter: nn.Parameter, rows: Tensor) -> None:
-        """Go on with another parameter in the place of ``name``; see ``scene.Moments``."""
+        """Replace the parameter ``name`` by another one; see ``scene.Moments``."""
         mine = next(g for g in self.adam.param_groups if g["name"] == group)
         place = self.names[group].index(name)
         old = mine["params"][place]

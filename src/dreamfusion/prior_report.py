@@ -1,4 +1,4 @@
-"""What a prior would load, from where, how large, and whether it fits: said before anything is downloaded or loaded."""
+"""What a prior would load, from where, how large it is, and whether it fits, before anything is downloaded or loaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .priors.mixture import is_mixture, parse_mixture
 
 
 def describe_prior(id: str, device: str | torch.device = "cpu", precision: str = "auto") -> dict[str, Any]:
-    """Figures for people (texts and numbers). UserError where the id means nothing; not fitting is a figure, no error."""
+    """Figures for people (texts and numbers). UserError for an unknown id. A prior that does not fit is no error here."""
     if is_mixture(id):
         return {f"{share:g}*{part}": describe_prior(part, device, precision) for share, part in parse_mixture(id)}
     if is_guide(id):

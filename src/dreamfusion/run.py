@@ -1,4 +1,4 @@
-"""A run's folder: settings, log, checkpoint, pictures. Whatever instant it is killed at, it can be opened again.
+"""A run's folder: settings, log, checkpoint, pictures. It can be opened again at whatever instant the run is killed.
 
 checkpoint/ holds one tensors file and ``checkpoint.json``, which names that file and carries its SHA-256. A new
 checkpoint is a new tensors file, then one rename of ``checkpoint.json`` (the only instant that counts), then the
@@ -51,7 +51,7 @@ def default_path(prompt: str, seed: int, base: Path = Path("runs")) -> Path:
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of the packages a run's result depends on; 'missing' for those that are not there."""
+    """Versions of the packages that a run's result depends on; 'missing' for those that are not installed."""
     found = {}
     for name in PACKAGES:
         try:
@@ -70,9 +70,9 @@ class Run:
 
     @classmethod
     def create(cls, path: str | Path, config: Config) -> Run:
-        """A new run at ``path``: free, empty, or a run that got nowhere. ``write_config`` makes the folder.
+        """A new run at ``path``, which is free, empty, or holds a run without results. ``write_config`` makes the folder.
 
-        UserError where something else is there already, or where the folder could not be written to.
+        UserError if something else is there already, or if the folder cannot be written to.
         """
         path = Path(path)
         with explained(path):
@@ -89,7 +89,7 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """A run that is there. UserError where it is none, or another version's."""
+        """An existing run. UserError if there is none, or if another version made it."""
         path = Path(path)
         if not path.is_dir():
             raise UserError(f"there is no run at {path}: {'it is a file' if path.exists() else 'no such folder'}")
@@ -105,7 +105,7 @@ class Run:
             raise UserError(f"{path / CONFIG}: {error}") from None
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keep other processes from writing into the run's folder. UserError where one does; see ``files.locked``."""
+        """Keep other processes from writing into the run's folder. UserError if one does; see ``files.locked``."""
         return locked(self.path)
 
     def write_config(self, prior_id: str, prior_hash: str) -> None:
@@ -131,7 +131,7 @@ class Run:
             write_atomic(self.path / CONFIG, (head + text).encode())
             (self.path / LOG).unlink(missing_ok=True)
         except UserError:
-            with suppress(OSError):  # it goes where it is empty
+            with suppress(OSError):  # only an empty folder is removed
                 self.path.rmdir()
             raise
 
@@ -153,7 +153,7 @@ class Run:
         return [entry for entry in map(_entry, lines) if entry is not None]
 
     def truncate_log(self, step: int) -> None:
-        """Before a run goes on from ``step``: drop the lines after it, and the temporary files of a killed process."""
+        """Before a run is resumed at ``step``: drop the lines after it, and the temporary files of a killed process."""
         kept = [entry for entry in self.read_log() if entry.get("step", 0) <= step]
         write_atomic(self.path / LOG, b"".join(json.dumps(entry).encode() + b"\n" for entry in kept))
         for stray in self.path.glob(".tmp-*"):

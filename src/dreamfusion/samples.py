@@ -31,6 +31,6 @@ def sample_around(
     elevation_deg: float = 20.0,
     asks: Asks = "camera",
 ) -> Tensor:
-    """The prompt from ``views`` azimuths all round, (views, 3, H, W) in [0, 1], over mid-gray."""
+    """The prompt from ``views`` azimuths all around, (views, 3, H, W) in [0, 1], in front of mid-gray."""
     cameras = orbit_cameras([360.0 * k / views for k in range(views)], elevation_deg)
     return sample_view_of(prior, prompt, orbit_view(cameras, prior.resolution), guidance_scale, seed, asks)

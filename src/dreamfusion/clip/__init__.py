@@ -1,4 +1,4 @@
-"""CLIPs: the judge that ranks finished assets, and the guide that the CLIP baselines climb. They can never be mixed up."""
+"""CLIPs: the judge ranks finished assets, and the CLIP baselines optimise the guide. Their roles are checked."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def load(id: str, device: str | torch.device = "cpu") -> Guide:
 
 
 class Guide(Scorer):
-    """A CLIP in the place of a prior."""
+    """A CLIP instead of a prior."""
 
     def __init__(self, clip: Clip, id: str = "guide"):
         self.clip, self.id, self.hash, self.resolution, self.device = clip, id, clip.hash, clip.size, clip.device

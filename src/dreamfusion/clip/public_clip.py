@@ -41,7 +41,7 @@ class PublicClip(Clip):
     role = "any"
 
     def __init__(self, folder: Path, id: str, device: str | torch.device = "cpu"):
-        """UserError of one line for whatever does not load."""
+        """UserError of one line for anything that does not load."""
         weights = sorted(folder.glob("*.safetensors"))
         if not (folder / "config.json").is_file() or not weights:
             pickled = " (only pickled ones)" if any(folder.glob("*.bin")) else ""
@@ -61,7 +61,7 @@ class PublicClip(Clip):
             self.tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
         except UserError:
             raise
-        except Exception as error:  # transformers raises whatever its parts do
+        except Exception as error:  # transformers raises whatever its parts raise
             raise UserError(f"the CLIP {id} cannot be loaded: {' '.join(str(error).split())[:200]}") from None
         if missing := sorted(found["missing_keys"]):
             raise UserError(f"the CLIP {id} lacks {len(missing)} weights, {missing[0]} …")

@@ -4,7 +4,7 @@
 ``Guide``  a small patch transformer. The two share no code but the projection of the words, and no weights at all.
 
 Training begins with pictures of 32 x 32, which cost a quarter; the towers take any multiple of 16.
-Captions are read as sentence embeddings (B, 384) of the frozen MiniLM encoder in ``priors/text.py``.
+Captions are read as sentence embeddings (B, 384) of the frozen MiniLM encoder in ``models/text_encoder.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Plain sampling, lifted view by view: the prior draws each view on its own, the scene is regressed to the drawings."""
+"""Plain sampling, lifted view by view: the prior draws each view on its own, and the scene is fitted to the drawings."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .sds import SDS, predict_guided
 class Ancestral(SDS):
     """Gradient of 1/2 |encode(picture) - sample|^2, a mean over pixels; ``t`` plays no part.
 
-    Cost: ``sample_steps`` questions to the prior for each step, against one of score distillation; with ``repeat_views``
-    for that many steps only, after which a step asks nothing. The samples agree with their words and cameras, but not
+    Cost: ``sample_steps`` questions to the prior in each step, where score distillation has one. With ``repeat_views`` only
+    that many steps ask, and later steps ask nothing. The samples agree with their words and cameras, but not
     with each other: the scene becomes their mean.
     """
 
     settings: AncestralSettings
     drawn: dict[bytes, Tensor] = field(default_factory=dict)
-    """Samples by the noise they grew out of. The sampler has no randomness of its own, so what is remembered is what would
-    be drawn, and a resumed run that has forgotten it goes on as if it had not stopped."""
+    """Samples by their starting noise. The sampler has no randomness of its own, so a remembered sample is equal to a new
+    one, and a resumed run that has lost them continues as if it had not stopped."""
 
     def turn(self, step: int) -> int:
         return step % (self.settings.repeat_views or step + 1)
@@ -40,7 +40,7 @@ class Ancestral(SDS):
         )  # fmt: skip
 
     def draw_once(self, question: Question, noise: Tensor) -> Tensor:
-        """The same; remembered where the views are to come again, with their noise."""
+        """The same samples; remembered if the views are repeated, with their noise."""
         if not self.settings.repeat_views:
             return self.draw(question, noise)
         key = hashlib.sha256(noise.detach().cpu().float().numpy().tobytes()).digest()

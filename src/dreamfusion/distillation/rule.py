@@ -1,4 +1,4 @@
-"""What every rule is: something that says which way pictures should move, and may learn on the way."""
+"""What every rule is: it says which way pictures should move, and it may learn."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Direction:
 
 
 class Rule(ABC):
-    """Turns (pictures, question, t, noise) into a direction. It knows its prior, and not what drew the pictures.
+    """Turns (pictures, question, t, noise) into a direction. It knows its prior, but not what drew the pictures.
 
-    A rule that has a network of its own trains it in ``learn`` and says all its state in ``state_dict``.
+    A rule with a network of its own trains it in ``learn`` and gives all its state in ``state_dict``.
     """
 
     graphs: ClassVar[int] = 0
-    """Answers of the prior that the rule back-propagates through, so that all their activations are kept."""
+    """How many of the prior's answers the rule back-propagates through; all their activations are kept."""
 
     @abstractmethod
     def noise_shape(self, count: int) -> tuple[int, ...]:
@@ -46,11 +46,11 @@ class Rule(ABC):
         return {}
 
     def turn(self, step: int) -> int:
-        """Whose random numbers step ``step`` takes: its own, or those of an earlier step that comes again."""
+        """The step whose random numbers step ``step`` takes: itself, or an earlier step that is repeated."""
         return step
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that ``learn`` has changed, by name, for checkpoints."""
+        """Everything that ``learn`` has changed, by name, for checkpoints."""
         return {}
 
     def load_state_dict(self, tensors: dict[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""The ceiling: the prior's own 2D samples judged as the assets are. What the prior cannot draw, no asset of it can be."""
+"""The ceiling: the prior's own 2D samples, judged like the assets. No asset can show what the prior cannot draw."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .measure import Judge, Judgement
 
 
 def samples_of(prior: Prior, prompt: str, judge: Judge, views: int, guidance_scale: float, seed: int) -> Tensor:
-    """The prior's samples (V, 3, H, W) of a prompt, seen from the first ``views`` of the judge's cameras, over mid-gray."""
+    """The prior's samples (V, 3, H, W) of a prompt, seen from the first ``views`` of the judge's cameras, in front of mid-gray."""
     view = orbit_view(judge.views.cameras[:views], prior.resolution)
     return sample_view_of(prior, prompt, view, guidance_scale, seed).float().cpu()
 

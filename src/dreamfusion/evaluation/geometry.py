@@ -1,4 +1,4 @@
-"""Is the shape sound? The asset's own report, and what its clean-up has hidden."""
+"""Whether the shape is sound: the asset's own report, and what the clean-up removed."""
 
 from __future__ import annotations
 

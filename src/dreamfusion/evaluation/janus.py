@@ -1,4 +1,4 @@
-"""The Janus score: how many fronts does a thing show on the way round it? One is right; a second one is the many-faced
+"""The Janus score: how many fronts a thing shows on the way around it. One is right; a second one is the many-faced
 failure of 2D priors (Poole et al. 2022, section 5).
 
 The judge's view head says of a picture from which azimuth it shows the thing; a view reads as a front where it and its

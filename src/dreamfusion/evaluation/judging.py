@@ -35,7 +35,7 @@ def evaluate(
     """Judge runs (folders, or folders of run folders): {clip, suite, views, seed, assets, summary, held_out, ceiling}.
 
     ``prompts``: the suite's name or a file, by default the bundled suite that holds all the runs' prompts. ``ceiling`` also
-    judges the prior's own samples of the same prompts (of the whole suite where no runs are given). UserError for what
+    judges the prior's own samples of the same prompts (of the whole suite where no runs are given). UserError for input that
     cannot be judged.
     """
     return evaluate_full(runs, clip, prompts, views=views, seed=seed, ceiling=ceiling, progress=progress)[0]
@@ -108,7 +108,7 @@ def suite_hash(prompts: Sequence[str]) -> str:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """An ``evaluation.json`` that was written before. UserError where it is none."""
+    """An ``evaluation.json`` that was written earlier. UserError if the file is something else."""
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
         if found["format"] != FORMAT:

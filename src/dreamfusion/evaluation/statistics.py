@@ -1,4 +1,4 @@
-"""Intervals: what a rate or a mean over a few assets says about more of them. All are of 95 % unless told otherwise."""
+"""Intervals: what a rate or a mean over a few assets says about more of them. All are 95 % intervals, unless stated otherwise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of the exported mesh by rasterisation: what a viewer of the files will see, and fast."""
+"""Pictures of the exported mesh by rasterisation: what a viewer of the files shows. It is fast."""
 
 from __future__ import annotations
 

@@ -11,14 +11,14 @@ from ..schema import Positive, Settings
 
 class ExportSettings(Settings):
     resolution: Annotated[int, Field(ge=16, le=512)] = 160
-    """Samples a side of the density when the surface is extracted."""
+    """Samples per side of the density grid from which the surface is extracted."""
     level: Positive = 10.0
-    """Density, in 1 / world unit, of the surface."""
+    """Density of the surface, in 1 / world unit."""
     faces: Annotated[int, Field(ge=100, le=2_000_000)] = 50_000
-    """Most triangles."""
+    """Largest number of triangles."""
     texture_size: Annotated[int, Field(ge=64, le=8192)] = 1024
     """Side of the base-colour texture in texels."""
     turntable_frames: Annotated[int, Field(ge=0, le=2000)] = 120
-    """Frames of the turntable; 0 leaves it out."""
+    """Frames of the turntable; 0 makes none."""
     turntable_size: Annotated[int, Field(ge=16, le=2048)] = 512
     """Side of a frame in pixels."""

@@ -1,4 +1,4 @@
-"""A scene's surface: a mesh, and what its material is at any point of it."""
+"""A scene's surface: a mesh, and its material at any point."""
 
 from __future__ import annotations
 

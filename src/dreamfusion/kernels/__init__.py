@@ -1,1 +1,1 @@
-"""Compiled CPU kernels. Each stands beside a plain PyTorch version that says the mathematics."""
+"""Compiled CPU kernels. Each has a plain PyTorch version that states the mathematics."""

@@ -1,4 +1,4 @@
-"""The fused renderer's backward kernel. Names and conventions as in ``kernels.py``."""
+"""The fused renderer's backward kernel. Names and conventions as in ``grid_kernels.py``."""
 
 # mypy: disable-error-code="no-untyped-def, assignment"
 from __future__ import annotations
@@ -25,7 +25,7 @@ def backward_kernel(features: int) -> Any:
         order, directions, lights, ambient, shading, clay, first, place, slope, normal, steep, rgb, weight, after,
         d_colour, d_opacity, d_depth, d_normal, d_orientation, d_raw, d_gradient, d_logit,
     ):  # fmt: skip
-        """From what is wanted of the rays' sums to what is wanted of each sample, from the last to the first."""
+        """From the gradients of the rays' sums to the gradients of each sample, from the last to the first."""
         for j in range(len(order)):
             r = order[j]
             behind = _ZERO  # sum of w_j G_j over the samples behind
@@ -74,7 +74,7 @@ def backward_kernel(features: int) -> Any:
     def through_head(feature, d_logit, w1, b1, w2, d_feature, hidden, d_hidden, d_w1, d_b1, d_w2, d_b2):
         """One block: feature, d_feature (inputs, LANES), d_logit (3, LANES); the weights' gradients are added up.
 
-        Every loop writes one array or one sum: others would not become vector instructions."""
+        Every loop writes one array or one sum; other loops would not become vector instructions."""
         inputs, wide = w1.shape[1], w1.shape[0]
         d_feature[:] = _ZERO
         for c in range(3):

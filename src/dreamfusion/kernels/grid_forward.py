@@ -1,4 +1,4 @@
-"""The fused renderer's forward kernel. Names and conventions as in ``kernels.py``."""
+"""The fused renderer's forward kernel. Names and conventions as in ``grid_kernels.py``."""
 
 # mypy: disable-error-code="no-untyped-def, assignment"
 from __future__ import annotations
@@ -134,7 +134,7 @@ def forward_kernel(features: int) -> Any:
         first, place, slope, normal, steep, feature, rgb, weight, after,
         colour, opacity, depth, normal_sum, orientation,
     ):  # fmt: skip
-        """March, look up, shade and composite the share's rays; what the backward kernel needs is left in the
+        """March, look up, shade and composite the share's rays; what the backward kernel needs stays in the
         arrays from ``first`` to ``after``."""
         clay, eps = model[5], model[6]
         total = march(

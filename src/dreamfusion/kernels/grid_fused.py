@@ -1,8 +1,8 @@
 """The grid field's fast path on a CPU: sampling, lookup, normals, shading and compositing in one pass, and their
 derivatives in another. It equals ``volume.render`` to rounding (``tests/test_scene_fused.py``).
 
-Rays are dealt out to the threads in tiles; each thread adds its gradients up in a table of its own, and the tables are
-summed in a fixed order, so the result depends on the number of threads only in rounding and on nothing else.
+Rays are dealt out to the threads in tiles. Each thread adds up its gradients in a table of its own, and the tables are
+summed in a fixed order. So the result depends only on the number of threads, and on that only in rounding.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class FusedGrid:
         self.parts: np.ndarray | None = None
 
     def run(self, work: Any, jobs: list[Any]) -> list[Any]:
-        """work(job) for all jobs, side by side where there are threads for it; results in the jobs' order."""
+        """work(job) for all jobs, in parallel if there are threads; results in the jobs' order."""
         if self.threads == 1 or len(jobs) == 1:
             return [work(job) for job in jobs]
         return list(_pool(self.threads).map(work, jobs))

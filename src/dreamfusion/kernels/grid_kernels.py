@@ -1,12 +1,12 @@
-"""What the fused renderer's Numba kernels share, and the small ones; the large ones are in ``forward.py`` and
-``backward.py``, the mathematics in ``volume.py``, ``grid.py`` and ``field.py``.
+"""What the fused renderer's Numba kernels share, and the small kernels. The large ones are in ``grid_forward.py`` and
+``grid_backward.py``, the mathematics in ``volume.py``, ``grid.py`` and ``field.py`` of ``scene``.
 
 Each kernel runs on one thread over a fixed share of the rays, so that several run side by side without the GIL.
 Names: r a ray, j its place in the share, m a kept sample, l a level, f a feature, h a hidden unit, i a lane.
 Per-sample numbers lie in blocks of ``LANES`` samples where loops over lanes are to become vector instructions.
-Tables come flat, and their indices pass through ``& INDEX``: it tells the compiler that they are not negative, which
-saves it Python's counting from the end. The model's constants come as an argument (``fused.MODEL``): compiled code is
-kept on disk and would not notice a change. ``fastmath`` allows only what changes rounding (contraction, reordering):
+Tables come flat, and their indices pass through ``& INDEX``: it tells the compiler that they are not negative, so that
+it leaves out Python's counting from the end. The model's constants come as an argument (``scene.grid.MODEL``), because
+compiled code is kept on disk and would not notice a change. ``fastmath`` allows only what changes rounding (contraction, reordering):
 not-a-number and infinity keep their meaning.
 """
 
@@ -90,7 +90,7 @@ def candidates(order, origins, directions, near, far, offset, step, cells, kept,
             y = min(max(int((oy + t * dy) * half), 0), side - 1)
             z = min(max(int((oz + t * dz) * half), 0), side - 1)
             kept[n & INDEX] = k
-            n += flat[((x * side + y) * side + z) & INDEX]  # no branch: it could not be foreseen
+            n += flat[((x * side + y) * side + z) & INDEX]  # no branch: it could not be predicted
             k += 1
             t = start + (_F(k) + u) * step
         bounds[j + 1] = n
@@ -99,7 +99,7 @@ def candidates(order, origins, directions, near, far, offset, step, cells, kept,
 
 @njit(**OPTIONS)
 def density(points, table, channels, sides, starts, model, out):
-    """Density (P,) at points (P, 3), zero outside the unit sphere; ``model`` as in ``fused.MODEL``."""
+    """Density (P,) at points (P, 3), zero outside the unit sphere; ``model`` as in ``grid_fused.FusedGrid``."""
     bump, narrow, scale, sharp, shift = model[0], model[1], model[2], model[3], model[4]
     for p in range(len(points)):
         x, y, z = points[p, 0], points[p, 1], points[p, 2]

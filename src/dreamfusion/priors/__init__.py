@@ -1,1 +1,1 @@
-"""Frozen diffusion models behind one class (``priors.prior.Prior``); ``priors.loading.load_prior`` is the one way to get one."""
+"""Frozen diffusion models behind one class (``priors.prior.Prior``); ``loading.load_prior`` is the one way to get one."""

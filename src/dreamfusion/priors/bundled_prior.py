@@ -42,14 +42,14 @@ def tokens_of(words: Words) -> Tokens:
 
 
 class BundledPrior(Prior):
-    """A frozen prior of 64 x 64 pictures; it answers e although its network predicts v."""
+    """A frozen prior of 64 x 64 pictures; it answers e, although its network predicts v."""
 
     id = "bundled"
     resolution = SIZE
     limit = 1.0
 
     def __init__(self, path: Path = WEIGHTS, device: str | torch.device = "cpu", precision: str = "auto"):
-        """Load weights; UserError if they are missing, altered (where a hash is on record) or of another shape."""
+        """Load weights; UserError if they are missing, altered (if a hash is on record) or of another shape."""
         if not path.is_file():
             raise UserError(
                 f"the prior's weights are missing: {path} (reinstall dreamfusion, or train them with tools/prior)"
@@ -82,7 +82,7 @@ class BundledPrior(Prior):
         return TextEncoder.load()
 
     def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> Tokens:
-        """Read captions; one without any name that was taught is read as ``familiar`` puts it."""
+        """Read captions. A caption without any known name is read as ``familiar`` puts it."""
         self.no_images(images)
         return Tokens(*self.encoder([self.familiar(c) for c in captions])).to(self.device)
 
@@ -120,7 +120,7 @@ class BundledPrior(Prior):
         alpha, sigma = (broadcast(x, z_t) for x in self.alpha_sigma(t))
         layouts, words, told = [], [], []
         for asked in about:
-            # Nothing has neither words nor camera nor layout, but for the background; its tokens are not read.
+            # "Nothing" has no words, no camera and no layout, only the background; its tokens are not read.
             row = tokens_of(question.words if asked is None else asked)
             words.append(row)
             told.append((no if asked is None else yes, has_camera if asked is question.words else no))
@@ -152,7 +152,7 @@ class BundledPrior(Prior):
         return colours.to(self.device) * 2 - 1
 
     def unknown_words(self, prompt: str) -> list[Unknown]:
-        """Words of the prompt that no training caption held, each with the nearest name the prior knows."""
+        """Words of the prompt that were in no training caption, each with the nearest name that the prior knows."""
         known = set(self.record.get("words", ())) | STOP_WORDS
         strange = [w for w in dict.fromkeys(words_of(prompt)) if self.names and w not in known]
         if new := [w for w in strange if w not in self._unknown]:
@@ -162,10 +162,10 @@ class BundledPrior(Prior):
         return [self._unknown[w] for w in strange]
 
     def familiar(self, caption: str) -> str:
-        """The caption with its unknown word that is most like a name put as that name: 'a red automobile' is 'a red car'.
+        """The caption with the unknown word that is most like a name replaced by that name: 'a red automobile' is 'a red car'.
 
-        As it is where it holds a name that was taught, or no unknown word: things that were never seen cannot be drawn, and
-        of words alone the networks would make a thing at random.
+        A caption stays as it is if it holds a known name or no unknown word. The networks cannot draw things that they never
+        saw; from unknown words alone they would draw a random thing.
         """
         plain = f" {' '.join(words_of(caption))} "
         strange = self.unknown_words(caption)
@@ -185,7 +185,7 @@ class BundledPrior(Prior):
 
     @property
     def parameters(self) -> int:
-        """How many the networks have."""
+        """How many parameters the networks have."""
         return sum(p.numel() for n in (self.layout, self.denoiser) for p in n.parameters())
 
     def info(self) -> dict[str, object]:

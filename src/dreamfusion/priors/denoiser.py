@@ -90,7 +90,7 @@ class Residual(nn.Module):
 
 
 class Words(nn.Module):
-    """Word embeddings (B, L, 384) to tokens of our own width and a pooled vector; learned tokens stand for nothing."""
+    """Word embeddings (B, L, 384) to tokens of our own width and a pooled vector; learned tokens stand for "nothing"."""
 
     def __init__(self, width: int, queries: int = 4):
         super().__init__()
@@ -179,13 +179,13 @@ class Denoiser(nn.Module):
 
 
 def spread(has_text: Tensor, has_camera: Tensor) -> Tensor:
-    """How far pictures (B,) scatter around the layout, about: measured on held-out pairs, and around mid-gray."""
+    """Roughly how far pictures scatter around the layout, (B,): measured on held-out pairs, and around mid-gray."""
     known = torch.where(has_camera, SPREAD["words and camera"], SPREAD["words"])
     return torch.where(has_text, known, SPREAD["nothing"])
 
 
 def around_layout(z_t: Tensor, t: Tensor, layout: Tensor, spread: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """How far z_t is from what was expected, in standard errors, the best v if pictures were Gaussian around the layout
+    """How far z_t is from its expected value, in standard errors, the best v if pictures were Gaussian around the layout
     (both (B, 3, H, W)), and the standard error of that (B, 1, 1, 1).
 
     With x ~ N(layout, s^2), s the spread (B,): E[x | z] = (sigma^2 layout + s^2 alpha z) / d and Var[x | z] = s^2 sigma^2 / d where

@@ -1,4 +1,4 @@
-"""Any checkpoint of a known family (``families``) as a prior: one class, the family's row says what differs."""
+"""Any checkpoint of a known family (``families``) as a prior: one class; the family's row says what differs."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class DiffusersPrior(Prior):
 
     @cached_property
     def vae(self) -> Any:
-        """The VAE, loaded when first asked; in float32 where it says that half precision overflows it."""
+        """The VAE, loaded when first asked; in float32 if it says that half precision overflows."""
         overflow = self.vae_config.get("force_upcast", False) and self.dtype == torch.float16
         vae = load_part(self.checkpoint.parts["vae"], self.folder, torch.float32 if overflow else self.dtype)
         if self.memory != "fast":
@@ -142,13 +142,13 @@ class DiffusersPrior(Prior):
             return picture
         if self.memory == "fast" or not picture.requires_grad:
             return self._encode(picture)
-        # The graph is thrown away and made again in the backward pass, when the VAE is back on the device: the network
-        # gets the room in between.
+        # The graph is dropped and made again in the backward pass, when the VAE is back on the device. In between, the
+        # network gets the memory.
         return recomputed(self._encode, picture, use_reentrant=False)
 
     def _encode(self, picture: Tensor) -> Tensor:
         vae = self._bring("vae")
-        # The mode, not a sample: the distribution is narrow and its noise would only add to the direction's.
+        # The mode, not a sample: the distribution is narrow and its noise would only add to the noise of the direction.
         z = vae.encode(picture.to(vae.dtype)).latent_dist.mode().to(picture.dtype)
         return (z - (self.vae_config.get("shift_factor") or 0.0)) * self.vae_config["scaling_factor"]
 
@@ -176,7 +176,7 @@ class DiffusersPrior(Prior):
         pooled = None if words.pooled is None else words.pooled.to(self.dtype)
         typed = Tokens(words.tokens.to(self.dtype), words.mask, pooled)
         output = self.family.call(network, z_t.to(self.dtype), self.schedule.network_time(t), typed, self.resolution)
-        exact = torch.promote_types(z_t.dtype, torch.float32)  # guidance amplifies differences: none in half precision
+        exact = torch.promote_types(z_t.dtype, torch.float32)  # guidance amplifies differences: no half precision here
         return self.schedule.noise(output.to(exact), z_t.to(exact), t)
 
     def info(self) -> dict[str, Any]:
@@ -190,7 +190,7 @@ class DiffusersPrior(Prior):
 
 
 def resized(picture: Tensor, side: int) -> Tensor:
-    """Pictures (B, C, H, W) at side x side, bilinear with antialiasing; the same tensor where they are that already."""
+    """Pictures (B, C, H, W) at side x side, bilinear with antialiasing; the same tensor if they have that size already."""
     if picture.shape[-2:] == (side, side):
         return picture
     return torch.nn.functional.interpolate(picture, (side, side), mode="bilinear", antialias=True)

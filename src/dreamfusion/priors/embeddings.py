@@ -53,7 +53,7 @@ def load_part(part: Part, folder: Path, dtype: torch.dtype, **options: Any) -> A
 
 
 class TextEncoders:
-    """Callable: captions -> Tokens on the CPU, from the cache where it can be."""
+    """Callable: captions -> Tokens on the CPU, from the cache if they are in it."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, eight_bit: bool = False):
         assert checkpoint.folder is not None
@@ -79,7 +79,7 @@ class TextEncoders:
         return whole(tokens, torch.cat(pooled) if pooled else None)
 
     def nothing(self) -> Tokens:
-        """One row, what stands for no words: zeros where the pipeline says so, else the empty caption."""
+        """One row that stands for no words: zeros if the pipeline says so, else the empty caption."""
         words = self([""])
         family = self.checkpoint.family
         # SDXL's pipeline class takes zeros unless its model_index.json says otherwise.
@@ -100,7 +100,7 @@ class TextEncoders:
         return [whole(r.tokens.float().cpu(), None if r.pooled is None else r.pooled.float().cpu()) for r in rows]
 
     def _free(self, pipeline: Any) -> None:
-        """Give the encoders' memory back now, whoever still refers to them."""
+        """Release the encoders' memory now, even if something still refers to them."""
         for part in self.checkpoint.text_parts:
             if part.weights:
                 with suppress(ValueError, RuntimeError, NotImplementedError):  # models in 8 bit do not move
@@ -141,7 +141,7 @@ class TextEncoders:
         return cache_folder() / "embeddings" / key[:2] / f"{key}.safetensors"
 
     def _read(self, caption: str) -> Tokens | None:
-        with suppress(OSError, SafetensorError, KeyError):  # a damaged cache is no cache
+        with suppress(OSError, SafetensorError, KeyError):  # a damaged cache entry is ignored
             stored = load(self._place(caption).read_bytes())
             return whole(stored["tokens"], stored.get("pooled"))
         return None

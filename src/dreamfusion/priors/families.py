@@ -25,8 +25,8 @@ class Family:
     """One row of the table of families.
 
     embed(pipeline, captions, device) -> Tokens; call(network, z_t, network_time, words, resolution) -> output;
-    ``side``: side of z where the network's own configuration does not say; ``zeros``: nothing is zeros if the
-    pipeline's configuration says so, instead of the empty caption.
+    ``side``: side of z, if the network's own configuration does not say it; ``zeros``: "nothing" is zeros instead of the
+    empty caption, if the pipeline's configuration says so.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Family:
 
 
 def whole(tokens: Tensor, pooled: Tensor | None = None) -> Tokens:
-    """A condition of which every token is read (these networks take no mask: their padding was trained with)."""
+    """Tokens that are all read (these networks take no mask: they were trained with the padding)."""
     return Tokens(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device), pooled=pooled)
 
 
@@ -91,8 +91,8 @@ def call_sd3(network: Any, z_t: Tensor, time: Tensor, words: Tokens, resolution:
 
 
 def call_flux(network: Any, z_t: Tensor, time: Tensor, words: Tokens, resolution: int) -> Tensor:
-    """FLUX reads 2 x 2 patches in a row with their places. A distilled guidance input is held at 1, so that the
-    guidance of ours is the only one."""
+    """FLUX reads 2 x 2 patches in a row with their places. A distilled guidance input is held at 1, so that our
+    guidance is the only one."""
     count, channels, height, width = z_t.shape
     patches = z_t.reshape(count, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 1, 3, 5)
     patches = patches.reshape(count, (height // 2) * (width // 2), channels * 4)

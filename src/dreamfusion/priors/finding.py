@@ -15,7 +15,7 @@ NAMES = ("bundled", "guide")
 
 
 def find_checkpoint(id: str, device: str | torch.device = "cpu", precision: str = "auto") -> Checkpoint:
-    """What an id that is neither 'bundled' nor a mixture means; nothing large is read. UserError where it means nothing."""
+    """The checkpoint of an id that is neither 'bundled' nor a mixture; nothing large is read. UserError for an unknown id."""
     hub_id, path = id.startswith("hf:"), Path(id).expanduser()
     if not hub_id and not path.exists():
         if "*" in id or "+" in id:

@@ -13,7 +13,7 @@ from .checkpoint import Checkpoint, open_folder, read_json, read_parts
 def find(id: str, half: bool) -> Checkpoint:
     """What would be downloaded for an id (only the index and the weights' headers are fetched), or the cache's copy.
 
-    UserError where the model does not exist, is gated, or neither hub nor cache has it.
+    UserError if the model does not exist, is gated, or is neither on the hub nor in the cache.
     """
     from huggingface_hub import HfApi, hf_hub_download
 
@@ -59,6 +59,6 @@ def download(checkpoint: Checkpoint) -> Checkpoint:
             folder = snapshot_download(repo, revision=revision, allow_patterns=checkpoint.patterns)
     except ConnectionError as error:
         raise UserError(
-            f"the download of {repo} broke off ({' '.join(str(error).split())[:120]}); run it again to go on"
+            f"the download of {repo} broke off ({' '.join(str(error).split())[:120]}); run it again to continue"
         ) from None
     return replace(checkpoint, folder=Path(folder))

@@ -7,11 +7,11 @@ Three ways, from the quickest to the smallest:
   guidance's two halves one after the other;
 - ``lowest``: as ``low``, and the network visits the device layer by layer (accelerate's sequential offload).
 
-A rule that back-propagates through the network (``reconstruction``) keeps the activations of both of guidance's halves
-whatever the way, and cannot have its weights taken away by layers.
+A rule that back-propagates through the network (``reconstruction``) keeps the activations of both halves of guidance in
+every way. The way ``lowest`` is not possible for it, as it takes the weights away layer by layer.
 
 Attention is sliced in ``low`` and ``lowest`` only on devices where PyTorch has no fused attention for it: fused attention
-never holds the matrix of scores, its memory is linear already, and slices of it measured slower and larger.
+never holds the matrix of scores, and its memory is linear already. Slices of it were measured as slower and larger.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Needs:
 
         The text encoders come and go first, so they never add to the rest.
         """
-        if way == "fast":  # the encoder's graph waits for the network's answer
+        if way == "fast":  # the encoder's graph is held until the network answers
             network_work = max(self.network_work, self.graph)
             return max(self.text, self.network + self.vae + network_work + self.encoder_work)
         network_work = max(self.network_work // 2, self.graph)
@@ -101,7 +101,7 @@ def needs_of(
     text = sum(b for name, b in bytes_of.items() if name.startswith("text_encoder"))
     widths = config.get("block_out_channels")
     side = resolution // vae_factor(vae)
-    # A transformer keeps about as much per place as a level of a U-Net as wide as it is.
+    # A transformer keeps about as much per place as a U-Net level of the same width.
     width = (
         widths[0]
         if widths
@@ -189,7 +189,7 @@ def choose(memory: Memory, needs: Needs, device: torch.device, free: tuple[int, 
 
 
 def slice_attention(model: Any, way: Memory, device: torch.device) -> None:
-    """Make a U-Net hold one head's matrix of scores at a time, where saving is asked for and attention is not fused.
+    """Make a U-Net hold one head's matrix of scores at a time, if memory is to be saved and attention is not fused.
 
     Transformers and VAEs have no such switch in diffusers; they are left as they are.
     """

@@ -1,4 +1,4 @@
-"""Several priors at once, '0.7*A + 0.3*B': each is asked at its own resolution, their directions are added."""
+"""Several priors at once, '0.7*A + 0.3*B': each is asked at its own resolution, and their directions are added."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Mixture(Prior):
     """Priors with their shares. Its space is the product of theirs: z (B, N) holds the values of all parts in a row.
 
     A gradient that goes back through ``encode`` is weighted by each part's share, so that score distillation adds the
-    parts' directions up. What a rule measures over all of z (thresholds, spreads) it measures over all parts together.
+    parts' directions up. Whatever a rule measures over all of z (thresholds, spreads), it measures over all parts together.
     """
 
     def __init__(self, terms: list[tuple[float, Prior]]):
@@ -126,7 +126,7 @@ class Mixture(Prior):
         return tuple(torch.cat(parts, 1) for parts in zip(*answers, strict=True))
 
     def info(self) -> dict[str, object]:
-        """What the parts say, each under its share."""
+        """What the parts are, each with its share."""
         return {f"{share:g}*{prior.id}": prior.info() for share, prior in self.terms}
 
 

@@ -34,7 +34,7 @@ def latent_palette(prior: Prior, channels: int) -> tuple[Tensor, Tensor]:
     means = torch.nn.functional.adaptive_avg_pool2d(latents, PATCHES).permute(0, 2, 3, 1).reshape(-1, channels)
     known = torch.cat([means, torch.ones(len(means), 1)], 1).double()
     wanted = colours.permute(0, 2, 3, 1).reshape(-1, 3).double()
-    # A little ridge: random or degenerate encoders must not give colours of a million.
+    # A little ridge, so that random or degenerate encoders do not give huge colours.
     solution = torch.linalg.solve(
         known.T @ known + 1e-3 * torch.eye(channels + 1, dtype=torch.float64), known.T @ wanted
     ).float()

@@ -9,21 +9,21 @@ from pydantic import Field
 from ..schema import Settings
 
 Asks = Literal["words", "camera", "views"]
-"""What a question tells the prior besides its words: nothing, the absolute camera, or how the views of a group relate."""
+"""What a prior is given besides the words: nothing, the absolute camera, or how the views of a group relate."""
 
 
 class PriorSettings(Settings):
     id: str = "bundled"
-    """Which frozen diffusion model: 'bundled', weights of its kind, 'hf:OWNER/NAME[@REVISION]', the folder of a
-    diffusers pipeline, or a mixture such as '0.7*A + 0.3*B'. Or 'guide', a CLIP, with distillation.kind=clip."""
+    """Which frozen diffusion model: 'bundled', a .safetensors file of its kind, 'hf:OWNER/NAME[@REVISION]', the folder of a
+    diffusers pipeline, or a mixture such as '0.7*A + 0.3*B'. With distillation.kind=clip, 'guide', a CLIP."""
     asks: Asks = "camera"
-    """What the prior is told besides the words: 'camera', where each picture is seen from (as MVDream is told); 'words',
-    nothing, as Imagen was asked; 'views', how the views of one group stand to each other, but not to the object."""
+    """What the prior is given besides the words. 'camera': where each picture is seen from, as in MVDream. 'words':
+    nothing, as in the paper. 'views': how the views of one group stand to each other, but not to the object."""
     views: Annotated[int, Field(ge=1, le=16)] = 1
-    """Views of one step that are asked about together: they share elevation, distance and noise level, and stand evenly
-    around the object."""
+    """Views in a group. A group is one question to the prior: its views share elevation, distance and noise level, and
+    stand evenly around the object."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Arithmetic of the prior's forward pass; auto takes bfloat16 where the processor has it in hardware."""
+    """Arithmetic of the prior's forward pass; auto takes bfloat16 if the processor has it in hardware."""
     memory: Literal["auto", "fast", "low", "lowest"] = "auto"
     """How to load large priors: all on the device, one model at a time, or layer by layer; auto takes the first that
     fits."""

@@ -54,7 +54,7 @@ class Tokens(Words):
 
 
 def stacked(words: Sequence[Tokens]) -> Tokens:
-    """The rows of all, one below the other; the shorter ones are padded."""
+    """All rows in one batch; the shorter ones are padded."""
     length = max(w.tokens.shape[1] for w in words)
 
     def padded(x: Tensor) -> Tensor:
@@ -72,9 +72,9 @@ def stacked(words: Sequence[Tokens]) -> Tokens:
 class Question:
     """One row a picture of ``view``.
 
-    words: what the pictures shall show; asks: what of the view the prior may use besides ('words' nothing, 'camera' all,
-    'views' how the looks of a group stand to each other); what is told of the background is ``view.plain_background``.
-    nothing: words that take the place of nothing in guidance (a negative prompt), None for the prior's own; repelled: words
+    words: what the pictures shall show; asks: what the prior may use of the view ('words' nothing, 'camera' all,
+    'views' how the looks of a group stand to each other). Of the background it gets ``view.plain_background``.
+    nothing: words that replace "nothing" in guidance (a negative prompt), None for the prior's own; repelled: words
     to move away from, each with its weights (B,) (Perp-Neg).
     """
 

@@ -30,7 +30,7 @@ AT_ONCE = 1 << 13  # rays; large pictures without gradients are drawn in parts, 
 
 
 class Way(Protocol):
-    """One way to render a field's rays. All ways give the same to rounding."""
+    """One way to render a field's rays. All ways agree up to rounding."""
 
     def suits(self, field: Any, rays: Rays, shading: Shading) -> bool:
         """Whether this way can render these rays of this field."""
@@ -70,13 +70,13 @@ PLAIN = Plain()
 
 
 class RadianceField(Scene):
-    """A density and an albedo in the unit sphere. Subclasses say ``network``, ``groups`` and ``harden``."""
+    """A density and an albedo in the unit sphere. Subclasses define ``network``, ``groups`` and ``harden``."""
 
     def __init__(self, settings: FieldSettings, occupancy_side: int):
         super().__init__()
         self.settings = settings
         self.occupancy = Occupancy(occupancy_side, settings.samples)
-        # A field of latents turns them into colours by a linear map, but for renderings of the latents themselves.
+        # A linear map turns a field's latents into colours, except in renderings of the latents themselves.
         self.palette: nn.Module = nn.Identity() if settings.channels == 3 else nn.Linear(settings.channels, 3)
 
     def network(self, points: Tensor, frustums: Frustums | None, colour: bool) -> tuple[Tensor, Tensor | None]:
@@ -84,7 +84,7 @@ class RadianceField(Scene):
         raise NotImplementedError
 
     def harden(self, factor: float) -> None:
-        """Multiply the learned raw density by ``factor``, in place: what is dense gets denser, what is empty emptier."""
+        """Multiply the learned raw density by ``factor``, in place: dense space gets denser, empty space emptier."""
         raise NotImplementedError
 
     def blob(self, points: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class RadianceField(Scene):
         return albedo
 
     def after_step(self, step: int, steps: int, moments: Moments) -> None:
-        """Harden as the settings ask, and refresh the occupancy when it is time."""
+        """Harden as the settings say, and refresh the occupancy when it is due."""
         hardening = self.settings.hardening
         growth = scheduled(hardening, step / steps) / scheduled(hardening, (step - 1) / steps)
         if growth != 1:
@@ -160,7 +160,7 @@ class RadianceField(Scene):
         samples: int | None = None,
     ) -> RayRendering:
         """What rays see. ``light`` (N, 3): unit direction towards the key light, for each ray. With a generator the samples
-        are jittered, without it they stand in the middles of their intervals."""
+        are jittered; without it they are in the middles of their intervals."""
         near, far = ray_samples.unit_sphere(rays.origins, rays.directions)
         offset = ray_samples.ray_offsets(near, rng)
         samples = samples or self.settings.samples
@@ -184,7 +184,7 @@ class RadianceField(Scene):
         offset: Tensor,
         samples: int,
     ) -> RayRendering:
-        """Render rays from near to far (N,) with each ray's samples shifted by offset (N,), by the first way that suits."""
+        """Render rays from near to far (N,) with each ray's samples shifted by offset (N,), by the first way that can."""
         for way in self.ways():
             if way.suits(self, rays, shading):
                 break
@@ -195,5 +195,5 @@ class RadianceField(Scene):
         return (PLAIN,)
 
     def samples_along(self, rays: Rays, near: Tensor, far: Tensor, samples: int, offset: Tensor) -> Samples:
-        """Where the plain way looks at each ray."""
+        """The samples of the plain way."""
         return ray_samples.regular_samples(near, far, samples, offset)

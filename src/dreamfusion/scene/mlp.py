@@ -16,7 +16,7 @@ from .scene_settings import MlpSettings
 from .volume import Frustums
 
 OCCUPANCY_SIDE = 32
-POINT_VARIANCE = (1 / 256) ** 2  # blur of a point that is looked at without a cone, world units squared
+POINT_VARIANCE = (1 / 256) ** 2  # blur of a point that is sampled without a cone, world units squared
 
 
 def frustum_gaussian(distance: Tensor, width: Tensor, base_radius: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -85,7 +85,7 @@ class MlpField(RadianceField):
         self.out.bias[0] *= factor
 
     def gaussian(self, points: Tensor, frustums: Frustums | None) -> tuple[Tensor, Tensor]:
-        """Mean and diagonal variance, (P, 3) each, of what is looked at (Barron et al. 2021, eqs. 8, 15, 16)."""
+        """Mean and diagonal variance, (P, 3) each, of the sampled regions (Barron et al. 2021, eqs. 8, 15, 16)."""
         if frustums is None:
             return points, torch.full_like(points, POINT_VARIANCE)
         base_radius = frustums.pixel_radius * 2 / math.sqrt(3)  # matches the variance of the pixel's square

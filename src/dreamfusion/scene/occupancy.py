@@ -14,8 +14,8 @@ _R3 = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)  # Roberts' l
 
 
 class Occupancy(nn.Module):
-    """A grid of ``side``^3 cells over [-1, 1]^3 that remembers the largest density lately seen in each (Mueller et
-    al. 2022, appendix C). All is state: a run that is taken up again skips the same samples.
+    """A grid of ``side``^3 cells over [-1, 1]^3 that remembers the largest density recently seen in each (Mueller et
+    al. 2022, appendix C). All of it is state: a resumed run skips the same samples.
 
     Before the first refresh everything counts as occupied.
     """
@@ -53,6 +53,6 @@ class Occupancy(nn.Module):
         self.refreshes += 1
 
     def after_step(self, density: Callable[[Tensor], Tensor], step: int) -> None:
-        """Refresh now and then; the first time at once, because skipping is what makes rendering fast."""
+        """Refresh now and then. The first refresh comes at once, because skipping makes rendering fast."""
         if step % EVERY == 0 or not self.refreshes:
             self.refresh(density, step)

@@ -1,4 +1,4 @@
-"""Where along its rays a scene is looked at. N = rays, M = samples a ray; distances in world units."""
+"""Where along its rays a scene is sampled. N = rays, M = samples per ray; distances in world units."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Samples:
-    """distance (N, M) of each sample, width (N, M) of its interval, inside (N, M) bool: whether it counts at all."""
+    """distance (N, M) of each sample, width (N, M) of its interval, inside (N, M) bool: whether it counts."""
 
     distance: Tensor
     width: Tensor

@@ -18,7 +18,7 @@ from ..view.view import View
 
 @dataclass(frozen=True)
 class Rendering:
-    """What a view saw, with nothing behind. B looks of H x W pixels.
+    """What a view saw, without a background. B looks of H x W pixels.
 
     colour (B, 3, H, W), or latents (B, channels, H, W) where the shading is 'latent', premultiplied by the opacity; opacity
     (B, 1, H, W); depth (B, 1, H, W): expected distance times opacity; normal (B, 3, H, W) in world axes, times opacity.
@@ -37,11 +37,11 @@ class Rendering:
 
 
 class Moments(Protocol):
-    """What a scene that grows asks of its optimiser."""
+    """What a growing scene needs from its optimiser."""
 
     def replace(self, group: str, name: str, parameter: nn.Parameter, rows: Tensor) -> None:
-        """Go on with another parameter in the place of ``name``. rows (N,) int64: which old row each new row comes from,
-        -1 for new ones; the moments follow."""
+        """Replace the parameter ``name`` by another one. rows (N,) int64: the old row that each new row comes from, or -1
+        for a new row. The moments move with the rows."""
         ...
 
 
@@ -50,7 +50,7 @@ class Scene(nn.Module, ABC):
 
     @abstractmethod
     def render(self, view: View, rng: torch.Generator | None = None) -> Rendering:
-        """Pictures of the scene. With a generator samples are jittered (training), without one they stand still.
+        """Pictures of the scene. With a generator the samples are jittered (training). Without one they are fixed.
 
         Differentiable under the caller's grad mode. Views of any size: without gradients the memory is bounded.
         """
@@ -61,11 +61,11 @@ class Scene(nn.Module, ABC):
 
     @abstractmethod
     def surface(self, settings: ExportSettings) -> Surface:
-        """The surface as a mesh, and what its material is anywhere. UserError where there is none."""
+        """The surface as a mesh, and its material at any point. UserError if there is no surface."""
 
     def after_step(self, step: int, steps: int, moments: Moments) -> None:
-        """Upkeep after the optimiser moved the scene for the ``step``-th time of ``steps`` in this stage."""
+        """Upkeep after the optimiser's step ``step`` of ``steps`` in this stage."""
 
     def begin_from(self, previous: Scene, rng: torch.Generator) -> None:
-        """Start a stage from another scene by looking at it. UserError where this kind cannot start from that one."""
+        """Start a stage from another scene by sampling it. UserError if this kind cannot start from that one."""
         raise UserError(f"a scene of kind {type(self).__name__} cannot start from {type(previous).__name__}")

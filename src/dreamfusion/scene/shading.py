@@ -15,8 +15,8 @@ def light_factor(normal: Tensor, light: Tensor, ambient: float) -> Tensor:
 
 
 def shade(albedo: Tensor | None, normal: Tensor, light: Tensor, ambient: float, shading: Shading) -> Tensor:
-    """Colour (N, 3) of points with albedo (N, 3); ``textureless`` needs no albedo, ``latent`` has one
-    of any width."""
+    """Colour (N, 3) of points with albedo (N, 3). ``textureless`` needs no albedo; the albedo of ``latent`` has any
+    width."""
     if shading == "textureless":
         return CLAY * light_factor(normal, light, ambient)[:, None].expand(-1, 3)
     assert albedo is not None

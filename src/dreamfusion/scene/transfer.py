@@ -1,4 +1,4 @@
-"""A new stage's scene from the one before it: by looking at the old one, whatever kind it is."""
+"""A new stage's scene from the scene before it: sample the old one, whatever kind it is."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def resample(old: object, new: Volume, rng: torch.Generator) -> None:
     """Fit a fresh field to another volume by regression at random points, half of them where the old one is dense.
 
     The loss compares opacities over a short way, 1 - exp(-density * ``DEPTH``), and albedo weighted by opacity. UserError
-    where the old scene is no volume.
+    if the old scene is no volume.
     """
     if not isinstance(old, Volume):
         raise UserError(f"a radiance field cannot start from {type(old).__name__}, which has no density")

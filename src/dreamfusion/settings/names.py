@@ -28,7 +28,7 @@ OF_THE_RUN = ("prompt", "preset", "seed", "device", "threads", "run", "export", 
 class Setting:
     """One setting: dotted name, what it is for, its default, its type and the type's limits.
 
-    ``kinds``: the values of its group's ``kind`` that have it; empty where all have it.
+    ``kinds``: the values of its group's ``kind`` that have it; empty if all have it.
     """
 
     name: str
@@ -89,7 +89,7 @@ def _of_any_kind(members: Sequence[type[BaseModel]], default: type[BaseModel], p
 
 
 _KINDS = {
-    "scene.": "What is optimised: 'grid', a multi-resolution feature grid with a tiny head; 'mlp', the paper's field.",
+    "scene.": "What is optimised: 'grid', a multi-resolution feature grid with a tiny head, or 'mlp', the paper's field.",
     "distillation.": "The rule that turns the prior's answer into a direction; 'clip' needs the prior 'guide'.",
 }
 

@@ -15,13 +15,13 @@ GROUPS = {
     "": "the run",
     "prior": "prior: the frozen diffusion model",
     "view": "view: where we look from",
-    "shading": "shading: how it is lit",
+    "shading": "shading: how the object is lit",
     "scene": "scene: what is optimised, and how fast it learns",
     "distillation": "distillation: how the prior moves the scene",
-    "regularizers": "regularizers: what is punished (weights)",
+    "regularizers": "regularizers: weights of the penalties",
     "optimizer": "optimizer: Adam",
-    "run": "run: the folder's upkeep",
-    "export": "export: the files",
+    "run": "run: checkpoints and previews",
+    "export": "export: the mesh, its texture and the film",
 }
 LEFT_OUT = {"prompt", "preset"}
 
@@ -54,7 +54,7 @@ class Formatter(argparse.HelpFormatter):
 
 
 def unknown_argument(word: str, known: Iterable[str]) -> str:
-    """One line about an argument nobody asked for."""
+    """One line about an unexpected argument."""
     if not word.startswith("-"):
         return f"unexpected argument {word!r}; put a prompt of several words in quotes"
     name = word.partition("=")[0]
@@ -102,7 +102,7 @@ def add_settings(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -
 
 
 def metavar(setting: Setting) -> str:
-    """What stands for the value in the help: a name for each type of value."""
+    """The name of the value in the help: one for each type of value."""
     return metavar_of(setting.kind)
 
 

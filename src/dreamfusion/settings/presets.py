@@ -1,6 +1,6 @@
 """Presets (pages of settings), and the one way from a preset, overrides and a prompt to a ``Config``.
 
-A page is YAML with the nesting of ``Config``; what it leaves out is as in ``balanced``, which is what ``Config()`` is. A
+A page is YAML with the nesting of ``Config``; what it leaves out is as in ``balanced``, which is ``Config()``. A
 ``run.yaml`` is a page too.
 """
 
@@ -72,7 +72,7 @@ def resolve(preset: str = "balanced", overrides: Mapping[str, Any] | None = None
     """The settings of a run: defaults, then the preset's page, then the overrides, then the prompt.
 
     Overrides have dotted names, with '.' or '__', and values or their text: {'view.fov_deg': 50}, {'steps': '20'}. They hold
-    in every stage; 'stages.2.steps' is of one stage. A prompt of '' takes the page's. Every mistake is a UserError of one
+    in every stage; 'stages.2.steps' is of one stage. With the prompt '' the page's prompt is used. Every mistake is a UserError of one
     line.
     """
     values = load_preset(preset)

@@ -1,1 +1,1 @@
-"""Where we look from and how it is lit: one type, ``view.view.View``."""
+"""Where we look from and how the object is lit: one type, ``view.view.View``."""

@@ -1,4 +1,4 @@
-"""What stands behind the object."""
+"""Backgrounds: what is behind the object."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _PLAIN = {"gray": 0.5, "white": 1.0, "black": 0.0}
 
 
 MEAN_LATENT = 0.5
-"""Stands behind latents: the middle of what they are rendered as."""
+"""The background of latents: the middle of their rendered range."""
 
 
 class Backdrop(nn.Module):
-    """Chooses what stands behind the object. Of kind 'learned' it is one colour for all views, learned with the scene."""
+    """Chooses the background. The kind 'learned' is one colour for all views, learned with the scene."""
 
     def __init__(self, settings: ViewSettings):
         super().__init__()
@@ -34,7 +34,7 @@ class Backdrop(nn.Module):
         return {"background": (dict(self.named_parameters()), self.settings.background_lr)}
 
     def behind(self, view: View, rng: torch.Generator) -> View:
-        """The view with its background. Only this many random numbers are drawn as the kind needs."""
+        """The view with its background. It draws only as many random numbers as the kind needs."""
         count, kind = len(view), self.settings.background
         if view.shading == "latent":
             return view.over(torch.full((count, 1, 1, 1), MEAN_LATENT))
@@ -84,9 +84,9 @@ def blur(pictures: Tensor, spread: Tensor) -> Tensor:
 
 
 def augmented_backgrounds(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Gaussian noise, checkerboards or Fourier textures, each as likely, blurred: (count, 3, size, size) in [0, 1].
+    """Blurred Gaussian noise, checkerboards or Fourier textures, with equal probability: (count, 3, size, size) in [0, 1].
 
-    Jain et al. 2022 (Dream Fields), section 4.2: what changes behind the object cannot be painted into it. The blur is
+    Jain et al. 2022 (Dream Fields), section 4.2: a scene cannot imitate a background that changes. The blur is
     uniform up to 10 / 224 of the picture, as in its code.
     """
     noise = 0.5 + 0.25 * torch.randn(count, 3, size, size, generator=generator)

@@ -22,7 +22,7 @@ def sample_view(
     group: int = 1,
 ) -> View:
     """Draw ``count`` looks at ``progress`` in [0, 1], in groups of ``group`` that stand evenly around the object and share
-    elevation and distance. What stands behind the object is chosen later (``backdrops``)."""
+    elevation and distance. The background is chosen later (``backdrops``)."""
     cameras = sample_cameras(settings, count, rng, group)
     lights = sample_lights(settings, cameras, rng)
     chosen = choose_shading(shading, progress, rng)

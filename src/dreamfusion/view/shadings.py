@@ -13,7 +13,7 @@ SHADINGS: tuple[Shading, ...] = ("albedo", "lambertian", "textureless", "latent"
 def choose_shading(settings: ShadingSettings, progress: float, generator: torch.Generator) -> Shading:
     """Draw a shading by the settings' weights; albedo alone while progress < ``albedo_until``.
 
-    One number is drawn in any case, so that a change of one setting leaves the others' random numbers alone.
+    One number is always drawn, so that a change of one setting does not change the random numbers of the others.
     The settings' validation keeps one weight above zero.
     """
     weights = [settings.albedo, settings.lambertian, settings.textureless, settings.latent]

@@ -1,4 +1,4 @@
-"""Settings of the views: cameras, lights, shading and what stands behind the object."""
+"""Settings of the views: cameras, lights, shading and background."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ViewSettings(Settings):
     elevation_deg: tuple[Elevation, Elevation] = (-30.0, 60.0)
     """Elevations to look from (the paper: -10 to 90)."""
     radius: tuple[Positive, Positive] = (2.3, 2.7)
-    """Camera distances (the seed: 1.5 to 2.5)."""
+    """Camera distances (the preset dreamfusion: 1.5 to 2.5)."""
     fov_deg: Annotated[float, Field(gt=1, lt=170)] = 47.0
     """Full field of view. At 47 the unit sphere just fills the frame from a distance of 2.5."""
     fit: bool = False
@@ -23,21 +23,21 @@ class ViewSettings(Settings):
     words: bool = True
     """Put 'a front view of', 'a side view of' … in front of the prompt."""
     front_deg: Annotated[float, Field(ge=0, le=180)] = 45.0
-    """Largest |azimuth| that is called front."""
+    """Largest |azimuth| of views that are called front."""
     back_deg: Annotated[float, Field(ge=0, le=180)] = 135.0
-    """Smallest |azimuth| that is called back."""
+    """Smallest |azimuth| of views that are called back."""
     overhead_deg: Annotated[float, Field(ge=-90, le=91)] = 60.0
     """Views from above this elevation are called overhead."""
     light_above_deg: tuple[Elevation, Elevation] = (30.0, 30.0)
     """Elevation of the key light above the camera's own direction."""
     light_around_deg: tuple[Azimuth, Azimuth] = (0.0, 0.0)
-    """Turn of the key light about the vertical, from the camera's own direction."""
+    """Rotation of the key light about the vertical, from the camera's own direction."""
     ambient: Unit = 0.5
     """Share of light that comes from everywhere; the rest is the Lambertian key light."""
     background: Literal["gray", "white", "black", "random", "learned", "augmented"] = "random"
-    """What stands behind the object when the prior is asked. Fog of the background's own colour is never found out, so
-    'random' draws a colour for each picture. The bundled prior is told plain colours; 'augmented' is noise, checkerboards
-    and textures, blurred (Dream Fields)."""
+    """What is behind the object when the prior is asked. The prior cannot see fog of the background's own colour, so
+    'random' draws a colour for each picture. The bundled prior is given plain colours. 'augmented' is blurred noise,
+    checkerboards and textures (Dream Fields)."""
     background_lr: Rate = 0.001
     """Adam's learning rate for the 'learned' background."""
 

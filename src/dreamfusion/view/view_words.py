@@ -1,4 +1,4 @@
-"""The words for a view, so that a prior that only reads can be asked for the right side (Poole et al. 2022, 3.2)."""
+"""The words for a view. They ask a prior that knows no cameras for the right side (Poole et al. 2022, 3.2)."""
 
 from __future__ import annotations
 
