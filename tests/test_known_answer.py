@@ -7,18 +7,20 @@ Score distillation must then rebuild the object from nothing, and look right fro
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from dreamfusion.priors.question import Question, Words
 from dreamfusion.scene.rays import camera_rays, to_pictures
 from dreamfusion.settings.presets import resolve
 from dreamfusion.trainer import Trainer
-from dreamfusion.view.backdrops import composite
 from dreamfusion.view.cameras import Cameras
 from dreamfusion.view.lights import camera_lights
+from dreamfusion.view.view import orbit_view
 from tests.fakes import PixelPrior
 
 SPHERES = [
@@ -63,11 +65,13 @@ class OraclePrior(PixelPrior):
     def __init__(self, resolution: int):
         self.resolution = resolution
 
-    def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
-        assert condition.camera is not None and condition.background is not None
-        clean = photograph(cameras_of(condition.camera), self.resolution, condition.background)
-        noise = self.exact_noise(z_t, t, self.encode(clean))
-        return noise, noise
+    def predict_noise(
+        self, z_t: Tensor, t: Tensor, question: Question, about: Sequence[Words | None]
+    ) -> tuple[Tensor, ...]:
+        behind = question.view.plain_background
+        assert question.asks == "camera" and behind is not None
+        clean = photograph(cameras_of(question.view.cameras.condition()), self.resolution, behind)
+        return (self.exact_noise(z_t, t, self.encode(clean)),) * len(about)
 
 
 def rebuild(steps: int, size: int, **overrides: Any) -> float:
@@ -83,12 +87,11 @@ def rebuild(steps: int, size: int, **overrides: Any) -> float:
         trainer.step()
     angles = torch.tensor([[math.radians(k * 45 + 11), math.radians(-20 + 10 * k), 2.5] for k in range(8)])
     cameras = cameras_of(angles)
-    angle = torch.full_like(cameras.azimuth, math.radians(30.0))
-    light = camera_lights(cameras, angle, torch.zeros_like(angle)).repeat_interleave(size * size, 0)
+    view = orbit_view(cameras, size, "lambertian", light_above_deg=30.0, ambient=AMBIENT, background=1.0)
+    assert view.background is not None
     with torch.no_grad():
-        seen = trainer.scene.render(camera_rays(cameras, size), "lambertian", light, AMBIENT)
+        picture = trainer.scene.render(view).over(view.background)
     white = torch.ones(8, 3)
-    picture = to_pictures(composite(seen.colour, seen.opacity, white), size)
     return float(-10 * (picture - photograph(cameras, size, white)).square().mean().log10())
 
 

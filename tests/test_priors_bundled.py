@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,19 @@ from dreamfusion.loading import load_prior
 from dreamfusion.priors.bundled_prior import WEIGHTS, BundledPrior
 from dreamfusion.priors.denoiser import CAMERA_WIDTH, camera_features
 from dreamfusion.priors.prior import clean_from_noise, guide
+from dreamfusion.priors.question import Question
+from dreamfusion.priors.sampler import sample
+from tests.fakes import ask
 
 
 @pytest.fixture(scope="module")
 def prior() -> BundledPrior:
     return load_prior("bundled", precision="float32")
+
+
+def both(prior: BundledPrior, z_t: torch.Tensor, t: torch.Tensor, question: Question) -> tuple[torch.Tensor, ...]:
+    """e(y), e(nothing)."""
+    return prior.predict_noise(z_t, t, question, [question.words, None])
 
 
 def test_weights_are_what_the_card_says(prior: BundledPrior) -> None:
@@ -53,16 +60,16 @@ def test_altered_missing_or_foreign_weights_are_one_line(tmp_path: Path) -> None
 
 def test_noise_prediction_is_plausible_and_deterministic(prior: BundledPrior) -> None:
     g = torch.Generator().manual_seed(0)
-    condition = prior.embed(["a red armchair"] * 2).with_camera(torch.tensor([[0.0, 0.3, 2.5], [math.pi, 0.3, 2.5]]))
-    clean = prior.mean_picture(condition).clamp(-1, 1)
+    question = ask(prior.embed(["a red armchair"] * 2), [[0.0, 0.3, 2.5], [math.pi, 0.3, 2.5]])
+    clean = prior.mean_picture(question).clamp(-1, 1)
     noise, t = torch.randn(2, 3, 64, 64, generator=g), torch.tensor([0.5, 0.5])
     alpha, sigma = prior.alpha_sigma(t)
     z_t = alpha[:, None, None, None] * clean + sigma[:, None, None, None] * noise
-    yes, no = prior.predict_noise(z_t, t, condition)
+    yes, no = both(prior, z_t, t, question)
     assert yes.shape == no.shape == z_t.shape and not yes.requires_grad
     # A model that had learned nothing would answer e = sigma z_t or so: an error of about alpha^2 = 0.5.
     assert (yes - noise).square().mean() < 0.05
-    again, _ = prior.predict_noise(z_t, t, condition)
+    again, _ = both(prior, z_t, t, question)
     assert torch.equal(yes, again)
     assert not any(
         p.requires_grad or p.grad is not None for n in (prior.layout, prior.denoiser) for p in n.parameters()
@@ -70,23 +77,38 @@ def test_noise_prediction_is_plausible_and_deterministic(prior: BundledPrior) ->
 
 
 def test_asked_alone_it_answers_the_same_in_one_pass(prior: BundledPrior) -> None:
-    condition = prior.embed(["a green vase"] * 2).with_camera(torch.tensor([[0.5, 0.3, 2.5], [2.0, 0.1, 2.4]]))
+    question = ask(prior.embed(["a green vase"] * 2), [[0.5, 0.3, 2.5], [2.0, 0.1, 2.4]])
     z, t = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(3)), torch.tensor([0.3, 0.8])
-    expected, nothing = prior.predict_noise(z, t, condition)
+    expected, nothing = both(prior, z, t, question)
     rows = []
     handle = prior.denoiser.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
-    answer, same = prior.predict_noise(z, t, replace(condition, alone=True))
+    (answer,) = prior.predict_noise(z, t, question, [question.words])
     handle.remove()
     torch.testing.assert_close(answer, expected, rtol=1e-3, atol=1e-4)
-    assert same is answer and rows == [2] and (nothing - expected).abs().max() > 0.01
+    assert rows == [2] and (nothing - expected).abs().max() > 0.01
+
+
+def test_other_words_are_asked_alone(prior: BundledPrior) -> None:
+    """Neither the question's camera nor its words are told of them, but for the background."""
+    cameras, colours = [[0.5, 0.3, 2.5], [2.0, 0.1, 2.4]], torch.tensor([[0.9, 0.1, 0.2], [0.1, 0.3, 0.8]])
+    z, t = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(3)), torch.tensor([0.3, 0.8])
+    other = prior.embed(["a red car"] * 2)
+    vase = ask(prior.embed(["a green vase"] * 2), cameras, colours)
+    car = ask(other, cameras, colours)
+    alone = ask(other, background=colours)  # asks: words
+    yes, unlike, nothing = prior.predict_noise(z, t, vase, [vase.words, other, None])
+    (expected,) = prior.predict_noise(z, t, alone, [alone.words])
+    (told,) = prior.predict_noise(z, t, car, [car.words])
+    torch.testing.assert_close(unlike, expected, rtol=1e-3, atol=1e-4)
+    assert all((unlike - x).abs().max() > 0.01 for x in (yes, told, nothing))
+    torch.testing.assert_close(nothing, both(prior, z, t, alone)[1], rtol=1e-3, atol=1e-4)
 
 
 def test_it_knows_colours_and_cameras(prior: BundledPrior) -> None:
-    cameras = torch.tensor([[0.5, 0.3, 2.5]] * 3)
-    words = prior.embed(["a red sofa", "a green sofa", "a blue sofa"]).with_camera(cameras)
-    picture = prior.decode(prior.mean_picture(words))[:, :, 24:48, 16:48].mean((2, 3))
+    asked = ask(prior.embed(["a red sofa", "a green sofa", "a blue sofa"]), [[0.5, 0.3, 2.5]] * 3)
+    picture = prior.decode(prior.mean_picture(asked))[:, :, 24:48, 16:48].mean((2, 3))
     assert picture.argmax(1).tolist() == [0, 1, 2]
-    one = prior.embed(["a green car"] * 2).with_camera(torch.tensor([[0.0, 0.2, 2.5], [math.pi / 2, 0.2, 2.5]]))
+    one = ask(prior.embed(["a green car"] * 2), [[0.0, 0.2, 2.5], [math.pi / 2, 0.2, 2.5]])
     front, side = prior.mean_picture(one)
     wide = [(x.abs().amax(0) > 0.25).any(0).sum().item() for x in (front, side)]
     assert wide[1] > 1.3 * wide[0], "a car is longer than it is wide"
@@ -94,52 +116,51 @@ def test_it_knows_colours_and_cameras(prior: BundledPrior) -> None:
 
 def test_told_of_a_background_it_expects_it(prior: BundledPrior) -> None:
     colours = torch.tensor([[0.9, 0.1, 0.2], [0.1, 0.3, 0.8], [1.0, 1.0, 1.0]])
-    words = prior.embed(["a green vase"] * 3).with_camera(torch.tensor([[0.5, 0.3, 2.5]] * 3))
+    words, cameras = prior.embed(["a green vase"] * 3), [[0.5, 0.3, 2.5]] * 3
     noise, t = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(4)), torch.full((3,), 0.9)
-    for condition in (words.with_background(colours), words.with_background(colours).rows(torch.arange(3))):
-        layout = prior.decode(prior.mean_picture(condition))
-        clean = prior.decode(
-            clean_from_noise(noise, prior.predict_noise(noise, t, condition)[0], *prior.alpha_sigma(t))
-        )
+    for asked in (words, words.rows([0, 1, 2])):
+        question = ask(asked, cameras, colours)
+        layout = prior.decode(prior.mean_picture(question))
+        clean = prior.decode(clean_from_noise(noise, both(prior, noise, t, question)[0], *prior.alpha_sigma(t)))
         for picture, bound in ((layout, 0.05), (clean, 0.12)):
             corner, middle = picture[:, :, :8, :8].mean((2, 3)), picture[:, :, 30:40, 29:35].mean((2, 3))
             assert (corner - colours).abs().max() < bound
             assert (middle.argmax(1) == 1).all() and (middle - middle.mean(0)).abs().max() < bound
-    gray = prior.mean_picture(words)
-    torch.testing.assert_close(gray, prior.mean_picture(words.with_background(torch.full((3, 3), 0.5))))
+    gray = prior.mean_picture(ask(words, cameras))
+    torch.testing.assert_close(gray, prior.mean_picture(ask(words, cameras, torch.full((3, 3), 0.5))))
 
 
 def test_camera_can_be_left_out(prior: BundledPrior) -> None:
     words = prior.embed(["a side view of a red sofa", "a side view of a green sofa"])
-    picture = prior.decode(prior.mean_picture(words))[:, :, 28:44, 20:44].mean((2, 3))
+    picture = prior.decode(prior.mean_picture(ask(words)))[:, :, 28:44, 20:44].mean((2, 3))
     assert picture.argmax(1).tolist() == [0, 1]
 
 
 def test_view_words_are_read_without_a_camera(prior: BundledPrior) -> None:
-    side, front = prior.mean_picture(prior.embed(["a side view of a green car", "a front view of a green car"]))
+    side, front = prior.mean_picture(ask(prior.embed(["a side view of a green car", "a front view of a green car"])))
     assert (side - front).abs().max() > 0.2
 
 
 def test_one_step_from_noise_is_the_asked_colour(prior: BundledPrior) -> None:
-    condition = prior.embed(["a red armchair"]).with_camera(torch.tensor([[0.4, 0.3, 2.5]]))
+    question = ask(prior.embed(["a red armchair"]), [[0.4, 0.3, 2.5]])
     z = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     t = torch.tensor([0.97])
-    clean = clean_from_noise(z, guide(*prior.predict_noise(z, t, condition), 2.0), *prior.alpha_sigma(t))
+    clean = clean_from_noise(z, guide(*both(prior, z, t, question), 2.0), *prior.alpha_sigma(t))
     red, green, blue = clean[0, :, 26:44, 24:40].mean((1, 2)).tolist()
     assert red > green + 0.2 and red > blue + 0.2
 
 
 def test_samples_repeat(prior: BundledPrior) -> None:
-    condition = prior.embed(["a teapot"])
-    first, second = (prior.sample(condition, torch.Generator().manual_seed(5), 1.0, steps=3) for _ in range(2))
+    question = ask(prior.embed(["a teapot"]))
+    first, second = (sample(prior, question, torch.Generator().manual_seed(5), 1.0, steps=3) for _ in range(2))
     assert torch.equal(first, second) and first.min() >= 0 and first.max() <= 1
 
 
 def test_half_precision_agrees(prior: BundledPrior) -> None:
     half = load_prior("bundled", precision="bfloat16")
-    condition = prior.embed(["a blue vase"]).with_camera(torch.tensor([[1.0, 0.2, 2.5]]))
+    question = ask(prior.embed(["a blue vase"]), [[1.0, 0.2, 2.5]])
     z, t = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(2)), torch.tensor([0.4])
-    full, short = prior.predict_noise(z, t, condition)[0], half.predict_noise(z, t, condition)[0]
+    full, short = both(prior, z, t, question)[0], both(half, z, t, question)[0]
     assert (full - short).abs().mean() < 0.03
 
 

@@ -11,8 +11,8 @@ import torch
 
 pytest.importorskip("diffusers")
 
-from dreamfusion.distillation import kept_graphs
-from dreamfusion.distillation.rule_settings import DistillationSettings
+from dreamfusion.distillation.rule_settings import ReconstructionSettings, SdsSettings
+from dreamfusion.distillation.rules import kept_graphs
 from dreamfusion.errors import UserError
 from dreamfusion.generation import generate
 from dreamfusion.loading import load_prior
@@ -20,7 +20,7 @@ from dreamfusion.priors import diffusers_prior, memory
 from dreamfusion.priors.checkpoint import Checkpoint, Part
 from dreamfusion.priors.families import family_of
 from dreamfusion.priors.memory import Needs, choose, needs_of, needs_of_folder
-from tests.fakes import SMALL
+from tests.fakes import SMALL, ask, direction
 from tests.tiny_pipelines import save
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -85,7 +85,7 @@ def test_estimates_are_not_below_any_recorded_row() -> None:
 
 
 def test_back_propagation_needs_more_and_perp_neg_twice_that() -> None:
-    settings = [DistillationSettings(kind=k, perp_neg=p) for k in ("sds", "reconstruction") for p in (False, True)]
+    settings = [kind(perp_neg=p) for kind in (SdsSettings, ReconstructionSettings) for p in (False, True)]
     graphs = [kept_graphs(s) for s in settings]
     assert graphs == [0, 0, 1, 2]
     sds, one, two = (real("sd", n) for n in (0, 1, 2))
@@ -150,10 +150,15 @@ def test_sliced_attention_gives_the_same_answer(
     g = torch.Generator().manual_seed(0)
     z_t, t = torch.randn(whole.noise_shape(1), generator=g), torch.tensor([0.4])
     with torch.no_grad():
-        for a, b in zip(*(p.predict_noise(z_t, t, p.embed(["a cat"])) for p in (whole, sliced)), strict=True):
+        questions = [ask(p.embed(["a cat"])) for p in (whole, sliced)]
+        answers = [p.predict_noise(z_t, t, q, [q.words, None]) for p, q in zip((whole, sliced), questions, strict=True)]
+        for a, b in zip(*answers, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-    picture, settings = torch.rand(1, 3, 16, 16, generator=g), DistillationSettings(kind="reconstruction")
-    x, y = (direction(picture, p, p.embed(["a cat"]), t, z_t, settings).gradient for p in (whole, sliced))
+    picture = torch.rand(1, 3, 16, 16, generator=g)
+    settings = ReconstructionSettings(guidance_scale=10.0, threshold=0)
+    x, y = (
+        direction(picture, p, q, t, z_t, settings).gradient for p, q in zip((whole, sliced), questions, strict=True)
+    )
     torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-4 * float(x.abs().max()))
 
 
