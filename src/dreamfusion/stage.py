@@ -1,6 +1,9 @@
-"""One stage of a run: a scene, what stands behind it, a rule with its prior, and the step that moves the scene."""
+"""One stage of a run: a scene, its background, a rule with its prior, and the step that moves the scene."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,7 +11,8 @@ from torch import Tensor
 from . import regularizers
 from .captions import Captions
 from .device import pick_device
-from .distillation.rule import Direction
+from .distillation.rule import Direction, Rule
+from .distillation.rule_settings import DistillationSettings
 from .distillation.rules import make_rule
 from .errors import UserError
 from .metrics import Metrics, clock_of
@@ -18,21 +22,37 @@ from .priors.prior import Frozen, Prior, Scorer
 from .scene.field import RadianceField
 from .scene.make import make_scene
 from .scene.scene import Scene
+from .scene.scene_settings import SceneSettings
 from .schema import scheduled
 from .settings.config import Config
 from .view.backdrops import Backdrop
 from .view.looks import sample_view
 
 LOOK_EVERY = 16
-"""Steps between looks at the count of bad steps, on devices where looking means waiting."""
+"""Steps between checks of the count of bad steps, on devices where a check waits for the device."""
+
+
+@dataclass(frozen=True)
+class Makers:
+    """What makes a stage's scene and its rule. A program that brings kinds of its own passes its own functions."""
+
+    scene: Callable[[SceneSettings, torch.Generator, torch.device], Scene] = make_scene
+    rule: Callable[[DistillationSettings, Prior | Scorer], Rule] = make_rule
 
 
 class Stage:
     """``step`` moves the scene once. Every random number of step k comes from a generator seeded with (seed, k), so a
     resumed run needs no random state."""
 
-    def __init__(self, config: Config, prior: Prior | Scorer, number: int = 0, previous: Scene | None = None):
-        """``number``: of the stage, from 0; ``previous``: the scene that the stage before it has made.
+    def __init__(
+        self,
+        config: Config,
+        prior: Prior | Scorer,
+        number: int = 0,
+        previous: Scene | None = None,
+        makers: Makers = Makers(),
+    ):
+        """``number``: the stage's number, from 0; ``previous``: the scene of the stage before it.
 
         UserError for settings that do not go together.
         """
@@ -42,8 +62,8 @@ class Stage:
             )
         self.config, self.number, self.device = config, number, pick_device(config.device)
         self.clock = clock_of(self.device)
-        self.rule = make_rule(config.distillation, prior)
-        self.scene = start_scene(config, prior, number, previous, self.device)
+        self.rule = makers.rule(config.distillation, prior)
+        self.scene = start_scene(config, prior, number, previous, self.device, makers)
         self.backdrop = Backdrop(config.view).to(self.device)
         self.captions = Captions(prior, config)
         self.optimiser = self._new_optimiser()
@@ -56,7 +76,7 @@ class Stage:
         return Optimiser(groups, self.config.optimizer.betas, self.config.optimizer.eps)
 
     def step(self, before: int = 0) -> Metrics:
-        """Look, ask the prior, move the scene; ``before``: steps that earlier stages have done.
+        """Look, ask the prior, move the scene. ``before``: the steps of earlier stages.
 
         A step whose gradient is not finite leaves the scene as it was and is counted; ``run.bad_steps`` of them in a row
         raise.
@@ -124,7 +144,8 @@ class Stage:
         return self.done >= self.config.steps
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """Everything that the next step depends on, by name: tensors and counters; after the last step, what is seen."""
+        """Everything that the next step depends on, by name: tensors and counters. After the last step, only the scene and
+        its background."""
         parts = {"scene": self.scene.state_dict(), "background": self.backdrop.state_dict()}
         if not self.finished:
             parts |= {"rule": self.rule.state_dict(), "optimiser": self.optimiser.state_dict()}
@@ -136,7 +157,7 @@ class Stage:
         """The inverse of ``state``. UserError where the tensors are another scene's."""
         load_part(self.scene, tensors, "scene")
         load_part(self.backdrop, tensors, "background")
-        self.optimiser = self._new_optimiser()  # a scene that had grown has other parameters now
+        self.optimiser = self._new_optimiser()  # a scene that has grown has other parameters
         self.rule.load_state_dict(part_of(tensors, "rule"))
         self.optimiser.load_state_dict(part_of(tensors, "optimiser"))
         self.done = meta["stage_step"]
@@ -147,13 +168,15 @@ class Stage:
 _SHADINGS = {"albedo": 0.0, "lambertian": 1.0, "textureless": 2.0, "latent": 3.0}
 
 
-def start_scene(config: Config, prior: Frozen, number: int, previous: Scene | None, device: torch.device) -> Scene:
+def start_scene(
+    config: Config, prior: Frozen, number: int, previous: Scene | None, device: torch.device, makers: Makers
+) -> Scene:
     """The scene that a stage begins with: a fresh one, the previous one itself where the settings are the same, or a fresh
     one that looks like the previous one."""
     if isinstance(previous, RadianceField) and previous.settings == config.scene:
         return previous
     rng = torch.Generator().manual_seed((config.seed + number) % 2**63)
-    scene = make_scene(config.scene, rng, device)
+    scene = makers.scene(config.scene, rng, device)
     if config.scene.channels != 3:
         if not isinstance(prior, Prior):
             raise UserError(f"scene.channels is {config.scene.channels}, but {prior.id!r} scores pictures; set it to 3")

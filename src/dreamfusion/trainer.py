@@ -13,7 +13,7 @@ from .priors.prior import Prior, Scorer
 from .scene.scene import Scene
 from .settings.config import Config
 from .settings.names import stage_configs
-from .stage import Stage
+from .stage import Makers, Stage
 
 PriorOf = Callable[[Config], Prior | Scorer]
 """Loads the prior that a stage's settings ask for."""
@@ -34,16 +34,16 @@ class Progress:
 class Trainer:
     """``for progress in trainer.steps(): …`` does a run's steps; ``state`` and ``restore`` are its checkpoints."""
 
-    def __init__(self, config: Config, prior: Prior | Scorer | PriorOf):
+    def __init__(self, config: Config, prior: Prior | Scorer | PriorOf, makers: Makers = Makers()):  # noqa: B008
         """``prior``: for all stages, or a function that loads each stage's. UserError for settings that do not fit."""
         self.config, self.stages = config, stage_configs(config)
-        self._prior = prior
+        self._prior, self._makers = prior, makers
         self.stage = self._begin(0, None)
 
     def _begin(self, number: int, previous: Scene | None) -> Stage:
         config = self.stages[number]
         prior = self._prior if isinstance(self._prior, Prior | Scorer) else self._prior(config)
-        return Stage(config, prior, number, previous)
+        return Stage(config, prior, number, previous, self._makers)
 
     @property
     def scene(self) -> Scene:
