@@ -33,9 +33,9 @@ def generate(given: argparse.Namespace) -> int:
         extra = [*(["a prompt"] if given.prompt else []), *settings]
         extra += [name for name in ("preset", "out") if getattr(given, name)]
         if extra:
-            raise UserError(f"--resume goes on with the run's own settings; leave out {', '.join(extra)}")
+            raise UserError(f"--resume uses the run's own settings; leave out {', '.join(extra)}")
         run = Run.open(given.resume)
-        run.load_checkpoint()
+        run.load_checkpoint(resumable=True)
         config = run.config
         where: dict[str, Any] = {"resume": Path(given.resume)}
     else:
@@ -231,16 +231,19 @@ def prior_info(given: argparse.Namespace) -> int:
 
 
 def presets(given: argparse.Namespace) -> int:
-    from .settings.names import as_text, build, flatten
+    from .settings.names import STAGES, as_text, build, flatten
     from .settings.presets import load_preset, preset_names, preset_text
 
     if given.name is None:
         for name in preset_names():
             print(f"{name:16} {preset_text(name).splitlines()[0].lstrip('# ')}")
     elif given.full:
-        for setting, value in flatten(build(load_preset(given.name)).model_dump()).items():
-            if setting != "prompt":
-                print(f"{setting}: {as_text(value)}")
+        config = build(load_preset(given.name))
+        shown = flatten(config.model_dump(exclude={"prompt", STAGES}))
+        for k, page in enumerate(config.stages, 1):
+            shown |= {f"{STAGES}.{k}.{name}": value for name, value in page.items()} or {f"{STAGES}.{k}": "as above"}
+        for setting, value in shown.items():
+            print(f"{setting}: {as_text(value)}")
     else:
         print(preset_text(given.name), end="")
     return 0

@@ -1,4 +1,4 @@
-"""Penalties on what was rendered. They know no scene: each is a function of pictures. B pictures of H x W pixels."""
+"""Penalties on renderings. They know no scene: each is a function of pictures. B pictures of H x W pixels."""
 
 from __future__ import annotations
 
@@ -50,12 +50,11 @@ def total(settings: RegularizerSettings, rendering: Rendering, progress: float) 
 
     Penalties of weight 0 are not computed; a scene's own that the settings do not know are left out.
     """
-    target = scheduled(settings.transmittance_target, progress)
     penalties = {
         "opacity": lambda: opacity_sparsity(rendering.opacity),
         "entropy": lambda: opacity_entropy(rendering.opacity),
         "smoothness": lambda: smoothness(rendering.normal, rendering.opacity),
-        "transmittance": lambda: transmittance(rendering.opacity, target),
+        "transmittance": lambda: transmittance(rendering.opacity, scheduled(settings.transmittance_target, progress)),
     }
     loss, figures = rendering.opacity.new_zeros(()), {}
     for name in type(settings).model_fields:

@@ -1,4 +1,4 @@
-"""Single-step denoising error, back-propagated through the prior: what score distillation is cheaper and better than."""
+"""Single-step denoising error, back-propagated through the prior. Score distillation is cheaper and better."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..priors.prior import broadcast
+from ..priors.prior import levels
 from ..priors.question import Question
 from .rule import Direction, mean_over_pixels
 from .sds import SDS, predict_guided, weight
@@ -27,11 +27,11 @@ class Reconstruction(SDS):
         with torch.enable_grad():
             picture = picture.detach().requires_grad_()
             z = self.prior.encode(picture)
-            alpha, sigma = self.prior.alpha_sigma(t)
-            z_t = broadcast(alpha, z) * z + broadcast(sigma, z) * noise
+            alpha, sigma = levels(self.prior, t, z)
+            z_t = alpha * z + sigma * noise
             predicted, figures = predict_guided(self.prior, z_t, t, question, self.settings)
             residual = predicted - noise
-            loss = 0.5 * (broadcast(weight(self.settings.weight, alpha, sigma), z) * residual.square()).sum()
+            loss = 0.5 * (weight(self.settings.weight, alpha, sigma) * residual.square()).sum()
             (gradient,) = torch.autograd.grad(loss, picture)
         figures |= {"residual_norm": residual.detach().square().mean().sqrt(), "t": t.mean()}
         return Direction(mean_over_pixels(gradient), figures)

@@ -10,13 +10,13 @@ from ..schema import Settings, Unit, UnitSchedule, scheduled
 
 
 class RuleSettings(Settings):
-    """What all rules have: the noise level that a step draws, uniform between two schedules."""
+    """What all rules have: the range of the noise level, which a step draws uniformly between two schedules."""
 
-    t_min: UnitSchedule = Field([(0.0, 0.5), (0.5, 0.3), (1.0, 0.05)])
-    """Smallest noise level. With little noise the bundled prior keeps what it is shown, so the shape comes first. The
-    paper: 0.02."""
-    t_max: UnitSchedule = Field([(0.0, 0.98), (0.5, 0.9), (1.0, 0.6)])
-    """Largest noise level: large at first (where things are), less of it later (what they look like). The paper: 0.98."""
+    t_min: UnitSchedule = Field(default=[(0.0, 0.5), (0.5, 0.3), (1.0, 0.05)])
+    """Smallest noise level. With little noise the bundled prior keeps what it sees, so much noise comes first, for the shape.
+    The paper: 0.02."""
+    t_max: UnitSchedule = Field(default=[(0.0, 0.98), (0.5, 0.9), (1.0, 0.6)])
+    """Largest noise level: large at first (where things are), smaller later (what they look like). The paper: 0.98."""
 
     @model_validator(mode="after")
     def _ordered_noise(self) -> RuleSettings:
@@ -27,15 +27,14 @@ class RuleSettings(Settings):
 
 
 class GuidedSettings(RuleSettings):
-    """What rules have that ask for the noise with guidance."""
+    """What all rules have that predict noise with guidance."""
 
     guidance_scale: Annotated[float, Field(ge=0, le=1000)] = 0.0
-    """w in (1 + w) e(y) - w e(nothing). The paper: 100. The bundled prior, told the camera, is sure of itself and needs
-    none."""
+    """w in (1 + w) e(y) - w e(nothing). The paper: 100. The bundled prior knows the camera and needs none."""
     negative_prompt: str = ""
-    """Words that take the place of nothing in guidance: what the asset shall not look like."""
+    """Words that replace e(nothing) in guidance: what the asset must not look like."""
     perp_neg: bool = False
-    """Perp-Neg: blend the words between views, and move away from the wrong views' (Armandpour et al. 2023)."""
+    """Perp-Neg: blend the words between views, and move away from the words of wrong views (Armandpour et al. 2023)."""
     weight: Literal["sigma2", "uniform", "alpha_sigma"] = "sigma2"
     """w(t): sigma^2 (the paper), 1, or alpha * sigma (steady with small priors)."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.995
@@ -55,10 +54,10 @@ class ReconstructionSettings(GuidedSettings):
 class AncestralSettings(GuidedSettings):
     kind: Literal["ancestral"] = "ancestral"
     sample_steps: Annotated[int, Field(ge=1, le=1000)] = 10
-    """Steps of the sampler, each one question to the prior."""
+    """Steps of the sampler. Each one is a question to the prior."""
     repeat_views: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """After this many steps the same cameras, lights and noise come again (0: never), and each picture is sampled once, as
-    a NeRF is trained on a set of photographs."""
+    """After this many steps the same cameras, lights and noise are repeated (0: never). Each picture is sampled once, so the
+    scene is trained like a NeRF on a set of photographs."""
 
 
 class ClipSettings(RuleSettings):

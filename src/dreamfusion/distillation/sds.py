@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..priors.prior import Prior, broadcast, clean_from_noise, guide
+from ..priors.prior import Prior, broadcast, clean_from_noise, guide, levels
 from ..priors.question import Question
 from .rule import Direction, Figures, Rule, mean_over_pixels
 from .rule_settings import GuidedSettings
 
 
 def weight(kind: str, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """w(t) for alpha, sigma (B,): sigma^2 as in the paper, 1, or alpha sigma."""
+    """w(t) for alpha, sigma of any shape: sigma^2 as in the paper, 1, or alpha sigma."""
     return {"sigma2": sigma**2, "uniform": torch.ones_like(sigma), "alpha_sigma": alpha * sigma}[kind]
 
 
@@ -62,7 +62,7 @@ def predict_guided(
 
     Differentiable in z_t under the caller's grad mode.
     """
-    if settings.guidance_scale == 0 and not question.repelled:  # (1 + 0) e(y) - 0 e(nothing): one pass will do
+    if settings.guidance_scale == 0 and not question.repelled:  # (1 + 0) e(y) - 0 e(nothing): one pass is enough
         (conditional,) = prior.predict_noise(z_t, t, question, [question.words])
         unconditional = conditional
     else:
@@ -72,13 +72,13 @@ def predict_guided(
         conditional = conditional - repulsion(prior, z_t, t, question, conditional - unconditional, unconditional)
     noise = guide(conditional, unconditional, settings.guidance_scale)
     if settings.threshold > 0 or settings.rescale > 0:
-        alpha, sigma = prior.alpha_sigma(t)
+        alpha, sigma = levels(prior, t, z_t)
         clean = clean_from_noise(z_t, noise, alpha, sigma)
         if settings.rescale > 0:
             clean = rescale_guidance(clean, clean_from_noise(z_t, conditional, alpha, sigma), settings.rescale)
         if settings.threshold > 0:
             clean = threshold_clean(clean, settings.threshold)
-        noise = (z_t - broadcast(alpha, z_t) * clean) / broadcast(sigma, z_t).clamp_min(1e-4)
+        noise = (z_t - alpha * clean) / sigma.clamp_min(1e-4)
     return noise, figures
 
 
@@ -97,11 +97,11 @@ class SDS(Rule):
         with torch.enable_grad():
             picture = picture.detach().requires_grad_()
             z = self.prior.encode(picture)
-        alpha, sigma = self.prior.alpha_sigma(t)
+        alpha, sigma = levels(self.prior, t, z)
         with torch.no_grad():
-            z_t = broadcast(alpha, z) * z.detach() + broadcast(sigma, z) * noise
+            z_t = alpha * z.detach() + sigma * noise
             predicted, figures = predict_guided(self.prior, z_t, t, question, self.settings)
-            residual = broadcast(weight(self.settings.weight, alpha, sigma), z) * (predicted - noise)
+            residual = weight(self.settings.weight, alpha, sigma) * (predicted - noise)
         (gradient,) = torch.autograd.grad(z, picture, residual)
         figures |= {"residual_norm": residual.square().mean().sqrt(), "t": t.mean()}
         return Direction(mean_over_pixels(gradient), figures)

@@ -1,4 +1,4 @@
-"""The pictures that are judged: from cameras and under lights of the evaluation's own, the same for every run."""
+"""The pictures that are judged. Cameras and lights are the evaluation's own and the same for every run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEED_OFFSET = 0x5EED_0F_1D
 
 def random_views(count: int, seed: int = 0) -> View:
     """``count`` looks: azimuths one in each of ``count`` equal sectors, elevations -10 to 45 degrees, the prior's lens and
-    distances; lights 10 to 60 degrees above; every other one over mid-gray, the others over a gray of 0.2 to 0.9."""
+    distances; lights 10 to 60 degrees above; every other one in front of mid-gray, the others in front of a gray of 0.2 to 0.9."""
     rng = torch.Generator().manual_seed(SEED_OFFSET + seed)
     azimuth = (torch.arange(count) + torch.rand(count, generator=rng)) * (360 / count) - 180
     elevation = uniform(-10, 45, count, rng)
@@ -29,11 +29,11 @@ def random_views(count: int, seed: int = 0) -> View:
     )
     above, around = uniform(10, 60, count, rng), uniform(-40, 40, count, rng)
     gray = torch.where(torch.arange(count) % 2 == 0, torch.tensor(GRAY), uniform(0.2, 0.9, count, rng))
-    return orbit_view(cameras, RESOLUTION, light_above_deg=above, light_around_deg=around, background=gray)
+    return orbit_view(cameras, RESOLUTION, light_above_deg=above, light_around_deg=around, background=gray[:, None])
 
 
 def ring() -> View:
-    """The looks of the Janus score: twelve azimuths from the front on, 15 degrees above, over mid-gray."""
+    """The looks of the Janus score: twelve azimuths from the front on, 15 degrees above, in front of mid-gray."""
     return orbit_view(orbit_cameras([360 * k / VIEWS for k in range(VIEWS)]), RESOLUTION, background=GRAY)
 
 

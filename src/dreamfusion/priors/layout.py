@@ -16,7 +16,7 @@ THINGS, LOOKS = 212, 14
 PLANE_WIDTH, PLANE_SIDE, POINT_WIDTH, PAINT_WIDTH, PAINT_STYLE = 8, 48, 32, 48, 256
 RAYS_AT_ONCE = 256
 NO_SHARE = 1e-5
-"""Of a thing: what the words do not mean."""
+"""A share of a thing below this counts as none: the words do not mean it."""
 
 
 def ray_points(camera: Tensor, resolution: int, samples: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -28,8 +28,9 @@ def ray_points(camera: Tensor, resolution: int, samples: int) -> tuple[Tensor, T
     azimuth, elevation, radius = camera.float().unbind(-1)
     fov = torch.full_like(radius, math.radians(CONDITION_FOV_DEG))
     cameras = Cameras(azimuth, elevation, radius, fov)
-    direction = cameras.directions(resolution).flatten(1, 2)[:, None]  # (B, 1, R, 3)
-    origin = cameras.positions()[:, None, None].expand_as(direction)
+    origin, direction = cameras.rays(resolution)
+    direction = direction.flatten(1, 2)[:, None]  # (B, 1, R, 3)
+    origin = origin.expand_as(direction)
     closest = -(origin * direction).sum(-1)  # (B, 1, R)
     half = (1 - (origin.square().sum(-1) - closest.square())).clamp_min(0).sqrt()
     along = (torch.arange(samples, device=camera.device) + 0.5) * (2 / samples) - 1
@@ -38,14 +39,14 @@ def ray_points(camera: Tensor, resolution: int, samples: int) -> tuple[Tensor, T
 
 
 def before(drawn: Tensor, background: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) in [-1, 1] over backgrounds (B, 3), of pictures over mid-gray (which is 0) and their coverage,
-    (B, 4, H, W)."""
+    """Pictures (B, 3, H, W) in [-1, 1] in front of backgrounds (B, 3), from pictures in front of mid-gray (which is 0) and
+    their coverage, (B, 4, H, W)."""
     return drawn[:, :3] + (1 - drawn[:, 3:]) * background.to(drawn)[:, :, None, None]
 
 
 def mixed(share: Tensor, rows: Tensor) -> Tensor:
-    """share (B, T) @ rows (T, W), but for rows whose shares are all below ``NO_SHARE``: words mostly name one thing, and
-    the planes of all of them are 47 MB, to be read at every question."""
+    """share (B, T) @ rows (T, W), without the rows whose shares are all below ``NO_SHARE``. Words mostly name one thing,
+    and the planes of all things are 47 MB, which every question would read."""
     some = (share > NO_SHARE).any(0).nonzero()[:, 0]
     return share[:, some] @ rows[some]
 
@@ -55,8 +56,8 @@ class Layout(nn.Module):
 
     The words choose among learned things and looks, softly: words never taught come out as a blend of what is nearest. A thing
     is three feature planes through the origin (Chan et al. 2022, EG3D); the camera decides where its rays cut them, and a
-    few convolutions paint what was found, told the look and the camera, which also says where the light comes from. So
-    turning need not be learned thing by thing (Nguyen-Phuoc et al. 2019, HoloGAN), nor colours.
+    few convolutions paint what was found. They also get the look and the camera, which says where the light comes from. So
+    neither turning nor colours need be learned thing by thing (Nguyen-Phuoc et al. 2019, HoloGAN).
     """
 
     def __init__(self, things: int = THINGS, looks: int = LOOKS, words: int = 192):
@@ -93,8 +94,8 @@ class Layout(nn.Module):
     def read(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the words speak of: logits of things (B, T) and of looks (B, K), and a camera (B, 3).
 
-        Sides are taken to be the right one, the distance 2.5; words that tell no side mean about all of them, and the mean of
-        those is the right side too.
+        A side is taken to be the right one, and the distance to be 2.5. Words that name no side mean about all sides, and
+        the mean of these is the right side too.
         """
         _, pooled = self.words(tokens.to(self.words.key.weight.dtype), mask)
         sine, cosine, elevation = self.guess(pooled).float().unbind(-1)
@@ -102,7 +103,7 @@ class Layout(nn.Module):
         return self.thing(pooled), self.look(pooled), camera
 
     def draw(self, planes: Tensor, look: Tensor, camera: Tensor, has_camera: Tensor, rays: int = 32) -> Tensor:
-        """Pictures over mid-gray, and their coverage, (B, 4, 2 rays, 2 rays), of planes (G, 3 C P P) and looks (G, S)
+        """Pictures in front of mid-gray, and their coverage, (B, 4, 2 rays, 2 rays), of planes (G, 3 C P P) and looks (G, S)
         from cameras (B, 3).
 
         B is G or a multiple of it: then each thing is seen from B / G cameras that follow one another. Training starts
@@ -125,7 +126,7 @@ class Layout(nn.Module):
         parts = []
         for thing, seen_from in zip(planes, camera.split(views), strict=True):
             met = ray_points(seen_from, rays, rays // 2 + 8)
-            # Some rays of one thing at a time: more points would fall out of the cache.
+            # Some rays of one thing at a time: more points would not fit into the cache.
             some = zip(*(x.split(RAYS_AT_ONCE, 2) for x in met), strict=True)
             parts.append(torch.cat([self.cut(thing, *part) for part in some], -1))
         return torch.cat(parts).unflatten(-1, (rays, rays))

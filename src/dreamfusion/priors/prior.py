@@ -39,15 +39,15 @@ class Frozen(ABC):
     @abstractmethod
     def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> Words:
         """Read captions, a row each; ``images``, where there are any, are reference pictures for all of them. UserError
-        where this model takes none (``no_images``)."""
+        if this model takes none (``no_images``)."""
 
     def no_images(self, images: Sequence[Image]) -> None:
-        """UserError where there are reference pictures: for models that read words only."""
+        """UserError if there are reference pictures, for models that read words only."""
         if images:
             raise UserError(f"the prior {self.id!r} takes no reference pictures")
 
     def unknown_words(self, prompt: str) -> list[Unknown]:
-        """Words of a prompt that the model was certainly never taught."""
+        """Words of a prompt that the model is known not to have been taught."""
         return []
 
     def familiar(self, caption: str) -> str:
@@ -86,8 +86,8 @@ class Prior(Frozen):
     ) -> tuple[Tensor, ...]:
         """Noise predictions for z_t (B, …) at t (B,), one for each entry of ``about``, shaped as z_t.
 
-        An entry is ``question.words`` itself, which is asked with all that the question tells; or other words, which are
-        asked alone; or None, the prior's own nothing. Differentiable in z_t under the caller's grad mode.
+        An entry is ``question.words`` itself, which is asked with all that the question says; or other words, which are
+        asked alone; or None, which is the prior's own "nothing". Differentiable in z_t under the caller's grad mode.
         """
 
     @abstractmethod
@@ -114,6 +114,15 @@ def guide(conditional: Tensor, unconditional: Tensor, guidance_scale: float) -> 
 def broadcast(x: Tensor, like: Tensor) -> Tensor:
     """A (B,) tensor shaped (B, 1, 1, …) to multiply ``like``; what has all dimensions already stays as it is."""
     return x if x.ndim == like.ndim else x.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def levels(prior: Prior, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """alpha and sigma of t (B,), shaped to multiply ``like`` (B, …)."""
+    alpha, sigma = prior.alpha_sigma(t)
+    if alpha.ndim == like.ndim:
+        return alpha, sigma
+    shape = (-1, *[1] * (like.ndim - 1))
+    return alpha.reshape(shape), sigma.reshape(shape)
 
 
 def clean_from_noise(z_t: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:

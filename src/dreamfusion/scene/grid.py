@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING
 
 import torch
@@ -71,11 +72,10 @@ class GridField(RadianceField):
             x, y, z = corner.long().unbind(-1)
             first = start + (x * side + y) * side + z
             value = points.new_zeros(len(points), self.table.shape[1])
-            for dx in (0, 1):
-                for dy in (0, 1):
-                    for dz in (0, 1):
-                        wx, wy, wz = (f[:, i] if d else 1 - f[:, i] for i, d in enumerate((dx, dy, dz)))
-                        value = value + (wx * wy * wz)[:, None] * self.table[first + (dx * side + dy) * side + dz]
+            low_high = (1 - f, f)
+            for dx, dy, dz in product((0, 1), repeat=3):
+                share = low_high[dx][:, 0] * low_high[dy][:, 1] * low_high[dz][:, 2]
+                value = value + share[:, None] * self.table[first + (dx * side + dy) * side + dz]
             raw = raw + value[:, 0]
             colours.append(value[:, 1:])
             start += side**3

@@ -1,4 +1,4 @@
-"""Rays: how volumes look at themselves. Nothing outside the rooms of volumes sees them."""
+"""Rays: how volumes are rendered. Only volumes and their kernels use them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..view.cameras import Cameras
+from .scene import Rendering
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,9 @@ class Rays:
 
 @dataclass(frozen=True)
 class RayRendering:
-    """What rays saw, with nothing behind. N = rays.
+    """What rays saw, without a background. N = rays.
 
-    colour (N, 3), or the latents (N, channels) that were asked for, premultiplied by opacity, opacity (N,), depth (N,)
+    colour (N, 3), or latents (N, channels) if those were asked for, premultiplied by opacity, opacity (N,), depth (N,)
     the expected distance (sum of w_i s_i, not divided by the opacity), normal (N, 3) sum of w_i n_i, orientation (N,) sum
     of w_i max(0, n_i . d)^2 (Ref-NeRF eq. 11).
     """
@@ -34,19 +35,28 @@ class RayRendering:
     normal: Tensor
     orientation: Tensor
 
+    def as_pictures(self, size: int) -> Rendering:
+        """The same as pictures of ``size`` pixels a side; N = B * size^2, row by row."""
+        shape = (-1, size, size)
+        return Rendering(
+            self.colour.reshape(*shape, self.colour.shape[1]).permute(0, 3, 1, 2),
+            self.opacity.reshape(shape)[:, None],
+            self.depth.reshape(shape)[:, None],
+            self.normal.reshape(*shape, 3).permute(0, 3, 1, 2),
+            {"orientation": self.orientation.mean()},
+        )
 
-def camera_rays(cameras: Cameras, resolution: int, device: torch.device | str | None = None) -> Rays:
-    """Rays through the pixel centres of all pictures, flattened to (B * H * W) row by row from the top left.
 
-    Where lenses differ, ``pixel_radius`` is their mean. The cameras are on the CPU, the rays on ``device``.
+def camera_rays(cameras: Cameras, size: int, device: torch.device | str | None = None) -> Rays:
+    """Rays through the pixel centres of all pictures, flattened to (B * size^2) row by row from the top left.
+
+    If lenses differ, ``pixel_radius`` is their mean. The cameras are on the CPU, the rays on ``device``.
     """
-    pixel_radius = float(torch.tan(cameras.fov / 2).mean()) / resolution
-    cameras = cameras.to(device)
-    directions = cameras.directions(resolution)
-    origins = cameras.positions()[:, None, None].expand_as(directions)
-    return Rays(origins.reshape(-1, 3), directions.reshape(-1, 3), pixel_radius)
+    pixel_radius = float(torch.tan(cameras.fov / 2).mean()) / size
+    origins, directions = cameras.to(device).rays(size)
+    return Rays(origins.expand_as(directions).reshape(-1, 3), directions.reshape(-1, 3), pixel_radius)
 
 
-def to_pictures(flat: Tensor, resolution: int) -> Tensor:
-    """What rays saw, (B * H * W, C) or (B * H * W,), as pictures (B, C, H, W)."""
-    return flat.reshape(-1, resolution, resolution, flat.shape[1] if flat.ndim == 2 else 1).permute(0, 3, 1, 2)
+def to_pictures(flat: Tensor, size: int) -> Tensor:
+    """What rays saw, (B * size^2, C) or (B * size^2,), as pictures (B, C, size, size)."""
+    return flat.reshape(-1, size, size, flat.shape[1] if flat.ndim == 2 else 1).permute(0, 3, 1, 2)

@@ -15,32 +15,32 @@ class FieldSettings(Settings):
     """What all radiance fields have."""
 
     channels: Annotated[int, Field(ge=3, le=32)] = 3
-    """Channels of the field's colour: 3, or as many as a latent prior has (Stable Diffusion: 4), to render its
-    latents."""
+    """Channels of the field's colour: 3 for colours, or the number of a latent prior's channels (Stable Diffusion: 4) for
+    its latents."""
     samples: Annotated[int, Field(ge=8, le=1024)] = 56
     """Samples along a ray through the whole unit sphere."""
     density_bias: float = 2.0
     """Height of the blob of density at the origin that every run starts from (the paper: 5). A thin, wide fog is better for
-    a grid: a dense one is carved away layer by layer, and some of it stays."""
+    a grid: a dense fog is carved away layer by layer, and some of it stays."""
     density_bias_width: Positive = 0.4
-    """Its standard deviation (the paper: 0.2)."""
+    """Standard deviation of that blob (the paper: 0.2)."""
     density_scale: Positive = 20.0
     """Density that a raw value of about one means, in 1 / world unit."""
-    hardening: PositiveSchedule = Field([(0.0, 1.0), (0.7, 4.0)])
-    """What the learned raw density has been multiplied by up to this point of the stage: as it grows, surfaces get hard and
-    fog thin (as in NeuS, Wang et al. 2021)."""
+    hardening: PositiveSchedule = Field(default=[(0.0, 1.0), (0.7, 4.0)])
+    """Factor by which the learned raw density has grown since the start of the stage. As it grows, surfaces get hard and fog gets thin (as
+    in NeuS, Wang et al. 2021)."""
     lr_head: Rate = 0.001
     """Adam's learning rate for MLP weights."""
     fast: bool = True
-    """Use the fused CPU kernels where the field has them; off runs the plain PyTorch renderer."""
+    """Use the fused CPU kernels if the field has them; false runs the plain PyTorch renderer."""
 
 
 class GridSettings(FieldSettings):
     kind: Literal["grid"] = "grid"
     levels: Levels = (16, 40, 96)
-    """Vertices a side of each level (after Müller et al. 2022, dense instead of hashed)."""
+    """Vertices per side of each level (after Müller et al. 2022, dense instead of hashed)."""
     features: Annotated[int, Field(ge=1, le=8)] = 3
-    """Colour features a vertex and level (one more channel is the density)."""
+    """Colour features per vertex and level (one more channel is the density)."""
     hidden: Annotated[int, Field(ge=4, le=512)] = 16
     """Width of the colour head."""
     lr: Rate = 0.01
@@ -56,7 +56,7 @@ class MlpSettings(FieldSettings):
     frequencies: Annotated[int, Field(ge=1, le=16)] = 8
     """Octaves of the integrated positional encoding."""
     importance: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Further samples a ray, drawn where the first ones found something."""
+    """Further samples per ray, drawn where the first ones found something."""
 
 
 SceneSettings = Annotated[GridSettings | MlpSettings, Field(discriminator="kind")]

@@ -1,4 +1,4 @@
-"""Volume rendering in plain PyTorch: the mathematics that every fast path has to equal. N = rays, M = samples a ray."""
+"""Volume rendering in plain PyTorch: the mathematics that every fast path must match. N = rays, M = samples per ray."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def unit_normal(gradient: Tensor) -> Tensor:
 
 
 def sample_density(field: Field, rays: Rays, samples: Samples) -> Tensor:
-    """Optical thickness sigma * width (N, M), without gradients and colours (to find where samples are worth it)."""
+    """Optical thickness sigma * width (N, M), without gradients and colours (to find where samples are useful)."""
     with torch.no_grad():
         points, _, keep, frustums = _kept_points(field, rays, samples)
         raw, _ = field.query(points, frustums, colour=False)
@@ -91,14 +91,9 @@ def render(field: Field, rays: Rays, samples: Samples, shading: Shading, light: 
     weight = ray_weights(optical)[keep]
     away = (normal * rays.directions[ray]).sum(-1).clamp_min(0).square()
 
-    def along_rays(values: Tensor) -> Tensor:
-        total = values.new_zeros((len(rays.origins), *values.shape[1:]))
-        return total.index_add(0, ray, weight.reshape(-1, *[1] * (values.ndim - 1)) * values)
-
-    return RayRendering(
-        colour=along_rays(colour),
-        opacity=along_rays(torch.ones_like(weight)),
-        depth=along_rays(samples.distance[keep]),
-        normal=along_rays(normal),
-        orientation=along_rays(away),
+    what = torch.cat(
+        [colour, torch.ones_like(away)[:, None], samples.distance[keep][:, None], normal, away[:, None]], 1
     )
+    total = what.new_zeros((len(rays.origins), what.shape[1])).index_add(0, ray, weight[:, None] * what)
+    colour, opacity, depth, normal, orientation = total.split([colour.shape[1], 1, 1, 3, 1], 1)
+    return RayRendering(colour, opacity[:, 0], depth[:, 0], normal, orientation[:, 0])

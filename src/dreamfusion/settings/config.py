@@ -20,23 +20,23 @@ Device = Annotated[
 
 class RegularizerSettings(Settings):
     opacity: WeightSchedule = 0.0
-    """Sparsity: mean of sqrt(opacity^2 + 0.01) over the pixels (the paper's form)."""
-    entropy: WeightSchedule = Field([(0.6, 0.0), (1.0, 0.02)])
-    """Binary entropy of each pixel's opacity: solid or empty, nothing between. Late, or parts that the prior is still
-    unsure of would be erased."""
+    """Penalty on opacity: mean of sqrt(opacity^2 + 0.01) over the pixels (the paper's form)."""
+    entropy: WeightSchedule = Field(default=[(0.6, 0.0), (1.0, 0.02)])
+    """Penalty on the binary entropy of each pixel's opacity: it makes pixels solid or empty. It comes late; early it would erase parts that
+    the prior is still unsure of."""
     orientation: WeightSchedule = 0.02
     """Penalty on normals that face away from the camera (Verbin et al. 2022, Ref-NeRF, eq. 11)."""
     smoothness: WeightSchedule = 0.05
-    """Squared difference of neighbouring normals in the picture."""
+    """Penalty on the squared difference of neighbouring normals in the picture."""
     transmittance: WeightSchedule = 0.0
     """Reward for empty space, up to a target: -min(target, mean transmittance) (Dream Fields)."""
     transmittance_target: UnitSchedule = 0.9
-    """That target: share of a picture's light that comes from the background."""
+    """Target of the transmittance: the share of a picture's light that comes from the background."""
 
 
 class OptimizerSettings(Settings):
-    lr_factor: WeightSchedule = Field([(0.7, 1.0), (1.0, 0.1)])
-    """All learning rates are multiplied by this schedule. A calm end takes the noise out of the surface."""
+    lr_factor: WeightSchedule = Field(default=[(0.7, 1.0), (1.0, 0.1)])
+    """Factor on all learning rates. Small rates at the end take the noise out of the surface."""
     betas: tuple[Decay, Decay] = (0.9, 0.99)
     """Adam's decay rates."""
     eps: Positive = 1e-15
@@ -47,9 +47,9 @@ class RunSettings(Settings):
     checkpoint_seconds: Positive = 30.0
     """Seconds between checkpoints."""
     preview_seconds: Positive = 20.0
-    """Fewest seconds between preview pictures while the run goes on; they never take more than 2 % of its time."""
+    """Shortest time between preview pictures, in seconds. Previews take at most 2 % of the run's time."""
     bad_steps: Annotated[int, Field(ge=1)] = 20
-    """This many steps in a row with a gradient that is not finite end the run."""
+    """The run ends after this many steps in a row whose gradient is not finite."""
 
 
 class Config(Settings):
@@ -61,11 +61,11 @@ class Config(Settings):
 
     prompt: str = ""
     preset: str = "balanced"
-    """Where the values started from (documentation only, the values below are what counts)."""
+    """Where the values started from (documentation only; the values below count)."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of every random number of the run."""
     device: Device = "auto"
-    """Where to compute; 'auto' takes a GPU if there is one."""
+    """Where to compute; auto takes a GPU if there is one."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """CPU threads; 0 takes all cores."""
     steps: Annotated[int, Field(ge=1, le=1_000_000)] = 560
@@ -73,7 +73,7 @@ class Config(Settings):
     views_per_step: Annotated[int, Field(ge=1, le=64)] = 4
     """Pictures rendered and judged in each step."""
     resolution: Annotated[int, Field(ge=8, le=1024)] = 64
-    """Side of a rendered picture in pixels. The prior's own is best."""
+    """Side of a rendered picture in pixels. The prior's own resolution is best."""
     prior: PriorSettings = PriorSettings()
     view: ViewSettings = ViewSettings()
     shading: ShadingSettings = ShadingSettings()

@@ -36,7 +36,10 @@ class Cameras:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Cameras:
         """The same cameras on another device or in another precision."""
-        return Cameras(*[getattr(self, f.name).to(device=device, dtype=dtype) for f in fields(self)])
+        return Cameras(
+            self.azimuth.to(device, dtype), self.elevation.to(device, dtype),
+            self.radius.to(device, dtype), self.fov.to(device, dtype),
+        )  # fmt: skip
 
     def axes(self) -> tuple[Tensor, Tensor, Tensor]:
         """Camera axes in the world: right, up, back; each (B, 3), orthonormal, right x up = back."""
@@ -49,17 +52,20 @@ class Cameras:
         """Camera positions (B, 3) in world units."""
         return self.axes()[2] * self.radius[:, None]
 
-    def directions(self, size: int) -> Tensor:
-        """Unit directions (B, size, size, 3) through the pixel centres, rows from the top, columns from the left."""
-        half = torch.tan(self.fov / 2)
+    def rays(self, size: int) -> tuple[Tensor, Tensor]:
+        """Origins (B, 1, 1, 3), and unit directions (B, size, size, 3) through the pixel centres, rows from the top, columns
+        from the left."""
+        half = torch.tan(self.fov / 2)[:, None, None, None]
         centres = (torch.arange(size, device=half.device, dtype=half.dtype) + 0.5) * (2 / size) - 1
-        right, up, back = (axis[:, None, None] for axis in self.axes())
-        x = half[:, None, None, None] * centres[None, None, :, None]
-        y = half[:, None, None, None] * -centres[None, :, None, None]
-        return torch.nn.functional.normalize(x * right + y * up - back, dim=-1)
+        axes = self.axes()
+        right, up, back = axes[0][:, None, None], axes[1][:, None, None], axes[2][:, None, None]
+        x = half * centres[None, None, :, None]
+        y = half * -centres[None, :, None, None]
+        directions = torch.nn.functional.normalize(x * right + y * up - back, dim=-1)
+        return (axes[2] * self.radius[:, None])[:, None, None], directions
 
     def condition(self) -> Tensor:
-        """What a prior is told, (B, 3): azimuth and elevation in radians and the apparent distance.
+        """What a prior is given, (B, 3): azimuth and elevation in radians and the apparent distance.
 
         The apparent distance is the one from which a 47 degree lens would draw the object equally large:
         radius * tan(fov / 2) / tan(47 deg / 2).
@@ -85,12 +91,12 @@ def sample_cameras(settings: ViewSettings, count: int, generator: torch.Generato
     apart. ``count`` is a multiple of ``group``.
 
     With ``fit`` the lens of a near camera is widened until the unit sphere fills the frame.
-    Raises UserError where a camera would have to stand inside the unit sphere to be fitted.
+    Raises UserError if a camera would have to stand inside the unit sphere.
     """
-    drawn = [
-        uniform(*r, count // group, generator) for r in (settings.azimuth_deg, settings.elevation_deg, settings.radius)
-    ]
-    azimuth, elevation, radius = (x.repeat_interleave(group) for x in drawn)
+    groups = count // group
+    azimuth = uniform(*settings.azimuth_deg, groups, generator).repeat_interleave(group)
+    elevation = uniform(*settings.elevation_deg, groups, generator).repeat_interleave(group)
+    radius = uniform(*settings.radius, groups, generator).repeat_interleave(group)
     azimuth = azimuth + (torch.arange(count) % group) * (360 / group)
     fov = torch.full_like(radius, math.radians(settings.fov_deg))
     if settings.fit:

@@ -1,4 +1,4 @@
-"""The one type for looks: what a picture of the scene is taken of, from where, and in which light."""
+"""The one type for looks: from where a picture of the scene is taken, in which light, and of what."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class View:
     """B looks at the scene, each a square picture of ``size`` pixels a side.
 
     cameras: B cameras, on the CPU; lights (B, 3): unit directions towards the key lights; shading and ambient (the share of
-    light that comes from everywhere) are the same for all. background: what stands behind the object, (B, C, 1, 1) where
-    it is plain or (B, C, size, size), or None where nobody has chosen it yet. prompt (B,) int64: which of the run's
+    light that comes from everywhere) are the same for all. background: what is behind the object, (B, C, 1, 1) if
+    it is plain, else (B, C, size, size), or None if it is not chosen yet. prompt (B,) int64: which of the run's
     prompts. Looks come in groups of ``group`` that follow one another and are asked about together.
 
     ``view[i]`` (a slice or a number) is the view of some of the looks.
@@ -45,12 +45,12 @@ class View:
         return replace(self, cameras=self.cameras[some], lights=self.lights[some], background=background, prompt=prompt)
 
     def over(self, background: Tensor) -> View:
-        """The same looks with something behind the object."""
+        """The same looks in front of a background."""
         return replace(self, background=background)
 
     @property
     def plain_background(self) -> Tensor | None:
-        """The colours (B, 3) behind the object, where they are plain colours; without gradients."""
+        """The colours (B, 3) behind the object, without gradients. None if the background is not plain colours."""
         behind = self.background
         if self.shading == "latent" or behind is None or behind.shape[1:] != (3, 1, 1):
             return None
@@ -68,13 +68,12 @@ def orbit_view(
     background: float | Tensor = 0.5,
 ) -> View:
     """A view for previews, films and evaluation: key lights at angles to each camera's own direction (numbers, or one for
-    each camera), in front of a gray (a number, or one for each camera (B,)) or a colour (3,)."""
+    each camera), in front of a gray (a number), a colour (3,), or one of these for each camera, (B, 1) or (B, 3)."""
     count = len(cameras)
 
     def radians(angle: float | Tensor) -> Tensor:
         return torch.as_tensor(angle, dtype=torch.float32).expand(count).deg2rad()
 
     lights = camera_lights(cameras, radians(light_above_deg), radians(light_around_deg))
-    behind = torch.as_tensor(background, dtype=torch.float32)
-    colours = behind.expand(count, 3) if behind.shape == (3,) else behind.expand(count)[:, None].expand(-1, 3)
+    colours = torch.as_tensor(background, dtype=torch.float32).expand(count, 3)
     return View(cameras, lights, size, shading, ambient, colours[:, :, None, None])
