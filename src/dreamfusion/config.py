@@ -146,7 +146,11 @@ class SceneSettings(Settings):
     samples: Annotated[int, Field(ge=8, le=1024)] = 96
     """Samples along a ray through the whole unit sphere."""
     importance: Annotated[int, Field(ge=0, le=1024)] = 0
-    """mlp: further samples a ray, drawn where the first ones found something."""
+    """mlp: most samples a ray, placed where the occupancy remembers something; 0 takes all `samples` in occupied
+    cells."""
+    points: Annotated[int, Field(ge=0)] = 0
+    """mlp: with importance, most points that the network is asked about in a training step; rays get fewer samples
+    where there would be more. 0 is no limit."""
     density_bias: float = 5.0
     """Height of the blob of density at the origin that every run starts from (the paper: 5)."""
     density_bias_width: Positive = 0.3

@@ -59,8 +59,18 @@ class RadianceField(nn.Module):
         raw = raw + self.blob(points)
         if logits is None:
             return raw, None
+        return raw, self.coloured(logits, latent)
+
+    def coloured(self, logits: Tensor, latent: bool) -> Tensor:
+        """Albedo (P, 3) of logits (P, channels), or with ``latent`` the latents (P, channels) they stand for."""
         albedo = torch.sigmoid(logits)
-        return raw, albedo if latent or self.settings.channels == 3 else self.palette(albedo).clamp(0, 1)
+        return albedo if latent or self.settings.channels == 3 else self.palette(albedo).clamp(0, 1)
+
+    def query_steep(
+        self, points: Tensor, frustums: Frustums | None = None, colour: bool = True, latent: bool = False
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """``query``, and the gradient (P, 3) of the raw density by the points."""
+        return volume.query_by_autograd(self, points, frustums, colour, latent)
 
     def set_palette(self, weight: Tensor, bias: Tensor) -> None:
         """Start the map from latents to colours: weight (3, channels), bias (3,)."""
@@ -112,6 +122,10 @@ class RadianceField(nn.Module):
             parts.append(self.render_between(some, shading, light[i], ambient, *cut, samples, latent))
         return Rendering(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Rendering)))
 
+    def place(self, rays: Rays, near: Tensor, far: Tensor, offset: Tensor, samples: int) -> sampling.Samples:
+        """Where to look along the rays."""
+        return sampling.regular_samples(near, far, samples, offset)
+
     def render_between(
         self,
         rays: Rays,
@@ -125,8 +139,5 @@ class RadianceField(nn.Module):
         latent: bool = False,
     ) -> Rendering:
         """Render rays from near to far (N,) with each ray's samples shifted by offset (N,)."""
-        where = sampling.regular_samples(near, far, samples, offset)
-        if self.settings.kind == "mlp" and self.settings.importance:
-            weights = volume.ray_weights(volume.sample_density(self, rays, where))
-            where = sampling.importance_samples(near, far, weights, self.settings.importance, offset)
+        where = self.place(rays, near, far, offset, samples)
         return volume.render(self, rays, where, shading, light, ambient, latent)

@@ -37,6 +37,15 @@ class Occupancy(nn.Module):
         i = ((points + 1) * (self.side / 2)).long().clamp(0, self.side - 1)
         return self.cells[i[:, 0], i[:, 1], i[:, 2]]
 
+    def remembered(self, points: Tensor) -> Tensor:
+        """Density (P,) as remembered around points (P, 3): between the middles of eight cells, trilinearly; 0 in cells
+        that hold nothing."""
+        place = points.clamp(-1, 1).flip(-1).reshape(1, 1, 1, -1, 3)
+        found = torch.nn.functional.grid_sample(
+            self.values[None, None].to(points), place, padding_mode="border", align_corners=False
+        )
+        return found.reshape(-1) * self.lookup(points)
+
     @torch.no_grad()
     def refresh(self, density: Callable[[Tensor], Tensor], step: int) -> None:
         """Look at one point of every cell (the same place in all, another at each step) and mark what is dense.

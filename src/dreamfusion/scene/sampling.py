@@ -7,6 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+EVEN = 0.25  # share of a ray's samples that is spread over what can be seen, whatever is remembered of it
+FLOOR = 0.01  # transmittance that is given to what cannot be seen, against densities remembered wrongly
+LEAST = 2  # samples of a ray that meets occupied cells
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -70,3 +74,60 @@ def importance_samples(near: Tensor, far: Tensor, weights: Tensor, count: int, o
     edges = torch.sort(torch.cat([edges, inverse_cdf(edges, weights, u)], -1), -1).values
     width = edges[:, 1:] - edges[:, :-1]
     return Samples((edges[:, 1:] + edges[:, :-1]) / 2, width, width > 0)
+
+
+def bins(near: Tensor, far: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Middles and lengths (N, count) of a ray's bins of 2 / count, cut off at far (length 0 behind it)."""
+    step = 2.0 / count
+    low = near[:, None] + torch.arange(count, device=near.device, dtype=near.dtype) * step
+    length = (torch.minimum(low + step, far[:, None]) - low).clamp_min(0)
+    return low + length / 2, length
+
+
+def shares(density: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a ray's samples are worth it, from densities and lengths (N, M) of its bins; length 0 where nothing is.
+
+    A bin's share (N, M) of the samples: EVEN goes by length * (sqrt(T) + FLOOR), the rest by the largest weight
+    w_i = T_i (1 - exp(-sigma_i l_i)) of the bin and its two neighbours (Barron et al. 2021, section 3.1). They sum to 1
+    on rays with any length. Also the opacity (N,) of rays that the densities make.
+    """
+    optical = density * length
+    before = torch.cumsum(optical, -1) - optical
+    even = length * (torch.exp(-before / 2) + FLOOR)
+    even = even / even.sum(-1, keepdim=True).clamp_min(1e-12)
+    weight = torch.exp(-before) * -torch.expm1(-optical)
+    weight = torch.nn.functional.max_pool1d(weight[:, None], 3, stride=1, padding=1)[:, 0] * (length > 0)
+    total = weight.sum(-1, keepdim=True)
+    mixed = (1 - EVEN) * weight / total.clamp_min(1e-8) + EVEN * even
+    return torch.where(total > 1e-8, mixed, even), -torch.expm1(-optical.sum(-1))
+
+
+def sample_counts(opacity: Tensor, length: Tensor, most: int, points: int) -> Tensor:
+    """How many samples each ray gets (N,) int64: most * sqrt(opacity), but LEAST, none where the length is 0.
+
+    All get proportionally fewer, though not less than one, where they would be more than ``points`` together (0: any
+    number may be)."""
+    wanted = (most * opacity.clamp(0, 1).sqrt()).ceil().clamp(min(LEAST, most), most) * (length.sum(-1) > 0)
+    total = float(wanted.sum())
+    if points and total > points:
+        wanted = torch.minimum(wanted, (wanted * (points / total)).floor().clamp_min(1))
+    return wanted.long()
+
+
+def placed_samples(near: Tensor, length: Tensor, share: Tensor, counts: Tensor, offset: Tensor) -> Samples:
+    """Split what the bins of a ray hold into counts (N,) pieces of equal share; samples stand in their middles.
+
+    Bins of length 0 are left out: a piece that reaches over a gap has only the length on its two sides. The inner ends
+    are moved by offset (N,) in [0, 1), by up to half a piece to each side.
+    """
+    most = max(int(counts.max()), 1)
+    ends = torch.nn.functional.pad(torch.cumsum(length, -1), (1, 0))
+    k = torch.arange(1, most, device=near.device, dtype=near.dtype)
+    u = (k - 0.5 + offset[:, None]) / counts[:, None].clamp_min(1)
+    inner = torch.where(k < counts[:, None], inverse_cdf(ends, share, u.clamp_max(1)), ends[:, -1:])
+    edges = torch.cat([torch.zeros_like(near)[:, None], inner, ends[:, -1:]], -1)
+    width = torch.where(counts[:, None] > 0, edges[:, 1:] - edges[:, :-1], 0.0)
+    middle = (edges[:, 1:] + edges[:, :-1]) / 2
+    bin_ = (torch.searchsorted(ends, middle.contiguous(), right=True) - 1).clamp(0, length.shape[-1] - 1)
+    distance = near[:, None] + bin_ * (2.0 / length.shape[-1]) + (middle - ends.gather(-1, bin_))
+    return Samples(distance, width, width > 0)
