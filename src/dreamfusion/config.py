@@ -148,9 +148,9 @@ class SceneSettings(Settings):
     importance: Annotated[int, Field(ge=0, le=1024)] = 0
     """mlp: most samples a ray, placed where the occupancy remembers something; 0 takes all `samples` in occupied
     cells."""
-    points: Annotated[int, Field(ge=0)] = 0
-    """mlp: with importance, most points that the network is asked about in a training step; rays get fewer samples
-    where there would be more. 0 is no limit."""
+    mean_importance: Annotated[float, Field(ge=0)] = 0
+    """mlp: most of these on average over a picture's rays, empty ones included, so that a step's cost is bounded; 0 is
+    no limit."""
     density_bias: float = 5.0
     """Height of the blob of density at the origin that every run starts from (the paper: 5)."""
     density_bias_width: Positive = 0.3

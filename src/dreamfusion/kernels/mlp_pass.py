@@ -1,6 +1,6 @@
 """The MLP field's fast path on a CPU: raw density, logits and the analytic gradient of raw in one pass.
 
-It equals ``volume.gradient_by_autograd`` to rounding (``tests/test_scene_mlp_fast.py``). The gradient costs one more
+It equals ``volume.query_by_autograd`` to rounding (``tests/test_scene_mlp_fast.py``). The gradient costs one more
 walk back through the layers. Its own derivative is that of a directional derivative: S = d_raw . raw + d_logits . logits
 + G . grad raw, and G . grad raw is a tangent that walks forward (forward over reverse); so the backward pass needs no
 graph. Points go in chunks that stay in the cache; chunks are dealt out to the threads, each with single-threaded
@@ -51,7 +51,9 @@ def single_threaded_pool(threads: int) -> ThreadPoolExecutor:
 def deal(work: Any, count: int) -> list[Any]:
     """work(share, range of chunks) for all threads' shares of ``count`` points, side by side; in the shares' order."""
     threads, chunks = torch.get_num_threads(), -(-count // CHUNK)
-    shares = [[slice(i * CHUNK, min(i * CHUNK + CHUNK, count)) for i in range(s, chunks, threads)] for s in range(threads)]
+    shares = [
+        [slice(i * CHUNK, min(i * CHUNK + CHUNK, count)) for i in range(s, chunks, threads)] for s in range(threads)
+    ]
     shares = [share for share in shares if share] or [[]]
     if len(shares) == 1:
         return [work(shares[0])]
@@ -85,7 +87,7 @@ class Weights:
 
 def parameters_of(field: MlpField) -> list[Tensor]:
     """first, its bias; norm gain, norm bias, weight, bias of every layer; out, its bias."""
-    middle = [
+    middle: list[Any] = [
         p
         for norm, layer in zip(field.norms, field.layers, strict=True)
         for p in (norm.weight, norm.bias, layer.weight, layer.bias)
@@ -148,7 +150,12 @@ def forward(
                 )  # fmt: skip
                 x.addmm_(a, w.layers[i].t())
             k.read_out(
-                x.numpy(), befores[-1], w.out.numpy(), w.out_bias.numpy(), out[c].numpy(), g.numpy()[: n if steep else 0]
+                x.numpy(),
+                befores[-1],
+                w.out.numpy(),
+                w.out_bias.numpy(),
+                out[c].numpy(),
+                g.numpy()[: n if steep else 0],
             )
             if not steep:
                 continue
@@ -179,7 +186,11 @@ def backward(
         shapes = [(wide, inputs), (wide,), *[(wide,), (wide,), (wide, wide), (wide,)] * layers]
         sums = [mean.new_zeros(shape) for shape in (*shapes, tuple(w.out.shape), tuple(w.out_bias.shape))]
         into = [s.numpy() for s in sums]
-        code_, stack_, pulled = mean.new_empty(2, size, inputs), mean.new_empty(2, size, wide), mean.new_empty(size, wide)
+        code_, stack_, pulled = (
+            mean.new_empty(2, size, inputs),
+            mean.new_empty(2, size, wide),
+            mean.new_empty(size, wide),
+        )
         a_ = mean.new_empty(layers if both == 2 else 1, both, size, wide)
         xd_ = mean.new_empty((layers + 1 if both == 2 else 0), size, wide)
         for c in chunks:

@@ -290,5 +290,7 @@ def row_kernels(dtype: Any) -> SimpleNamespace:
                 out[j] += y[p, j]
 
     found = locals()
-    names = "encode encode_along by_point activate read_out gradient again tangent from_out through through_both add_rows"
+    names = (
+        "encode encode_along by_point activate read_out gradient again tangent from_out through through_both add_rows"
+    )
     return SimpleNamespace(**{name: found[name] for name in names.split()})

@@ -3,6 +3,7 @@
 # mypy: disable-error-code="no-untyped-def, assignment"
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -121,7 +122,7 @@ def _side_by_side(work: Any, count: int) -> None:
     """work(slice) over ``count`` rays, split evenly between torch's threads."""
     threads = torch.get_num_threads()
     cuts = np.linspace(0, count, threads + 1).astype(int)
-    parts = [slice(int(a), int(b)) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    parts = [slice(int(a), int(b)) for a, b in pairwise(cuts)]
     if threads == 1:
         work(parts[0])
     else:

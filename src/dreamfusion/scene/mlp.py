@@ -17,7 +17,7 @@ from .volume import Frustums
 if TYPE_CHECKING:
     from ..kernels.mlp_pass import Memory
 
-OCCUPANCY_SIDE = 64
+OCCUPANCY_SIDE = 48
 POINT_VARIANCE = (1 / 256) ** 2  # blur of a point that is looked at without a cone, world units squared
 
 
@@ -127,15 +127,14 @@ class MlpField(RadianceField):
     def place(self, rays: Rays, near: Tensor, far: Tensor, offset: Tensor, samples: int) -> sampling.Samples:
         """With ``importance`` set: where the occupancy remembers something (``sampling.placed_samples``).
 
-        A rendering with more than the usual ``samples`` gets as many times more of these; the limit on points is for
-        renderings with gradients."""
+        A rendering with more than the usual ``samples`` gets as many times more of these."""
         settings = self.settings
         if not settings.importance:
             return super().place(rays, near, far, offset, samples)
         if not self.occupancy.refreshes:
             self.occupancy.refresh(self.density, 0)
-        most = math.ceil(settings.importance * samples / settings.samples)
-        limit = settings.points if torch.is_grad_enabled() else 0
+        finer = samples / settings.samples
+        most, limit = math.ceil(settings.importance * finer), int(settings.mean_importance * finer * len(near))
         if self.fast(rays.origins):
             from ..kernels import proposal_rays
 

@@ -106,7 +106,7 @@ def sample_counts(opacity: Tensor, length: Tensor, most: int, points: int) -> Te
     """How many samples each ray gets (N,) int64: most * sqrt(opacity), but LEAST, none where the length is 0.
 
     All get proportionally fewer, though not less than one, where they would be more than ``points`` together (0: any
-    number may be)."""
+    number may be). A linear rule would starve faint fog, which has to be seen to be cleared."""
     wanted = (most * opacity.clamp(0, 1).sqrt()).ceil().clamp(min(LEAST, most), most) * (length.sum(-1) > 0)
     total = float(wanted.sum())
     if points and total > points:
