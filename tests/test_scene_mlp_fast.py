@@ -191,14 +191,17 @@ def test_sample_counts_are_bounded():
 def test_few_placed_samples_see_what_many_regular_ones_see():
     rays = camera_rays(orbit_cameras([20], 10), 24)
     seen = []
-    for samples, importance in [(512, 0), (16, 0), (96, 16)]:
+    for samples, importance in [(512, 0), (96, 16)]:
         field = lively(samples=96, importance=importance, density_scale=100)
         field.after_step(0)
+        near, far = sampling.unit_sphere(rays.origins, rays.directions)
+        asked = field.place(rays, near, far, torch.full_like(near, 0.5), samples).inside.sum()
         with torch.no_grad():
-            seen.append(field.render(rays, "albedo", rays.directions, 0.5, samples=samples))
-    many, regular, few = seen
-    off = [(x.depth - many.depth).abs().mean().item() for x in (few, regular)]
-    assert off[0] < off[1] / 2 and (few.opacity - many.opacity).abs().mean() < 0.01, off
+            seen.append((field.render(rays, "albedo", rays.directions, 0.5, samples=samples), asked))
+    (many, all_points), (few, points) = seen
+    assert points < all_points / 50
+    for name in ("opacity", "depth", "colour"):
+        assert (getattr(few, name) - getattr(many, name)).abs().mean() < 0.005, name
 
 
 def training(field, steps, first=0):

@@ -13,17 +13,20 @@ from torch import Tensor
 
 from ..scene.base import Rays
 from ..scene.kernels import INDEX, OPTIONS, corner, exponential
-from ..scene.sampling import EVEN, FLOOR, Samples
+from ..scene.occupancy import Occupancy
+from ..scene.sampling import DAMPING, EVEN, FLOOR, Samples
 from .mlp_pass import single_threaded_pool
 
 _F = np.float32
 _ONE, _HALF, _ZERO = _F(1), _F(0.5), _F(0)
-_EVEN, _FLOOR = _F(EVEN), _F(FLOOR)
 
 
 @njit(**OPTIONS)
-def shares(origins, directions, near, far, step, values, cells, length, share, opacity):
-    """Fill length and share (N, M) and opacity (N,); ``values`` and ``cells`` are the occupancy's."""
+def shares(origins, directions, near, far, step, values, cells, rule, length, share, opacity):
+    """Fill length and share (N, M) and opacity (N,); ``values`` and ``cells`` are the occupancy's.
+
+    ``rule`` holds its ``vague`` and sampling's DAMPING, EVEN and FLOOR: compiled code would not notice a change."""
+    vague, damping, evenly, floor = rule[0], rule[1], rule[2], rule[3]
     side, bins = values.shape[0], length.shape[1]
     flat, marks = values.ravel(), cells.ravel()
     half, reach = _F(side) * _HALF, _F(side) / _F(side - 1)
@@ -59,13 +62,13 @@ def shares(origins, directions, near, far, step, values, cells, length, share, o
             v10 = flat[d] + (flat[d + 1] - flat[d]) * fz
             v11 = flat[e] + (flat[e + 1] - flat[e]) * fz
             v0, v1 = v00 + (v01 - v00) * fy, v10 + (v11 - v10) * fy
-            optical = (v0 + (v1 - v0) * fx) * span
-            root = exponential(-_HALF * thickness)
-            even[n] = span * (root + _FLOOR)
-            weight[n + 1] = root * root * (_ONE - exponential(-optical))
+            optical = min(v0 + (v1 - v0) * fx, vague) * span * damping
+            seen = exponential(-thickness)
+            even[n] = span * (seen + floor)
+            weight[n + 1] = seen * (_ONE - exponential(-optical))
             thickness += optical
             total_even += even[n]
-        opacity[r] = _ONE - exponential(-thickness)
+        opacity[r] = _ONE - exponential(-thickness / damping)
         for n in range(bins):
             share[r, n] = max(weight[n], weight[n + 1], weight[n + 2]) if length[r, n] > _ZERO else _ZERO
             total_weight += share[r, n]
@@ -74,7 +77,7 @@ def shares(origins, directions, near, far, step, values, cells, length, share, o
         found = total_weight > _F(1e-8)
         for n in range(bins):
             share[r, n] = (
-                (_ONE - _EVEN) * share[r, n] / total_weight + _EVEN * even[n] / total_even
+                (_ONE - evenly) * share[r, n] / total_weight + evenly * even[n] / total_even
                 if found
                 else even[n] / total_even
             )
@@ -130,15 +133,17 @@ def _side_by_side(work: Any, count: int) -> None:
 
 
 def remembered_shares(
-    rays: Rays, near: Tensor, far: Tensor, bins: int, values: Tensor, cells: Tensor
+    rays: Rays, near: Tensor, far: Tensor, bins: int, occupancy: Occupancy
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``sampling.shares`` of the densities that an occupancy remembers, for float32 on a CPU."""
     length, share, opacity = torch.empty(len(near), bins), torch.empty(len(near), bins), torch.empty(len(near))
     given = [x.contiguous().numpy() for x in (rays.origins, rays.directions, near, far)]
     into = [x.numpy() for x in (length, share, opacity)]
+    memory = occupancy.values.numpy(), occupancy.cells.numpy()
+    rule = np.array((occupancy.vague, DAMPING, EVEN, FLOOR), np.float32)
 
     def work(s: slice) -> None:
-        shares(*(x[s] for x in given), _F(2 / bins), values.numpy(), cells.numpy(), *(x[s] for x in into))
+        shares(*(x[s] for x in given), _F(2 / bins), *memory, rule, *(x[s] for x in into))
 
     _side_by_side(work, len(near))
     return length, share, opacity

@@ -138,8 +138,7 @@ class MlpField(RadianceField):
         if self.fast(rays.origins):
             from ..kernels import proposal_rays
 
-            memory = self.occupancy.values, self.occupancy.cells
-            length, share, opacity = proposal_rays.remembered_shares(rays, near, far, samples, *memory)
+            length, share, opacity = proposal_rays.remembered_shares(rays, near, far, samples, self.occupancy)
             counts = sampling.sample_counts(opacity, length, most, limit)
             return proposal_rays.placed_samples(near, length, share, counts, offset)
         middle, length = sampling.bins(near, far, samples)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 EVERY = 16  # optimiser steps between refreshes
 DECAY = 0.8  # of a cell's remembered density at each refresh
 NEGLIGIBLE = 1.5e-3  # largest alpha of a sample that may be skipped
+VAGUE = 0.5  # largest optical thickness of a cell, as remembered
 _R3 = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)  # Roberts' low-discrepancy sequence in 3D
 
 
@@ -28,6 +29,7 @@ class Occupancy(nn.Module):
         super().__init__()
         self.side = side
         self.threshold = NEGLIGIBLE * samples / 2  # density whose alpha over one step of 2 / samples is negligible
+        self.vague = VAGUE * side / 2
         self.register_buffer("values", torch.zeros(side, side, side))
         self.register_buffer("cells", torch.ones(side, side, side, dtype=torch.bool))
         self.register_buffer("refreshes", torch.zeros((), dtype=torch.int64))
@@ -39,12 +41,12 @@ class Occupancy(nn.Module):
 
     def remembered(self, points: Tensor) -> Tensor:
         """Density (P,) as remembered around points (P, 3): between the middles of eight cells, trilinearly; 0 in cells
-        that hold nothing."""
+        that hold nothing. No more than ``vague``: what was seen in a cell may stand anywhere in it."""
         place = points.clamp(-1, 1).flip(-1).reshape(1, 1, 1, -1, 3)
         found = torch.nn.functional.grid_sample(
             self.values[None, None].to(points), place, padding_mode="border", align_corners=False
         )
-        return found.reshape(-1) * self.lookup(points)
+        return found.reshape(-1).clamp_max(self.vague) * self.lookup(points)
 
     @torch.no_grad()
     def refresh(self, density: Callable[[Tensor], Tensor], step: int) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-EVEN = 0.25  # share of a ray's samples that is spread over what can be seen, whatever is remembered of it
+EVEN = 0.3  # share of a ray's samples that is spread over what can be seen, whatever is remembered of it
 FLOOR = 0.01  # transmittance that is given to what cannot be seen, against densities remembered wrongly
+DAMPING = 0.3  # of remembered densities, so that the samples reach on through a surface until nothing is seen
 LEAST = 2  # samples of a ray that meets occupied cells
 
 
@@ -87,19 +88,19 @@ def bins(near: Tensor, far: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def shares(density: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     """Where a ray's samples are worth it, from densities and lengths (N, M) of its bins; length 0 where nothing is.
 
-    A bin's share (N, M) of the samples: EVEN goes by length * (sqrt(T) + FLOOR), the rest by the largest weight
-    w_i = T_i (1 - exp(-sigma_i l_i)) of the bin and its two neighbours (Barron et al. 2021, section 3.1). They sum to 1
-    on rays with any length. Also the opacity (N,) of rays that the densities make.
+    A bin's share (N, M) of the samples: EVEN goes by length * (T + FLOOR), the rest by the largest weight
+    w_i = T_i (1 - exp(-sigma_i l_i)) of the bin and its two neighbours (Barron et al. 2021, section 3.1), with T_i and
+    w_i of densities damped by DAMPING. They sum to 1 on rays with any length. Also the rays' opacity (N,), undamped.
     """
-    optical = density * length
-    before = torch.cumsum(optical, -1) - optical
-    even = length * (torch.exp(-before / 2) + FLOOR)
+    optical = DAMPING * density * length
+    seen = torch.exp(optical - torch.cumsum(optical, -1))
+    even = length * (seen + FLOOR)
     even = even / even.sum(-1, keepdim=True).clamp_min(1e-12)
-    weight = torch.exp(-before) * -torch.expm1(-optical)
+    weight = seen * -torch.expm1(-optical)
     weight = torch.nn.functional.max_pool1d(weight[:, None], 3, stride=1, padding=1)[:, 0] * (length > 0)
     total = weight.sum(-1, keepdim=True)
     mixed = (1 - EVEN) * weight / total.clamp_min(1e-8) + EVEN * even
-    return torch.where(total > 1e-8, mixed, even), -torch.expm1(-optical.sum(-1))
+    return torch.where(total > 1e-8, mixed, even), -torch.expm1(-optical.sum(-1) / DAMPING)
 
 
 def sample_counts(opacity: Tensor, length: Tensor, most: int, points: int) -> Tensor:
