@@ -201,7 +201,7 @@ def test_few_placed_samples_see_what_many_regular_ones_see():
     (many, all_points), (few, points) = seen
     assert points < all_points / 30
     for name in ("opacity", "depth", "colour"):
-        assert (getattr(few, name) - getattr(many, name)).abs().mean() < 0.005, name
+        assert (getattr(few, name) - getattr(many, name)).abs().mean() < 0.01, name
 
 
 def training(field, steps, first=0):
