@@ -32,8 +32,8 @@ def blob(field: MlpField) -> None:
 
 
 def solid(field: MlpField) -> None:
-    """A large object: what most of a run looks like."""
-    field.settings.density_bias_width = 0.45
+    """A large object in empty space."""
+    field.settings.density_bias_width = 0.3
 
 
 def spread(field: MlpField) -> None:
