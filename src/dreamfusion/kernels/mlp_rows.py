@@ -15,23 +15,33 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 
 from ..scene.kernels import OPTIONS, exponential
 
 EPS = 1e-5  # of torch's layer norm
 
 
-@njit(inline="always", **OPTIONS)
-def _exp64(x):
+def exp(x):
+    """exp(x): a library's in double precision, the one that becomes vector instructions in single precision.
+
+    A function of the module, chosen by type: kernels that close over a compiled function are compiled anew in every
+    process, whatever is kept on disk."""
     return math.exp(x)
+
+
+@overload(exp, jit_options={"fastmath": OPTIONS["fastmath"], "error_model": "numpy"})
+def _exp(x):
+    if x == types.float32:
+        return lambda x: exponential(x)
+    return lambda x: math.exp(x)
 
 
 @lru_cache(maxsize=2)
 def row_kernels(dtype: Any) -> SimpleNamespace:
     """The kernels for float32 or float64. Every argument that is an array is contiguous; C = points of a chunk."""
     F = np.dtype(dtype).type
-    exp = exponential if F is np.float32 else _exp64
     one, two, zero, eps = F(1), F(2), F(0), F(EPS)
 
     @njit(**OPTIONS)
