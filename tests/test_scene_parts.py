@@ -42,17 +42,6 @@ def test_inverse_cdf_against_the_histogram():
     torch.testing.assert_close(even, torch.tensor([[1.5]], dtype=torch.float64))
 
 
-def test_importance_samples_tile_the_chord_and_gather_where_the_weight_is():
-    near, far = torch.tensor([1.0, 1.2]), torch.tensor([3.0, 2.5])
-    weights = torch.zeros(2, 20)
-    weights[:, 6] = 1.0  # between near + 0.6 and near + 0.7
-    found = sampling.importance_samples(near, far, weights, 30, torch.tensor([0.5, 0.2]))
-    torch.testing.assert_close(found.width.sum(-1), far - near)
-    inside = (found.distance > near[:, None] + 0.6) & (found.distance < near[:, None] + 0.7)
-    assert (inside.sum(-1) >= 30).all()
-    assert (found.distance.diff(dim=-1) >= 0).all()
-
-
 def test_ray_weights_of_a_uniform_fog():
     # through a slab of thickness s the opacity is 1 - exp(-sigma s), and the first sample sees everything
     optical = torch.full((1, 50), 0.07, dtype=torch.float64)

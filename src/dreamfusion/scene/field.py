@@ -104,8 +104,18 @@ class RadianceField(Scene):
         raw = raw + self.blob(points)
         if logits is None:
             return raw, None
+        return raw, self.coloured(logits, latent)
+
+    def coloured(self, logits: Tensor, latent: bool) -> Tensor:
+        """Albedo (P, 3) of logits (P, channels), or with ``latent`` the latents (P, channels) they stand for."""
         albedo = torch.sigmoid(logits)
-        return raw, albedo if latent or self.settings.channels == 3 else self.palette(albedo).clamp(0, 1)
+        return albedo if latent or self.settings.channels == 3 else self.palette(albedo).clamp(0, 1)
+
+    def query_steep(
+        self, points: Tensor, frustums: Frustums | None = None, colour: bool = True, latent: bool = False
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """``query``, and the gradient (P, 3) of the raw density by the points."""
+        return volume.query_by_autograd(self, points, frustums, colour, latent)
 
     def set_palette(self, weight: Tensor, bias: Tensor) -> None:
         """Start the map from latents to colours: weight (3, channels), bias (3,)."""

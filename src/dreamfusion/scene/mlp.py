@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..view.backdrops import Groups
-from . import volume
+from . import ray_samples
 from .field import RadianceField
-from .ray_samples import Samples, importance_samples
+from .ray_samples import Samples
 from .rays import Rays
 from .scene_settings import MlpSettings
 from .volume import Frustums
 
-OCCUPANCY_SIDE = 32
+if TYPE_CHECKING:
+    from ..kernels.mlp_pass import Memory
+
+OCCUPANCY_SIDE = 48
 POINT_VARIANCE = (1 / 256) ** 2  # blur of a point that is sampled without a cone, world units squared
 
 
@@ -68,16 +72,10 @@ class MlpField(RadianceField):
         self.layers = nn.ModuleList(linear(wide, wide, math.sqrt(3 / wide)) for _ in range(settings.depth - 1))
         self.out = linear(wide, 1 + settings.channels, 0.3 / math.sqrt(wide))
         self.to(generator.device)
+        self._memory: Memory | None = None
 
     def groups(self) -> Groups:
         return {"head": (dict(self.named_parameters()), self.settings.lr_head)}
-
-    def samples_along(self, rays: Rays, near: Tensor, far: Tensor, samples: int, offset: Tensor) -> Samples:
-        where = super().samples_along(rays, near, far, samples, offset)
-        if not self.settings.importance:
-            return where
-        weights = volume.ray_weights(volume.sample_density(self, rays, where))
-        return importance_samples(near, far, weights, self.settings.importance, offset)
 
     @torch.no_grad()
     def harden(self, factor: float) -> None:
@@ -100,3 +98,61 @@ class MlpField(RadianceField):
             x = x + layer(nn.functional.silu(norm(x)))
         out = self.out(nn.functional.silu(x))
         return out[:, 0], out[:, 1:] if colour else None
+
+    def fast(self, points: Tensor) -> bool:
+        """Whether there is a fast path for these points: on a CPU, in float32, where it was not told otherwise."""
+        alike = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in (points, self.first.weight))
+        return self.settings.fast and alike
+
+    def query_steep(
+        self, points: Tensor, frustums: Frustums | None = None, colour: bool = True, latent: bool = False
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        if not self.fast(points):
+            return super().query_steep(points, frustums, colour, latent)
+        from ..kernels import mlp_pass  # the compiler is slow to load, and not needed elsewhere
+
+        self._memory = self._memory or mlp_pass.Memory()
+        out, gradient = mlp_pass.network(
+            self._memory, self, self.settings.frequencies, *self.gaussian(points, frustums)
+        )
+        blob = self.blob(points)
+        raw, gradient = out[:, 0] + blob, gradient - (blob / self.settings.density_bias_width**2)[:, None] * points
+        return raw, self.coloured(out[:, 1:], latent) if colour else None, gradient
+
+    def density(self, points: Tensor) -> Tensor:
+        learning = torch.is_grad_enabled() and (points.requires_grad or self.first.weight.requires_grad)
+        if learning or not self.fast(points):
+            return super().density(points)
+        from ..kernels import mlp_pass
+
+        inside = points.square().sum(-1) < 1
+        some = points[inside]
+        raw = mlp_pass.raw_density(self, self.settings.frequencies, *self.gaussian(some, None)) + self.blob(some)
+        return torch.zeros(len(points)).masked_scatter(inside, self.activate(raw))
+
+    def samples_along(self, rays: Rays, near: Tensor, far: Tensor, samples: int, offset: Tensor) -> Samples:
+        """With ``importance`` set: where the occupancy remembers something (``ray_samples.placed_samples``).
+
+        A rendering with more than the usual ``samples`` gets as many times more of these."""
+        settings = self.settings
+        if not settings.importance:
+            return super().samples_along(rays, near, far, samples, offset)
+        if not self.occupancy.refreshes:
+            self.occupancy.refresh(self.density, 0)
+        finer = samples / settings.samples
+        most, limit = math.ceil(settings.importance * finer), int(settings.mean_importance * finer * len(near))
+        if self.fast(rays.origins):
+            from ..kernels import proposal_rays
+
+            memory = self.occupancy.values, self.occupancy.cells
+            length, share, opacity = proposal_rays.remembered_shares(
+                (rays.origins, rays.directions, near, far), samples, memory, (self.occupancy.vague, *ray_samples.RULE)
+            )
+            counts = ray_samples.sample_counts(opacity, length, most, limit)
+            return Samples(*proposal_rays.placed_samples(near, length, share, counts, offset))
+        middle, length = ray_samples.bins(near, far, samples)
+        points = (rays.origins[:, None] + middle[..., None] * rays.directions[:, None]).reshape(-1, 3)
+        length = length * self.occupied(points).reshape(length.shape)
+        share, opacity = ray_samples.shares(self.occupancy.remembered(points).reshape(length.shape), length)
+        counts = ray_samples.sample_counts(opacity, length, most, limit)
+        return ray_samples.placed_samples(near, length, share, counts, offset)

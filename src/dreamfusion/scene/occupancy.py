@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 EVERY = 16  # optimiser steps between refreshes
 DECAY = 0.8  # of a cell's remembered density at each refresh
 NEGLIGIBLE = 1.5e-3  # largest alpha of a sample that may be skipped
+VAGUE = 0.5  # largest optical thickness of a cell, as remembered
 _R3 = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)  # Roberts' low-discrepancy sequence in 3D
 
 
@@ -26,16 +28,32 @@ class Occupancy(nn.Module):
 
     def __init__(self, side: int, samples: int):
         super().__init__()
-        self.side = side
+        self.side, self.samples = side, samples
         self.threshold = NEGLIGIBLE * samples / 2  # density whose alpha over one step of 2 / samples is negligible
+        self.vague = VAGUE * side / 2
         self.register_buffer("values", torch.zeros(side, side, side))
         self.register_buffer("cells", torch.ones(side, side, side, dtype=torch.bool))
         self.register_buffer("refreshes", torch.zeros((), dtype=torch.int64))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        stored = state_dict.get(f"{prefix}values")
+        if stored is not None and len(stored) != self.side:  # an older run's grid of another side is taken as it is
+            self.__init__(len(stored), self.samples)  # type: ignore[misc]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def lookup(self, points: Tensor) -> Tensor:
         """Whether the cells of points (P, 3) in [-1, 1]^3 may hold something, (P,) bool."""
         i = ((points + 1) * (self.side / 2)).long().clamp(0, self.side - 1)
         return self.cells[i[:, 0], i[:, 1], i[:, 2]]
+
+    def remembered(self, points: Tensor) -> Tensor:
+        """Density (P,) as remembered around points (P, 3): between the middles of eight cells, trilinearly; 0 in cells
+        that hold nothing. No more than ``vague``: what was seen in a cell may stand anywhere in it."""
+        place = points.clamp(-1, 1).flip(-1).reshape(1, 1, 1, -1, 3)
+        found = torch.nn.functional.grid_sample(
+            self.values[None, None].to(points), place, padding_mode="border", align_corners=False
+        )
+        return found.reshape(-1).clamp_max(self.vague) * self.lookup(points)
 
     @torch.no_grad()
     def refresh(self, density: Callable[[Tensor], Tensor], step: int) -> None:

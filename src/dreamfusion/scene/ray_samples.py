@@ -7,6 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+EVEN = 0.3  # share of a ray's samples that is spread over what can be seen, whatever is remembered of it
+FLOOR = 0.01  # transmittance that is given to what cannot be seen, against densities remembered wrongly
+DAMPING = 0.3  # of remembered densities, so that the samples reach on through a surface until nothing is seen
+RULE = (DAMPING, EVEN, FLOOR)
+LEAST = 2  # samples of a ray that meets occupied cells
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -58,15 +64,58 @@ def inverse_cdf(edges: Tensor, weights: Tensor, u: Tensor) -> Tensor:
     return e0 + ((u - c0) / (c1 - c0)).clamp(0, 1) * (e1 - e0)
 
 
-def importance_samples(near: Tensor, far: Tensor, weights: Tensor, count: int, offset: Tensor) -> Samples:
-    """Split the regular intervals further where ``weights`` (N, M) say something is (Mildenhall et al. 2020, 5.2).
+def bins(near: Tensor, far: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Middles and lengths (N, count) of a ray's bins of 2 / count, cut off at far (length 0 behind it)."""
+    step = 2.0 / count
+    low = near[:, None] + torch.arange(count, device=near.device, dtype=near.dtype) * step
+    length = (torch.minimum(low + step, far[:, None]) - low).clamp_min(0)
+    return low + length / 2, length
 
-    The interval ends are the regular ones and ``count`` drawn from the weights; samples stand in the middles.
+
+def shares(density: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a ray's samples are worth it, from densities and lengths (N, M) of its bins; length 0 where nothing is.
+
+    A bin's share (N, M) of the samples: EVEN goes by length * (T + FLOOR), the rest by the largest weight
+    w_i = T_i (1 - exp(-sigma_i l_i)) of the bin and its two neighbours (Barron et al. 2021, section 3.1), with T_i and
+    w_i of densities damped by DAMPING. They sum to 1 on rays with any length. Also the rays' opacity (N,), undamped.
     """
-    step = 2.0 / weights.shape[-1]
-    k = torch.arange(weights.shape[-1] + 1, device=near.device, dtype=near.dtype)
-    edges = torch.minimum(near[:, None] + k * step, far[:, None])
-    u = (torch.arange(count, device=near.device, dtype=near.dtype) + offset[:, None]) / count
-    edges = torch.sort(torch.cat([edges, inverse_cdf(edges, weights, u)], -1), -1).values
-    width = edges[:, 1:] - edges[:, :-1]
-    return Samples((edges[:, 1:] + edges[:, :-1]) / 2, width, width > 0)
+    optical = DAMPING * density * length
+    seen = torch.exp(optical - torch.cumsum(optical, -1))
+    even = length * (seen + FLOOR)
+    even = even / even.sum(-1, keepdim=True).clamp_min(1e-12)
+    weight = seen * -torch.expm1(-optical)
+    weight = torch.nn.functional.max_pool1d(weight[:, None], 3, stride=1, padding=1)[:, 0] * (length > 0)
+    total = weight.sum(-1, keepdim=True)
+    mixed = (1 - EVEN) * weight / total.clamp_min(1e-8) + EVEN * even
+    return torch.where(total > 1e-8, mixed, even), -torch.expm1(-optical.sum(-1) / DAMPING)
+
+
+def sample_counts(opacity: Tensor, length: Tensor, most: int, points: int) -> Tensor:
+    """How many samples each ray gets (N,) int64: most * sqrt(opacity), but LEAST, none where the length is 0.
+
+    All get proportionally fewer, though not less than one, where they would be more than ``points`` together (0: any
+    number may be). A linear rule would starve faint fog, which has to be seen to be cleared."""
+    wanted = (most * opacity.clamp(0, 1).sqrt()).ceil().clamp(min(LEAST, most), most) * (length.sum(-1) > 0)
+    total = float(wanted.sum())
+    if points and total > points:
+        wanted = torch.minimum(wanted, (wanted * (points / total)).floor().clamp_min(1))
+    return wanted.long()
+
+
+def placed_samples(near: Tensor, length: Tensor, share: Tensor, counts: Tensor, offset: Tensor) -> Samples:
+    """Split what the bins of a ray hold into counts (N,) pieces of equal share; samples stand in their middles.
+
+    Bins of length 0 are left out: a piece that reaches over a gap has only the length on its two sides. The inner ends
+    are moved by offset (N,) in [0, 1), by up to half a piece to each side.
+    """
+    most = max(int(counts.max()), 1)
+    ends = torch.nn.functional.pad(torch.cumsum(length, -1), (1, 0))
+    k = torch.arange(1, most, device=near.device, dtype=near.dtype)
+    u = (k - 0.5 + offset[:, None]) / counts[:, None].clamp_min(1)
+    inner = torch.where(k < counts[:, None], inverse_cdf(ends, share, u.clamp_max(1)), ends[:, -1:])
+    edges = torch.cat([torch.zeros_like(near)[:, None], inner, ends[:, -1:]], -1)
+    width = torch.where(counts[:, None] > 0, edges[:, 1:] - edges[:, :-1], 0.0)
+    middle = (edges[:, 1:] + edges[:, :-1]) / 2
+    bin_ = (torch.searchsorted(ends, middle.contiguous(), right=True) - 1).clamp(0, length.shape[-1] - 1)
+    distance = near[:, None] + bin_ * (2.0 / length.shape[-1]) + (middle - ends.gather(-1, bin_))
+    return Samples(distance, width, width > 0)

@@ -56,7 +56,10 @@ class MlpSettings(FieldSettings):
     frequencies: Annotated[int, Field(ge=1, le=16)] = 8
     """Octaves of the integrated positional encoding."""
     importance: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Further samples per ray, drawn where the first ones found something."""
+    """Most samples a ray, placed where the occupancy remembers something; 0 takes all ``samples`` in occupied cells."""
+    mean_importance: Annotated[float, Field(ge=0)] = 0
+    """Most of these on average over a picture's rays, empty ones included, so that a step's cost is bounded; 0 is no
+    limit."""
 
 
 SceneSettings = Annotated[GridSettings | MlpSettings, Field(discriminator="kind")]

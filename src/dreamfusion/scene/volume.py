@@ -25,6 +25,12 @@ class Field(Protocol):
         """Raw density (P,) and, if asked for, albedo (P, 3), or latents (P, channels), at points (P, 3)."""
         ...
 
+    def query_steep(
+        self, points: Tensor, frustums: Frustums | None, colour: bool, latent: bool = False
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """The same, and the gradient (P, 3) of the raw density by the points (``query_by_autograd``, or faster)."""
+        ...
+
     def activate(self, raw: Tensor) -> Tensor:
         """Density in 1 / world unit of a raw density."""
         ...
@@ -56,14 +62,18 @@ def unit_normal(gradient: Tensor) -> Tensor:
     return -gradient / (gradient.square().sum(-1, keepdim=True) + NORMAL_EPS).sqrt()
 
 
-def sample_density(field: Field, rays: Rays, samples: Samples) -> Tensor:
-    """Optical thickness sigma * width (N, M), without gradients and colours (to find where samples are useful)."""
-    with torch.no_grad():
-        points, _, keep, frustums = _kept_points(field, rays, samples)
-        raw, _ = field.query(points, frustums, colour=False)
-        optical = torch.zeros_like(samples.distance)
-        optical[keep] = field.activate(raw) * samples.width[keep]
-    return optical
+def query_by_autograd(
+    field: Field, points: Tensor, frustums: Frustums | None, colour: bool, latent: bool = False
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Raw density, albedo and the gradient (P, 3) of the raw density by the points, by differentiating ``query``."""
+    learning = torch.is_grad_enabled()
+    with torch.enable_grad():  # normals are a derivative even where nothing is learned
+        points = points.detach().requires_grad_()
+        raw, albedo = field.query(points, frustums, colour, latent)
+        (gradient,) = torch.autograd.grad(raw.sum(), points, create_graph=learning)
+    if not learning:
+        raw, albedo = raw.detach(), None if albedo is None else albedo.detach()
+    return raw, albedo, gradient
 
 
 def _kept_points(field: Field, rays: Rays, samples: Samples) -> tuple[Tensor, Tensor, Tensor, Frustums]:
@@ -77,14 +87,8 @@ def _kept_points(field: Field, rays: Rays, samples: Samples) -> tuple[Tensor, Te
 
 def render(field: Field, rays: Rays, samples: Samples, shading: Shading, light: Tensor, ambient: float) -> RayRendering:
     """Render rays through the given samples; ``light`` (N, 3) points from the object towards the key light."""
-    learning = torch.is_grad_enabled()
     points, ray, keep, frustums = _kept_points(field, rays, samples)
-    with torch.enable_grad():  # normals are a derivative even where nothing is learned
-        points = points.detach().requires_grad_()
-        raw, albedo = field.query(points, frustums, shading != "textureless", shading == "latent")
-        (gradient,) = torch.autograd.grad(raw.sum(), points, create_graph=learning)
-    if not learning:
-        raw, albedo = raw.detach(), None if albedo is None else albedo.detach()
+    raw, albedo, gradient = field.query_steep(points, frustums, shading != "textureless", shading == "latent")
     normal = unit_normal(gradient)
     colour = shade(albedo, normal, light[ray], ambient, shading)
     optical = torch.zeros_like(samples.distance).masked_scatter(keep, field.activate(raw) * samples.width[keep])
