@@ -15,7 +15,6 @@ import posixpath
 import zipfile
 from dataclasses import dataclass
 
-import moderngl
 import numpy as np
 from PIL import Image
 
@@ -182,6 +181,8 @@ class Renderer:
     """An off-screen OpenGL context that draws one object from many cameras."""
 
     def __init__(self, size: int = 64):
+        import moderngl  # here, so that models can be read without it
+
         self.size = size
         big = size * OVERSAMPLING
         self.ctx = moderngl.create_context(standalone=True, backend="egl")
