@@ -16,6 +16,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools" / "prior"))
 
 import build_dataset
+import card
 import models as tables
 from glb import ModelError, load_glb, srgb
 from models import (
@@ -246,6 +247,20 @@ def test_attribution_names_every_maker_who_asks_for_it() -> None:
     text = attribution(kept)
     assert all(f"{m.name} ({m.maker})" in text for m in kept if m.licence.startswith("CC-BY"))
     assert all(m.repository in text for m in kept)
+
+
+def test_card_and_notice_name_the_drawn_models(tmp_path: Path) -> None:
+    assert card.drawn_models(tmp_path) == [], "the data may be of the catalogue's names alone"
+    (tmp_path / "instances.json").write_text(
+        json.dumps({"dog": ["dog", "3460_dog"], "fire truck": ["2547_fire_truck"]})
+    )
+    drawn = card.drawn_models(tmp_path)
+    assert {m.file for m in drawn} == {"3460_dog.glb", "2547_fire_truck.glb", MODELS["dog"]}
+    text = card.notice(drawn)
+    assert "CC BY 3.0: osrf, Scopia." in text and "quaternius" not in text
+    assert text.startswith((TOOLS.parents[1] / "NOTICE").read_text()[:120]), "it begins as it does now"
+    every = card.notice([m for m in read_models() if m.name])
+    assert all(m.maker in " ".join(every.split()) for m in read_models() if m.name and m.licence.startswith("CC-BY"))
 
 
 # Building

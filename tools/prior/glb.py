@@ -74,15 +74,6 @@ def local_matrix(node: dict[str, Any]) -> NDArray[np.float64]:
     return out
 
 
-def is_clear(material: dict[str, Any]) -> bool:
-    """Whether a material is clear as glass: hardly opaque, or blended by a factor that its file does not have."""
-    surface = material.get("pbrMetallicRoughness", {})
-    alpha = surface.get("baseColorFactor", (1, 1, 1, 1))[3]
-    mode = material.get("alphaMode", "OPAQUE")
-    lost = mode == "BLEND" and alpha == 1 and "baseColorTexture" not in surface
-    return mode != "OPAQUE" and (alpha < CLEAR or lost)
-
-
 class _File:
     """Access to a GLB's arrays, images and materials by number."""
 
@@ -128,7 +119,7 @@ class _File:
         surface = material.get("pbrMetallicRoughness", {})
         factor = surface.get("baseColorFactor", (1.0, 1.0, 1.0, 1.0))
         transparent = material.get("alphaMode", "OPAQUE") != "OPAQUE"
-        if is_clear(material):
+        if transparent and factor[3] < CLEAR:
             return None
         arrays = primitive["attributes"]
         points = self.array(arrays["POSITION"]) @ matrix[:3, :3].T + matrix[:3, 3]
