@@ -257,7 +257,7 @@ def test_card_and_notice_name_the_drawn_models(tmp_path: Path) -> None:
     drawn = card.drawn_models(tmp_path)
     assert {m.file for m in drawn} == {"3460_dog.glb", "2547_fire_truck.glb", MODELS["dog"]}
     text = card.notice(drawn)
-    assert "CC BY 3.0: osrf, Scopia." in text and "quaternius" not in text
+    assert "CC BY 3.0: Nathan Koenig, Open Source Robotics Foundation, Scopia." in text and "Quaternius" not in text
     assert text.startswith((TOOLS.parents[1] / "NOTICE").read_text()[:120]), "it begins as it does now"
     every = card.notice([m for m in read_models() if m.name])
     assert all(m.maker in " ".join(every.split()) for m in read_models() if m.name and m.licence.startswith("CC-BY"))
