@@ -367,6 +367,33 @@ def test_a_file_appears_whole_or_not_at_all(wide: Path, tmp_path: Path, monkeypa
     assert build_dataset.draw(job) == "a.0.npz", "what is done is not drawn again"
 
 
+def test_what_a_killed_build_left_is_swept_away(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for name in (f".a.0.npz.{dead.pid}.tmp", f".b.0.npz.{os.getpid()}.tmp", "c.0.npz"):
+        (tmp_path / name).write_bytes(b"half")
+    build_dataset.sweep(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {f".b.0.npz.{os.getpid()}.tmp", "c.0.npz"}
+
+
+def test_the_page_has_the_tables_numbers() -> None:
+    models, names = read_models(), read_names()
+    shown = instances(models, names)
+    page = (TOOLS.parents[1] / "docs" / "training-the-prior.md").read_text()
+    for text in (
+        f"has {len(names):,} names ({len(names) + sum(len(n.synonyms) for n in names.values()):,} phrases",
+        f"the {len(models):,} models",
+        f"{sum(len(v) >= 3 for v in shown.values())} names have\nthree or more models",
+        f"{sum(len(v) == 1 for v in shown.values())} have one",
+        f"{len({m.file for v in shown.values() for m in v}):,} models are drawn",
+        f"**Dropped**: {sum(bool(m.drop) for m in models)} models",
+        f"{sum(n.front for n in names.values())} of the names have a front",
+    ):
+        assert text in page, text
+    for model in models:
+        assert not model.is_glb or (f"[{model.repository}]" in page and f"`{model.commit}`" in page)
+
+
 def test_the_command_draws_a_model(tmp_path: Path) -> None:
     pytest.importorskip("moderngl")
     from render import Renderer

@@ -112,6 +112,17 @@ def draw(job: Job) -> str:
     return target.name
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a build that was killed left half-written."""
+    for path in folder.glob(".*.tmp"):
+        try:
+            os.kill(int(path.suffixes[-2][1:]), 0)
+        except (ValueError, ProcessLookupError):
+            path.unlink(missing_ok=True)
+        except PermissionError:
+            continue
+
+
 def write_json(path: Path, content: object) -> None:
     """Write a JSON file whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -189,11 +200,15 @@ def main() -> None:
     except (ModelError, TableError) as error:
         print(f"build_dataset: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("build_dataset: stopped; what is drawn is kept, and the same command goes on", file=sys.stderr)
+        sys.exit(130)
 
 
 def build(args: argparse.Namespace) -> None:
     """Draw what is not drawn yet."""
     args.out.mkdir(parents=True, exist_ok=True)
+    sweep(args.out)
     drawn = prepare_wide(args.models, args.out) if args.models else []
     catalogue = args.catalogue or fetch_catalogue(args.out / "debian")
     os.environ.setdefault("LP_NUM_THREADS", "1")
