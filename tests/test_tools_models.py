@@ -167,6 +167,7 @@ def test_the_tables_are_large_and_consistent() -> None:
     assert set(MODELS) <= set(names), "the catalogue's names stay"
     of_file = {m.file: m.name for m in models}
     assert all(of_file[key] == name for name, key in MODELS.items())
+    assert all(shown[name][0].file == key for name, key in MODELS.items()), "and show their names first"
     assert all(abs(m.turn_deg) in (0, 90, 180) for m in models)
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from vocabulary import MODELS
+
 T = TypeVar("T")
 
 MODELS_TABLE = Path(__file__).parent / "models.tsv"
@@ -196,10 +198,13 @@ def spread(groups: Iterable[Sequence[T]], cap: int) -> list[T]:
 def instances(models: Sequence[Model], names: dict[str, Name], cap: int = CAP) -> dict[str, list[Model]]:
     """The models that show each name, at most ``cap``: its own from all sources in turn, and half of those of its kinds.
 
+    The models of ``vocabulary.py`` come first.
+
     Refuses models with a name that is not in the table, and names that no model shows.
     """
     own: dict[str, dict[str, list[Model]]] = defaultdict(lambda: defaultdict(list))
-    for model in models:
+    first = set(MODELS.values())
+    for model in sorted(models, key=lambda m: m.file not in first):
         if model.name:
             if model.name not in names:
                 raise TableError(
