@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -366,6 +368,37 @@ def test_a_file_appears_whole_or_not_at_all(wide: Path, tmp_path: Path, monkeypa
         assert stored["pixels"].shape == (3, 5, 64, 64) and stored["cameras"].dtype == np.float32
     painter.stop = True
     assert build_dataset.draw(job) == "a.0.npz", "what is done is not drawn again"
+
+
+@pytest.mark.parametrize("crashes", [1, 99])
+def test_a_process_that_dies_is_replaced_once(crashes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = [crashes]
+
+    class Pool:
+        """Draws in this process; the first ones die."""
+
+        def __init__(self, *_: object, **__: object): ...
+        def __enter__(self) -> Pool:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+        def shutdown(self, **_: object) -> None: ...
+        def map(self, draw: object, jobs: list[build_dataset.Job]) -> Iterator[str]:
+            for job in jobs:
+                if job.file == "b.glb" and left[0]:
+                    left[0] -= 1
+                    raise BrokenProcessPool("dead")
+                Path(job.target).touch()
+                yield job.file
+
+    monkeypatch.setattr(build_dataset, "ProcessPoolExecutor", Pool)
+    jobs = [build_dataset.Job("", f"{n}.glb", 0.0, str(tmp_path / n), (0, 0), 1) for n in "abc"]
+    if crashes == 1:
+        build_dataset.draw_all(jobs, 1)
+        assert {p.name for p in tmp_path.iterdir()} == set("abc")
+    else:
+        with pytest.raises(ModelError, match="b.glb: the process that draws it dies"):
+            build_dataset.draw_all(jobs, 1)
 
 
 def test_what_a_killed_build_left_is_swept_away(tmp_path: Path) -> None:

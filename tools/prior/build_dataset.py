@@ -22,6 +22,7 @@ import tempfile
 import zipfile
 import zlib
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -217,14 +218,27 @@ def build(args: argparse.Namespace) -> None:
     for k in range(args.passes):
         jobs += narrow_jobs(catalogue, args.out, args.views, k)
         jobs += wide_jobs(args.models, catalogue, args.out, args.views, k, drawn)
-    # Unlike multiprocessing's own pool, this one says so when a process dies instead of waiting for it for ever.
-    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
-        try:
-            for k, name in enumerate(pool.map(draw, jobs)):
-                print(f"{k + 1}/{len(jobs)} {name}", flush=True)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    draw_all(jobs, args.workers)
+
+
+def draw_all(jobs: list[Job], workers: int) -> None:
+    """Draw what is not drawn yet. Where a driver crashes its process, a new one goes on; twice at one model ends it."""
+    left, tries = [job for job in jobs if not Path(job.target).exists()], 0
+    while left:
+        # Unlike multiprocessing's own pool, this one says so when a process dies instead of waiting for it for ever.
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            try:
+                for k, name in enumerate(pool.map(draw, left), len(jobs) - len(left) + 1):
+                    print(f"{k}/{len(jobs)} {name}", flush=True)
+            except BrokenProcessPool:
+                pool.shutdown(wait=False)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        before, left = left, [job for job in left if not Path(job.target).exists()]
+        tries = tries + 1 if len(left) == len(before) else 0
+        if tries == 2:
+            raise ModelError(f"{left[0].file}: the process that draws it dies")
 
 
 if __name__ == "__main__":
