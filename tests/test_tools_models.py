@@ -397,7 +397,7 @@ def test_a_process_that_dies_is_replaced_once(crashes: int, tmp_path: Path, monk
         build_dataset.draw_all(jobs, 1)
         assert {p.name for p in tmp_path.iterdir()} == set("abc")
     else:
-        with pytest.raises(ModelError, match="b.glb: the process that draws it dies"):
+        with pytest.raises(ModelError, match=r"b\.glb: the process that draws it dies"):
             build_dataset.draw_all(jobs, 1)
 
 
