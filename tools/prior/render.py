@@ -1,4 +1,4 @@
-"""Draw the catalogue's OBJ models off-screen into the pictures the prior learns from.
+"""Draw models off-screen into the pictures the prior learns from.
 
 A view is stored as five bytes a pixel: the albedo (already multiplied by the coverage), the coverage itself, and the
 shading factor ``ambient + diffuse * max(0, n . l)``. Tinting, clay and background are then a few multiplications at
@@ -15,7 +15,6 @@ import posixpath
 import zipfile
 from dataclasses import dataclass
 
-import moderngl
 import numpy as np
 from PIL import Image
 
@@ -28,22 +27,22 @@ OVERSAMPLING = 2
 _VERTEX = """
 #version 330
 uniform mat4 camera_to_clip; uniform mat4 world_to_camera;
-in vec3 position; in vec3 normal; in vec2 uv;
-out vec3 n; out vec3 p; out vec2 t;
+in vec3 position; in vec3 normal; in vec2 uv; in vec3 colour;
+out vec3 n; out vec3 p; out vec2 t; out vec3 k;
 void main() {
     vec4 q = world_to_camera * vec4(position, 1.0);
-    p = q.xyz; n = mat3(world_to_camera) * normal; t = uv;
+    p = q.xyz; n = mat3(world_to_camera) * normal; t = uv; k = colour;
     gl_Position = camera_to_clip * q;
 }
 """
 _FRAGMENT = """
 #version 330
 uniform vec3 diffuse; uniform float has_map; uniform sampler2D map; uniform vec3 light; uniform float ambient;
-in vec3 n; in vec3 p; in vec2 t;
+in vec3 n; in vec3 p; in vec2 t; in vec3 k;
 layout(location = 0) out vec4 albedo; layout(location = 1) out vec4 shade;
 void main() {
-    vec4 c = vec4(diffuse, 1.0);
-    if (has_map > 0.5) { vec4 m = texture(map, t); if (m.a < 0.4) discard; c.rgb = m.rgb; }
+    vec4 c = vec4(diffuse * k, 1.0);
+    if (has_map > 0.5) { vec4 m = texture(map, t); if (m.a < 0.4) discard; c.rgb *= m.rgb; }
     vec3 m = normalize(n);
     if (dot(m, p) > 0.0) m = -m;                    // many catalogue meshes are open: light both sides
     float s = ambient + (1.0 - ambient) * max(0.0, dot(m, light));
@@ -54,11 +53,15 @@ void main() {
 
 @dataclass
 class Part:
-    """Triangles that share a material: ``vertices`` is (3F, 8) float32 of position, normal, uv."""
+    """Triangles that share a material: ``vertices`` is (3F, 8) float32 of position, normal, uv.
+
+    What is seen is ``diffuse`` times the image and the ``colours`` (3F, 3), where there are such.
+    """
 
     vertices: np.ndarray
     diffuse: tuple[float, float, float]
     image: Image.Image | None
+    colours: np.ndarray | None = None
 
 
 def _materials(archive: zipfile.ZipFile, path: str) -> dict[str, dict]:
@@ -147,9 +150,13 @@ def load_obj(archive: zipfile.ZipFile, path: str) -> list[Part]:
                 image.thumbnail((512, 512))
             except (KeyError, OSError):
                 image = None
-        parts.append(
-            Part(np.concatenate([xyz, normal, uv], -1).reshape(-1, 8).astype(np.float32), material["kd"], image)
-        )
+        diffuse = material["kd"] if image is None else (1.0, 1.0, 1.0)
+        parts.append(Part(np.concatenate([xyz, normal, uv], -1).reshape(-1, 8).astype(np.float32), diffuse, image))
+    return normalised(parts)
+
+
+def normalised(parts: list[Part]) -> list[Part]:
+    """Put parts in place into the unit sphere: their box is centred, the farthest point is ``RADIUS`` away."""
     xyz = np.concatenate([p.vertices[:, :3] for p in parts])
     centre = (xyz.min(0) + xyz.max(0)) / 2
     scale = RADIUS / np.linalg.norm(xyz - centre, axis=1).max()
@@ -174,6 +181,8 @@ class Renderer:
     """An off-screen OpenGL context that draws one object from many cameras."""
 
     def __init__(self, size: int = 64):
+        import moderngl  # here, so that models can be read without it
+
         self.size = size
         big = size * OVERSAMPLING
         self.ctx = moderngl.create_context(standalone=True, backend="egl")
@@ -205,8 +214,9 @@ class Renderer:
                 thing.release()
         self.objects = []
         for part in parts:
-            buffer = self.ctx.buffer(part.vertices.tobytes())
-            array = self.ctx.vertex_array(self.program, [(buffer, "3f 3f 2f", "position", "normal", "uv")])
+            colours = np.ones((len(part.vertices), 3), np.float32) if part.colours is None else part.colours
+            buffer = self.ctx.buffer(np.concatenate([part.vertices, colours], 1).astype(np.float32).tobytes())
+            array = self.ctx.vertex_array(self.program, [(buffer, "3f 3f 2f 3f", "position", "normal", "uv", "colour")])
             texture = None
             if part.image is not None:
                 image = part.image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
