@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from dreamfusion import __version__, cli
 from dreamfusion.settings.names import all_settings, as_text, build
 from dreamfusion.settings.options import join_negative
+from dreamfusion.settings.presets import load_preset
 from tests.fakes import SMALL, GrayBallPrior, options
 
 CHAIR = ["generate", "a red chair"]
@@ -173,16 +174,22 @@ def test_presets_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> Non
     assert cli.main(["presets", "dreamfusion", "--full"]) == 0
     shown = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
     assert shown["distillation.guidance_scale"] == "100" and shown["export.faces"] == "50000"
+    assert not any(name.startswith("stages") for name in shown)
     del shown["preset"]
-    assert build(shown) == build({k: v for k, v in shown.items()})
+    assert build(shown) == build({k: v for k, v in load_preset("dreamfusion").items() if k != "preset"})
+    assert cli.main(["presets", "latent-nerf", "--full"]) == 0
+    shown = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    stages = {name: value for name, value in shown.items() if name.startswith("stages")}
+    assert stages == {"stages.1.shading.albedo": "0", "stages.1.shading.latent": "1", "stages.2": "as above"}
 
 
 def use(prior: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dreamfusion import loop
+    from dreamfusion import generation
     from dreamfusion.export import turntable
 
-    monkeypatch.setattr(loop, "load_prior", lambda *_, **__: prior)
-    monkeypatch.setattr(turntable, "preview_sheet", partial(turntable.preview_sheet, size=16))
+    drawn = turntable.preview_sheet
+    monkeypatch.setattr(generation, "load_prior", lambda *_, **__: prior)
+    monkeypatch.setattr(turntable, "preview_sheet", lambda scene, size, views: drawn(scene, min(size, 16), views))
 
 
 def checkpoint(folder: str) -> dict[str, Any]:
@@ -190,7 +197,7 @@ def checkpoint(folder: str) -> dict[str, Any]:
     return load_file(path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_run_goes_on_bit_exactly(
     number: signal.Signals, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,7 +298,7 @@ def test_damaged_runs(command: list[str], made: Path, capsys: pytest.CaptureFixt
     assert "was altered: its SHA-256 is not" in one_error_line([*command, "made"], capsys)
     path.write_bytes(whole)
     meta = path.with_name("checkpoint.json")
-    meta.write_text(meta.read_text().replace('"format": 1', '"format": 0'))
+    meta.write_text(meta.read_text().replace('"format": 2', '"format": 0'))
     assert "has format 0" in one_error_line([*command, "made"], capsys)
 
 
@@ -312,7 +319,7 @@ def test_a_second_reader_opens_the_glb(made: Path) -> None:
 def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     class Strange(GrayBallPrior):
         def unknown_words(self, prompt: str) -> list[Any]:
-            from dreamfusion.priors.bundled_prior import Unknown
+            from dreamfusion.priors.prior import Unknown
 
             return [Unknown("zorgle", "stool", 0.25)]
 
@@ -326,7 +333,7 @@ def test_doctor_reports_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys:
     from dreamfusion.priors import bundled_prior as bundled
 
     save_file({}, "none.safetensors")
-    monkeypatch.setattr(bundled, "WEIGHTS", Path("missing.safetensors"))
+    monkeypatch.setattr(bundled, "BundledPrior", partial(bundled.BundledPrior, Path("missing.safetensors")))
     assert cli.main(["doctor"]) == 1
     said = capsys.readouterr().out
     rows = {line.split()[1]: line.split()[0] for line in said.splitlines()}

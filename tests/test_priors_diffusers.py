@@ -12,15 +12,14 @@ from torch import Tensor
 
 diffusers = pytest.importorskip("diffusers")
 
-from fakes import SMALL  # noqa: E402
-from tiny_pipelines import NAMES, save  # noqa: E402
-
-from dreamfusion.distillation.rule_settings import DistillationSettings  # noqa: E402
+from dreamfusion.distillation.rule_settings import ReconstructionSettings, SdsSettings  # noqa: E402
 from dreamfusion.loading import load_prior  # noqa: E402
 from dreamfusion.priors.palette import latent_palette  # noqa: E402
 from dreamfusion.priors.prior import broadcast, clean_from_noise  # noqa: E402
 from dreamfusion.settings.presets import resolve  # noqa: E402
 from dreamfusion.trainer import Trainer  # noqa: E402
+from tests.fakes import SMALL, GrayBallPrior, ask, direction  # noqa: E402
+from tests.tiny_pipelines import NAMES, save  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 CAPTIONS = ["a front view of a cat", "a dog"]
@@ -51,6 +50,12 @@ def priors(tiny: dict[str, Path]) -> dict[str, Any]:
 
 def load(folder: Path, **options: Any) -> Any:
     return load_prior(str(folder), "cpu", "float32", **options)
+
+
+def both(prior: Any, z_t: Tensor, t: Tensor, captions: list[str]) -> tuple[Tensor, ...]:
+    """e(y), e(nothing)."""
+    question = ask(prior.embed(captions))
+    return prior.predict_noise(z_t, t, question, [question.words, None])
 
 
 def weights(prior: Any) -> dict[str, Tensor]:
@@ -112,9 +117,8 @@ def by_hand(name: str, folder: Path, z_t: Tensor, step: int) -> tuple[Tensor, Te
 def test_same_noise_as_the_pipeline_by_hand(name: str, tiny: dict[str, Path], priors: dict[str, Any]) -> None:
     prior = priors[name]
     z_t = torch.randn(prior.noise_shape(2), generator=torch.Generator().manual_seed(0))
-    words = prior.embed(CAPTIONS)
     with torch.no_grad():
-        got = prior.predict_noise(z_t, torch.full((2,), STEP[name] / 1000), words)
+        got = both(prior, z_t, torch.full((2,), STEP[name] / 1000), CAPTIONS)
     expected = by_hand(name, tiny[name], z_t, STEP[name])
     for a, b in zip(got, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=2e-5)
@@ -139,8 +143,8 @@ def test_reconstruction_is_the_gradient_of_its_loss(name: str, tiny: dict[str, P
     g = torch.Generator().manual_seed(2)
     picture = torch.rand(1, 3, prior.resolution, prior.resolution, generator=g).double()
     noise, t = torch.randn(prior.noise_shape(1), generator=g).double(), torch.tensor([0.6])
-    words = prior.embed(CAPTIONS[:1])
-    settings = DistillationSettings(kind="reconstruction", guidance_scale=1.5, weight="uniform")
+    question = ask(prior.embed(CAPTIONS[:1]))
+    settings = ReconstructionSettings(guidance_scale=1.5, weight="uniform", threshold=0)
     for model in (prior.network, *([prior.vae] if prior.family.latent else [])):
         model.double()
     prior.dtype = torch.float64
@@ -149,10 +153,10 @@ def test_reconstruction_is_the_gradient_of_its_loss(name: str, tiny: dict[str, P
         z = prior.encode(x)
         alpha, sigma = (broadcast(a, z) for a in prior.alpha_sigma(t))
         with torch.no_grad():
-            yes, no = prior.predict_noise(alpha * z + sigma * noise, t, words)
-        return float(0.5 * (2.5 * yes - 1.5 * no - noise).square().sum())
+            yes, no = both(prior, alpha * z + sigma * noise, t, CAPTIONS[:1])
+        return float(0.5 * (2.5 * yes - 1.5 * no - noise).square().sum()) / prior.resolution**2
 
-    gradient = direction(picture, prior, words, t, noise, settings).gradient
+    gradient = direction(picture, prior, question, t, noise, settings).gradient
     step = torch.randn(picture.shape, generator=g).double()
     numeric = (loss(picture + 1e-5 * step) - loss(picture - 1e-5 * step)) / 2e-5
     assert numeric == pytest.approx(float((gradient * step).sum()), rel=1e-4)
@@ -164,9 +168,11 @@ def test_reconstruction_is_the_gradient_of_its_loss(name: str, tiny: dict[str, P
 def test_matrix(name: str, scene: str, kind: str, priors: dict[str, Any]) -> None:
     prior = priors[name]
     settings = {
-        **SMALL, "steps": "10", "scene.kind": scene, "scene.hidden": "8", "distillation.kind": kind, "prior.camera": "false",
+        **SMALL, "steps": "10", "scene.kind": scene, "scene.hidden": "8", "distillation.kind": kind, "prior.asks": "words",
         "resolution": str(prior.resolution), "device": "cpu",
     }  # fmt: skip
+    if scene == "mlp":
+        del settings["scene.levels"]
     trainer = Trainer(resolve("fast", settings, "a cat"), prior)
     before = {n: p.clone() for n, p in trainer.scene.named_parameters()}
     frozen = {n: p.clone() for n, p in weights(prior).items()}
@@ -181,12 +187,12 @@ def test_matrix(name: str, scene: str, kind: str, priors: dict[str, Any]) -> Non
 
 def test_sds_runs_the_network_forward_only(tiny: dict[str, Path]) -> None:
     prior = load(tiny["sd"])
-    words, noise = prior.embed(CAPTIONS[:1]), torch.randn(prior.noise_shape(1))
+    question, noise = ask(prior.embed(CAPTIONS[:1])), torch.randn(prior.noise_shape(1))
     recorded = []
     prior.network.register_forward_hook(lambda module, args, output: recorded.append(output[0].requires_grad))
     picture = torch.rand(1, 3, 32, 32)
-    direction(picture, prior, words, torch.tensor([0.5]), noise, DistillationSettings())
-    direction(picture, prior, words, torch.tensor([0.5]), noise, DistillationSettings(kind="reconstruction"))
+    for settings in (SdsSettings(guidance_scale=10.0), ReconstructionSettings(guidance_scale=10.0)):
+        direction(picture, prior, question, torch.tensor([0.5]), noise, settings)
     assert recorded == [False, True]
 
 
@@ -208,7 +214,7 @@ def test_a_point_distribution_as_flow_has_its_closed_form(
     prior._bring = lambda name: network
     noise = torch.randn(m.shape, generator=torch.Generator().manual_seed(4))
     z_t = (1 - sigma) * m + sigma * noise
-    found, _ = prior.predict_noise(z_t, t, prior.embed(["x"]))
+    found, _ = both(prior, z_t, t, ["x"])
     torch.testing.assert_close(found, noise, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(clean_from_noise(z_t, found, *prior.alpha_sigma(t)), m, rtol=1e-4, atol=1e-4)
 
@@ -220,11 +226,7 @@ def test_saving_memory_changes_no_answer(memory: str, tiny: dict[str, Path], pri
         z_t, t = torch.randn(fast.noise_shape(1)), torch.tensor([0.5])
         picture = torch.rand(1, 3, fast.resolution, fast.resolution)
         with torch.no_grad():
-            for a, b in zip(
-                fast.predict_noise(z_t, t, fast.embed(["a"])),
-                small.predict_noise(z_t, t, small.embed(["a"])),
-                strict=True,
-            ):
+            for a, b in zip(both(fast, z_t, t, ["a"]), both(small, z_t, t, ["a"]), strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
         x, y = (picture.clone().requires_grad_() for _ in range(2))
         fast.encode(x).square().sum().backward()
@@ -234,11 +236,12 @@ def test_saving_memory_changes_no_answer(memory: str, tiny: dict[str, Path], pri
 
 def test_one_model_at_a_time_is_on_the_device(tiny: dict[str, Path]) -> None:
     prior = load(tiny["sd"], memory="low")
-    words, noise = prior.embed(["a"]), torch.randn(prior.noise_shape(1))
+    question, noise = ask(prior.embed(["a"])), torch.randn(prior.noise_shape(1))
     order = []
     real = prior._bring
     prior._bring = lambda name: order.append(name) or real(name)
-    direction(torch.rand(1, 3, 32, 32), prior, words, torch.tensor([0.5]), noise, DistillationSettings())
+    settings = SdsSettings(guidance_scale=10.0)
+    direction(torch.rand(1, 3, 32, 32), prior, question, torch.tensor([0.5]), noise, settings)
     # The encoder is run again for its gradient, after the network (asked twice, for each half of guidance).
     assert order == ["vae", "network", "network", "vae"]
 
@@ -247,7 +250,7 @@ def test_half_precision_is_near_float32(tiny: dict[str, Path], priors: dict[str,
     full, half = priors["sdxl"], load_prior(str(tiny["sdxl"]), "cpu", "bfloat16")
     z_t, t = torch.randn(full.noise_shape(1)), torch.tensor([0.5])
     with torch.no_grad():
-        a, b = full.predict_noise(z_t, t, full.embed(["a"]))[0], half.predict_noise(z_t, t, half.embed(["a"]))[0]
+        a, b = both(full, z_t, t, ["a"])[0], both(half, z_t, t, ["a"])[0]
     assert b.dtype == torch.float32 and (a - b).abs().mean() < 0.05 * a.abs().mean()
 
 
@@ -277,11 +280,8 @@ def test_text_encoders_are_loaded_once_and_never_where_the_cache_knows(
 
 def test_latents_are_rendered_and_then_refined_as_pictures(tiny: dict[str, Path]) -> None:
     prior = load(tiny["sd"])
-    settings = {
-        **SMALL, "steps": "6", "scene.channels": "4", "shading.latent_until": "0.5", "prior.camera": "false", "resolution": "16",
-        "device": "cpu",
-    }  # fmt: skip
-    trainer = Trainer(resolve("fast", settings, "a cat"), prior)
+    settings = {**SMALL, "steps": "3", "resolution": "16", "device": "cpu"}
+    trainer = Trainer(resolve("latent-nerf", settings, "a cat"), prior)  # two stages, of as many steps each
     encoded = []
     real = prior.encode
     prior.encode = lambda picture: encoded.append(tuple(picture.shape[1:])) or real(picture)
@@ -295,8 +295,8 @@ def test_latents_are_rendered_and_then_refined_as_pictures(tiny: dict[str, Path]
 
 
 def test_the_palette_recovers_a_linear_vae(tiny: dict[str, Path]) -> None:
-    class Linear:
-        id, channels, resolution, device = "linear", 4, 32, "cpu"
+    class Linear(GrayBallPrior):
+        id, channels, resolution = "linear", 4, 32
 
         def encode(self, picture: Tensor) -> Tensor:
             mixed = torch.einsum(

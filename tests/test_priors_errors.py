@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,20 +16,21 @@ from safetensors.torch import load_file, save_file
 
 pytest.importorskip("diffusers")
 
-from fakes import SMALL, GrayBallPrior
-from tiny_pipelines import save
-
-from dreamfusion.distillation.rule_settings import DistillationSettings
+import dreamfusion.prior_report as report
+from dreamfusion.distillation.rule_settings import ReconstructionSettings, SdsSettings
 from dreamfusion.errors import UserError
 from dreamfusion.loading import load_prior
-from dreamfusion.models import hub
 from dreamfusion.prior_report import describe_prior
-from dreamfusion.priors import memory
+from dreamfusion.priors import diffusers_prior, hub_checkpoint, memory
 from dreamfusion.priors.checkpoint import choose_weights, open_folder, read_parts
 from dreamfusion.priors.memory import Needs, choose
 from dreamfusion.priors.mixture import Mixture, is_mixture, parse_mixture
+from dreamfusion.priors.prior import broadcast
+from dreamfusion.priors.question import Question, Tokens, Words
 from dreamfusion.settings.presets import resolve
 from dreamfusion.trainer import Trainer
+from tests.fakes import SMALL, GrayBallPrior, ask, direction, looks
+from tests.tiny_pipelines import save
 
 
 @pytest.fixture(scope="module")
@@ -172,9 +174,6 @@ def test_the_quickest_way_that_fits_is_taken(free: float, way: str) -> None:
 
 
 def test_what_cannot_fit_is_refused_before_loading(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dreamfusion.priors import diffusers_prior
-    from dreamfusion.priors import prior_report as report
-
     for module in (memory, diffusers_prior, report):
         monkeypatch.setattr(module, "free_memory", lambda device: (100_000, 100_000))
     refused(folder, "does not fit", "free")
@@ -254,7 +253,7 @@ def test_online_only_what_is_needed_is_downloaded(saved: Path, monkeypatch: pyte
         lambda *_, **__: SimpleNamespace(parameter_count={"F32": 1000}),
     )
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repo, **o: asked.update(o, repo=repo) or str(saved))
-    found = hub.find("hf:a/b", half=False)
+    found = hub_checkpoint.find("hf:a/b", half=False)
     assert found.licence == "openrail" and found.id == "hf:a/b@c0ffee"
     prior = load_prior("hf:a/b", precision="float32")
     assert asked["revision"] == "c0ffee" and prior.network is not None
@@ -288,21 +287,36 @@ def test_mixtures_parse() -> None:
 
 
 class Small(GrayBallPrior):
-    """The same in another space: half the resolution, other noise."""
+    """The same in another space: half the resolution, other noise, another schedule, and it can read."""
 
-    id = "small"
+    id, resolution = "small", 6
+
+    def embed(self, captions: Sequence[str], images: Sequence[Any] = ()) -> Tokens:
+        values = torch.tensor([len(caption) / 10 for caption in captions])
+        return Tokens(values[:, None, None], torch.ones(len(captions), 1, dtype=torch.bool))
+
+    def alpha_sigma(self, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return 1 - t, t
 
     def encode(self, picture: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.avg_pool2d(picture, 2) * 2 - 1
 
-    def noise_shape(self, count: int, *_: Any) -> tuple[int, ...]:
-        return (count, 3, 6, 6)
+    def predict_noise(
+        self, z_t: torch.Tensor, t: torch.Tensor, question: Question, about: Sequence[Words | None]
+    ) -> tuple[torch.Tensor, ...]:
+        means = (words.tokens[:, 0, 0] if isinstance(words, Tokens) else torch.zeros(len(z_t)) for words in about)
+        return tuple(z_t * 0.3 + broadcast(mean, z_t) for mean in means)
 
-    def predict_noise(self, z_t: torch.Tensor, t: torch.Tensor, condition: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        return z_t * 0.3 + condition.tokens.mean(), z_t * 0.1
+
+def parts_of(noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A mixture's noise as ``GrayBallPrior`` and ``Small`` have it."""
+    first, second = noise.split([3 * 144, 3 * 36], 1)
+    return first.reshape(-1, 3, 12, 12), second.reshape(-1, 3, 6, 6)
 
 
-def test_a_mixture_adds_its_parts_directions() -> None:
+@pytest.mark.parametrize("kind", [SdsSettings, ReconstructionSettings])
+@pytest.mark.parametrize("scale", [0.0, 2.0])
+def test_a_mixture_adds_its_parts_directions(kind: Any, scale: float) -> None:
     one, two = GrayBallPrior(), Small()
     mixture = Mixture([(0.7, one), (0.3, two)])
     g = torch.Generator().manual_seed(0)
@@ -311,11 +325,39 @@ def test_a_mixture_adds_its_parts_directions() -> None:
         torch.randn(mixture.noise_shape(2), generator=g),
         torch.tensor([0.3, 0.6]),
     )
-    settings = DistillationSettings()
-    words = mixture.embed(["a", "b"]).rows(torch.tensor([1, 0])).with_camera(None)
-    a = direction(picture, one, one.embed(["a", "b"]), t, noise[:, : 3 * 144].reshape(2, 3, 12, 12), settings).gradient
-    b = direction(picture, two, two.embed(["a", "b"]), t, noise[:, 3 * 144 :].reshape(2, 3, 6, 6), settings).gradient
-    torch.testing.assert_close(direction(picture, mixture, words, t, noise, settings).gradient, 0.7 * a + 0.3 * b)
+    settings, captions = kind(guidance_scale=scale, threshold=0), ["a", "a ball"]
+    expected = torch.zeros_like(picture)
+    for (share, prior), own in zip(mixture.terms, parts_of(noise), strict=True):
+        found = direction(picture, prior, ask(prior.embed(captions).rows([1, 0])), t, own, settings)
+        expected += share * found.gradient
+    question = Question(mixture.embed(captions).rows([1, 0]), looks([[0.0, 0.0, 2.5]] * 2), "words")
+    torch.testing.assert_close(direction(picture, mixture, question, t, noise, settings).gradient, expected)
+
+
+def test_a_mixture_is_a_prior_of_all_its_parts_spaces() -> None:
+    one, two = GrayBallPrior(), Small()
+    mixture = Mixture([(0.7, one), (0.3, two)])
+    g, t = torch.Generator().manual_seed(0), torch.tensor([0.3, 0.6])
+    z = torch.randn(mixture.noise_shape(2), generator=g)
+    assert z.shape == (2, 3 * (144 + 36)) and mixture.resolution == 12
+    for part, own in zip(mixture.split(z), parts_of(z), strict=True):
+        assert torch.equal(part, own)
+    alpha, sigma = mixture.alpha_sigma(t)
+    for found, which in ((alpha, 0), (sigma, 1)):
+        for own, prior in zip(parts_of(found), (one, two), strict=True):
+            assert torch.equal(own, broadcast(prior.alpha_sigma(t)[which], own).expand_as(own))
+    words, other = mixture.embed(["a", "a ball"]), mixture.embed(["red", "blue"])
+    question = Question(words, looks([[0.0, 0.0, 2.5]] * 2), "words")
+    about = [words, None, other, words.blend(other, torch.tensor([0.5, 0.0]))]
+    answers = mixture.predict_noise(z, t, question, about)
+    for answer, length in zip(answers, ([1, 6], [0, 0], [3, 4], [2, 6]), strict=True):
+        ball, small = parts_of(answer)
+        torch.testing.assert_close(ball, one.exact_noise(parts_of(z)[0], t, one.clean))
+        expected = parts_of(z)[1] * 0.3 + torch.tensor(length)[:, None, None, None] / 10
+        torch.testing.assert_close(small, expected)
+    decoded = mixture.decode(z)
+    enlarged = torch.nn.functional.interpolate(two.decode(parts_of(z)[1]), (12, 12), mode="bilinear")
+    torch.testing.assert_close(decoded, 0.7 * one.decode(parts_of(z)[0]) + 0.3 * enlarged)
 
 
 def test_a_mixture_runs_with_negatives() -> None:
@@ -346,13 +388,7 @@ def test_eight_bit_needs_its_package(saved: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_back_propagation_cannot_be_offloaded_by_layer(saved: Path) -> None:
     prior = load_prior(str(saved), precision="float32", memory="lowest")
-    words, picture = prior.embed(["a"]), torch.rand(1, 3, 32, 32)
+    question, picture = ask(prior.embed(["a"])), torch.rand(1, 3, 32, 32)
+    noise = torch.randn(prior.noise_shape(1))
     with pytest.raises(UserError, match="lowest"):
-        direction(
-            picture,
-            prior,
-            words,
-            torch.tensor([0.5]),
-            torch.randn(prior.noise_shape(1)),
-            DistillationSettings(kind="reconstruction"),
-        )
+        direction(picture, prior, question, torch.tensor([0.5]), noise, ReconstructionSettings())

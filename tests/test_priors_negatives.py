@@ -3,63 +3,64 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from dreamfusion.captions import Captions
-from dreamfusion.distillation.rule_settings import DistillationSettings
-from dreamfusion.distillation.sds import guided_noise, without_component
+from dreamfusion.distillation.rule_settings import SdsSettings
+from dreamfusion.distillation.sds import predict_guided, without_component
 from dreamfusion.errors import UserError
-from dreamfusion.priors.prior import cosine_schedule
+from dreamfusion.priors.prior_settings import PriorSettings
+from dreamfusion.priors.question import Question, Tokens, Words, stacked
 from dreamfusion.settings.config import Config
-from dreamfusion.view.cameras import Cameras
 from dreamfusion.view.perp_neg import between
+from dreamfusion.view.view_settings import ViewSettings
+from tests.fakes import PixelPrior, looks
 
 
-class Words:
-    """A caption is one token, its number in ``TEXTS``; its noise is a fixed random picture of that number."""
+class Reader(PixelPrior):
+    """A caption is one token, its number in ``texts``; its noise is a fixed random picture of that number."""
 
     id, hash, resolution = "words", "", 4
 
     def __init__(self) -> None:
-        self.texts: list[str] = []
+        self.texts: Sequence[str] = []
         g = torch.Generator().manual_seed(0)
         self.table = torch.randn(16, 3, 4, 4, generator=g)
         self.empty = torch.randn(3, 4, 4, generator=g)
         self.calls = 0
 
-    def embed(self, captions: list[str]) -> Condition:
+    def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> Tokens:
         self.texts = captions
-        return Condition(torch.eye(16)[: len(captions)][:, None], torch.ones(len(captions), 1, dtype=torch.bool))
+        return Tokens(torch.eye(16)[: len(captions)][:, None], torch.ones(len(captions), 1, dtype=torch.bool))
 
-    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return cosine_schedule(t)
-
-    def noise(self, words: Condition) -> Tensor:
+    def noise(self, words: Words | None) -> Tensor:
+        if words is None:
+            return self.empty[None]
+        assert isinstance(words, Tokens)
         return torch.einsum("bk,kchw->bchw", words.tokens[:, 0], self.table)
 
-    def predict_noise(self, z_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+    def predict_noise(
+        self, z_t: Tensor, t: Tensor, question: Question, about: Sequence[Words | None]
+    ) -> tuple[Tensor, ...]:
         self.calls += 1
-        nothing = self.empty.expand_as(z_t) if condition.nothing is None else self.noise(condition.nothing)
-        return self.noise(condition), nothing
+        return tuple(self.noise(words).expand_as(z_t) for words in about)
 
     def of(self, start: str) -> Tensor:
         return self.table[next(i for i, text in enumerate(self.texts) if text.startswith(start))]
 
 
-def ask(azimuth: float, elevation: float = 0.0, **settings: Any) -> tuple[Words, Tensor]:
-    config = Config(prompt="a cat", distillation=DistillationSettings(guidance_scale=2.0, **settings))
-    config.prior.camera = False
-    prior = Words()
-    captions = Captions(prior, config)  # type: ignore[arg-type]
-    cameras = Cameras(
-        *(torch.tensor([x]) for x in (math.radians(azimuth), math.radians(elevation), 2.5, math.radians(47)))
-    )
-    condition = captions.condition(cameras, False)
-    noise, _ = guided_noise(prior, torch.zeros(1, 3, 4, 4), torch.tensor([0.5]), condition, config.distillation)  # type: ignore[arg-type]
+def ask(azimuth: float, elevation: float = 0.0, **settings: Any) -> tuple[Reader, Tensor]:
+    rule = SdsSettings(guidance_scale=2.0, threshold=0, **settings)
+    config = Config(prompt="a cat", distillation=rule, prior=PriorSettings(asks="words"))
+    prior = Reader()
+    question = Captions(prior, config).ask(looks([[math.radians(azimuth), math.radians(elevation), 2.5]]))
+    noise, _ = predict_guided(prior, torch.zeros(1, 3, 4, 4), torch.tensor([0.5]), question, rule)
     return prior, noise[0]
 
 
@@ -115,29 +116,36 @@ def test_the_perpendicular_part_is_perpendicular() -> None:
 
 
 def test_perp_neg_needs_words_for_views() -> None:
-    config = Config(prompt="a cat", distillation=DistillationSettings(perp_neg=True))
-    config.view.words = False
+    config = Config(prompt="a cat", distillation=SdsSettings(perp_neg=True), view=ViewSettings(words=False))
     with pytest.raises(UserError, match=r"view\.words"):
-        Captions(Words(), config)  # type: ignore[arg-type]
+        Captions(Reader(), config)
 
 
 def test_stacked_words_are_padded() -> None:
-    short = Condition(torch.ones(1, 2, 3), torch.ones(1, 2, dtype=torch.bool))
-    long = Condition(torch.ones(2, 5, 3), torch.ones(2, 5, dtype=torch.bool))
-    both = stack(short, long)
+    short = Tokens(torch.ones(1, 2, 3), torch.ones(1, 2, dtype=torch.bool))
+    long = Tokens(torch.ones(2, 5, 3), torch.ones(2, 5, dtype=torch.bool))
+    both = stacked([short, long])
     assert both.tokens.shape == (3, 5, 3) and both.mask.sum(1).tolist() == [2, 5, 5]
     assert both.tokens[0, 2:].abs().sum() == 0
 
 
-def test_rows_and_cameras_keep_the_negatives() -> None:
-    words = Condition(
-        torch.arange(4.0).reshape(4, 1, 1), torch.ones(4, 1, dtype=torch.bool), pooled=torch.arange(4.0)[:, None]
-    )
-    full = words.against(words, ((words, torch.arange(4.0)),)).with_camera(torch.zeros(4, 3)).rows(torch.tensor([2, 0]))
-    assert full.nothing is not None and full.pooled is not None and full.camera is not None
-    assert (
-        full.nothing.tokens.flatten().tolist()
-        == full.repelled[0][1].tolist()
-        == full.pooled.flatten().tolist()
-        == [2, 0]
-    )
+def test_rows_and_blends_are_of_all_that_is_read() -> None:
+    count = torch.arange(4.0)
+    words = Tokens(count.reshape(4, 1, 1), count[:, None] > 1, pooled=10 * count[:, None])
+    some = words.rows([2, 0])
+    assert some.tokens.flatten().tolist() == [2, 0] and some.mask.flatten().tolist() == [True, False]
+    assert some.pooled is not None and some.pooled.flatten().tolist() == [20, 0]
+    mixed = some.blend(words.rows([0, 1]), torch.tensor([0.25, 0.5]))
+    assert mixed.tokens.flatten().tolist() == [1.5, 0.5] and mixed.mask.flatten().tolist() == [True, False]
+    assert mixed.pooled is not None and mixed.pooled.flatten().tolist() == [15, 5]
+
+
+def test_negatives_are_of_each_look_its_own() -> None:
+    """Two looks at once: the same answers as each look alone."""
+    turns, rule = [40.0, -100.0], SdsSettings(guidance_scale=2.0, threshold=0, perp_neg=True, negative_prompt="ugly")
+    config = Config(prompt="a cat", distillation=rule, prior=PriorSettings(asks="words"))
+    prior, t = Reader(), torch.tensor([0.5, 0.5])
+    question = Captions(prior, config).ask(looks([[math.radians(turn), 0.0, 2.5] for turn in turns]))
+    noise, _ = predict_guided(prior, torch.zeros(2, 3, 4, 4), t, question, rule)
+    for k, turn in enumerate(turns):
+        torch.testing.assert_close(noise[k], ask(turn, perp_neg=True, negative_prompt="ugly")[1])

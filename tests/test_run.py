@@ -149,8 +149,8 @@ def edit_meta(folder: Path, **changes: Any) -> None:
         (lambda f: [p.unlink() for p in f.glob("*.safetensors")], "is damaged: cannot read"),
         (lambda f: edit_meta(f, state={"step": 7}), "was altered: its SHA-256 is not"),
         (
-            lambda f: edit_meta(f, format=2, dreamfusion="9.9"),
-            r"has format 2, made by dreamfusion 9\.9; this is .* reads",
+            lambda f: edit_meta(f, format=3, dreamfusion="9.9"),
+            r"has format 3, made by dreamfusion 9\.9; this is .* reads formats 1 to 2",
         ),
         (lambda f: (f / "checkpoint.json").write_text('{"format": 1'), "truncated or altered"),
         (lambda f: (f / "checkpoint.json").write_text("[]"), "truncated or altered"),
@@ -170,8 +170,10 @@ def test_damaged_checkpoints_are_refused_in_one_line(saved: Run, damage: Any, li
         (None, "is not a run: it holds no run.yaml"),
         ("config: [", "cannot be read as YAML"),
         ("steps: 3", "is not a run: its run.yaml lacks"),
-        ("format: 2\ndreamfusion: 9.9\nconfig: {}", "is a run of format 2, made by dreamfusion 9.9"),
+        ("format: 3\ndreamfusion: 9.9\nconfig: {}", "is a run of format 3, made by dreamfusion 9.9"),
+        ("format: 2\nconfig: {steps: 0}", "steps = 0 is not allowed"),
         ("format: 1\nconfig: {steps: 0}", "steps = 0 is not allowed"),
+        ("format: 2\nconfig: {optimizer: {lr: 0.1}}", "optimizer.lr is now scene.lr"),
     ],
 )
 def test_folders_that_are_no_runs(tmp_path: Path, page: str | None, line: str) -> None:
@@ -263,7 +265,9 @@ with locked(Path(sys.argv[1])):
 
 def test_a_run_belongs_to_one_process_until_it_ends_however_it_ends(fresh: Run) -> None:
     before = sorted(fresh.path.iterdir())
-    other = subprocess.Popen([sys.executable, "-c", HOLD, str(fresh.path)], stdout=subprocess.PIPE, text=True)
+    source = os.environ | {"PYTHONPATH": str(Path(run.__file__).parents[1])}
+    argv = [sys.executable, "-c", HOLD, str(fresh.path)]
+    other = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=source)
     try:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
         with pytest.raises(UserError, match="is in use by another process"), fresh.locked():

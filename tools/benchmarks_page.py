@@ -16,14 +16,16 @@ JUDGE = ROOT / "src" / "dreamfusion" / "clip" / "weights" / "judge.json"
 
 HEAD = """# Benchmarks
 
-This page is written by `python tools/benchmarks_page.py` from the files in `benchmarks/results`, which the commands below
-leave behind. All assets of a table are made and judged in the same way; the judge is a CLIP that took no part in making
-them. R-Precision @ k: the share of renders, from views no training step used, for which the true prompt is among the k
-that the judge finds most similar, of all the prompts of the suite. Textureless: the same on renders of the bare shape.
-Haze: how much of what is seen shines through (a veil of the right colour ranks well all the same).
-Janus: of the things that have a front, the share that shows two of them, or one on its back; the score's own error is
-{false_janus:.1%} on real objects, and {found_janus:.1%} of objects made two-faced are found out. In brackets: 95 % intervals
-(Wilson's for shares, with assets and not views counted; the bootstrap's for differences).
+`python tools/benchmarks_page.py` writes this page from the files in `benchmarks/results`, which the commands below write. All
+assets of a table are made and judged in the same way. The judge is a CLIP that took no part in making them.
+
+- **R-Precision @ k** is the share of renders for which the true prompt is among the k prompts of the suite that the judge finds
+  most similar. The renders are from views that no training step used.
+- **Textureless** is the same on renders of the bare shape.
+- **Haze** is how much of what is seen shines through. R-Precision does not see it: a veil of the right colour ranks well.
+- **Janus** is the share of things with a front that show two fronts, or one on their back. The score calls {false_janus:.1%} of
+  real objects a Janus, and it finds {found_janus:.1%} of objects that were made two-faced.
+- **In brackets** are 95 % intervals: Wilson's for shares, which counts assets and not views, and the bootstrap's for differences.
 """
 
 JANUS_ROWS = ("full", "words-only", "no-view")
@@ -33,7 +35,7 @@ Figure = dict[str, float]
 
 
 def percent(figure: Figure | None, interval: bool = True) -> str:
-    """'86.3 % (82 to 90)'; a dash where there is none."""
+    """'86.3 % (82 to 90)'; a dash if there is no figure."""
     if figure is None:
         return "–"
     low, high = round(100 * figure["low"]), round(100 * figure["high"])
@@ -41,7 +43,7 @@ def percent(figure: Figure | None, interval: bool = True) -> str:
 
 
 def counted(summary: dict[str, Figure], key: str) -> str:
-    """A figure of a summary in per cent, with the number of assets where it is not of all of them."""
+    """A figure of a summary in per cent, with the number of assets if it is not of all of them."""
     figure = summary.get(key)
     if figure is None or figure["count"] == summary["r10"]["count"]:
         return percent(figure)
@@ -68,7 +70,7 @@ def source(page: dict[str, Any]) -> str:
 
 
 def picture(name: str, words: str) -> list[str]:
-    """A picture of the results, where it is there."""
+    """A picture of the results, if there is one."""
     return [f"![{words}](benchmarks/{name})", ""] if (PAGE.parent / "benchmarks" / name).is_file() else []
 
 
@@ -106,7 +108,7 @@ def suite_section(page: dict[str, Any] | None) -> list[str]:
     rows = [[name, *(counted(c, key) for c in columns.values())] for key, name in keys.items()]
     rows.insert(0, ["prompts", *(str(c["r10"]["count"]) if "r10" in c else "0" for c in columns.values())])
     lines += [*table(["", *columns], rows), ""]
-    lines.append("Held-out pairs are colours and things that the prior's training never showed together.")
+    lines.append("Held-out pairs are pairs of a colour and a thing that the prior never saw together in training.")
     hardest = sorted(page["prompts"].items(), key=lambda item: (item[1]["r10"], item[1]["r1"], item[0]))[:12]
     said = [f"{p} ({100 * f['r10']:.0f} %, @ 1 {100 * f['r1']:.0f} %)" for p, f in hardest]
     lines += ["", f"The lowest R-Precision @ 10: {', '.join(said)}."]
@@ -122,7 +124,7 @@ def suite_section(page: dict[str, Any] | None) -> list[str]:
 
 
 def ends(rows: dict[str, Any], key: str, figure: str) -> str:
-    """Whether the ends of the table stand where the paper has them, by one figure."""
+    """Whether the ends of the table are those of the paper, by one figure."""
     said = []
     for row, best, where in (("full", max, "top"), ("dream-fields", min, "bottom")):
         if row in rows and len(rows) > 1:
@@ -140,14 +142,14 @@ def same_as_full(entry: dict[str, Any], key: str) -> bool:
 
 
 def prompts_with(rows: dict[str, Any], key: str) -> int:
-    """Of how many prompts a figure is known in all rows."""
+    """The number of prompts for which all rows have a figure."""
     return min(int(entry["summary"].get(key, {"count": 0})["count"]) for entry in rows.values())
 
 
 def differences(rows: dict[str, Any], told: dict[str, dict[str, Any]]) -> list[str]:
-    """A line for each row that is reported to be worse than full and here is not, and for an end that is not one."""
+    """A line for each row that is reported to be worse than full and here is not, and for a last row that is not the lowest."""
     lines = []
-    unknown = "the cause has not been looked into"
+    unknown = "the cause is not known"
     for row, entry in rows.items():
         away = entry.get("over_full", {}).get("r10")
         if entry["reported"] and away and away["value"] >= 0:
@@ -165,7 +167,7 @@ def differences(rows: dict[str, Any], told: dict[str, dict[str, Any]]) -> list[s
 
 
 def janus_lines(rows: dict[str, Any], told: dict[str, dict[str, Any]]) -> list[str]:
-    """The Janus rates, and what they are worth where there is mostly no front."""
+    """The Janus rates, and a warning for rows that mostly have no front."""
     lines: list[str] = []
     faces = {row: entry.get("whole", entry["summary"]).get("janus") for row, entry in rows.items()}
     if any(faces.get(row) for row in JANUS_ROWS):
@@ -174,7 +176,7 @@ def janus_lines(rows: dict[str, Any], told: dict[str, dict[str, Any]]) -> list[s
             s = rows[row].get("whole", rows[row]["summary"])
             two, none = s["janus"], s.get("no_front")
             body.append([told.get(row, rows[row])["title"], str(int(two["count"])), percent(two), percent(none)])
-        lines += ["", "Two faces, on all prompts of each row whose thing has a front:", ""]
+        lines += ["", "The Janus rate, on all prompts of each row whose thing has a front:", ""]
         lines += table(["row", "prompts", "Janus", "no front at all"], body)
         frontless = [
             f"*{told.get(row, rows[row])['title']}*"
@@ -184,8 +186,8 @@ def janus_lines(rows: dict[str, Any], told: dict[str, dict[str, Any]]) -> list[s
         if frontless:
             lines += [
                 "",
-                f"Most assets of {' and '.join(frontless)} are fog with no front that could be two, so their Janus rate looks better "
-                "than they are: read it with the column beside it, and haze above.",
+                f"Most assets of {' and '.join(frontless)} are fog with no front that could be double, so their Janus rate looks "
+                "better than they are. Read it with the column beside it, and with haze above.",
             ]
     return lines
 
@@ -199,7 +201,7 @@ def whole_lines(rows: dict[str, Any], told: dict[str, dict[str, Any]]) -> list[s
         for row, summary in whole.items():
             figures = (percent(summary.get(key)) for key in ("r10", "r1", "wide_r10", "clay_r1"))
             body.append([told.get(row, rows[row])["title"], str(summary["r10"]["count"]), *figures])
-        lines += ["", "The two ends, on all of their prompts:", ""]
+        lines += ["", "The first and the last row of the published table, on all of their prompts:", ""]
         lines += table(["row", "prompts", "R @ 10", "R @ 1", "R @ 10 of 2,756", "R @ 1, textureless"], body)
     return lines
 
@@ -217,11 +219,11 @@ def ablation_section(page: dict[str, Any] | None, told: dict[str, dict[str, Any]
     rows = page["rows"]
     count = len(page["prompts"])
     lines += [
-        f"Every row differs from the preset `{page['preset']}` in what it says, and has the same {count} prompts. *Reported* is "
-        "what is told of DreamFusion with Imagen. R is R-Precision; in brackets, for @ 10 its interval, for the others the "
-        "difference to full asset by asset, with the bootstrap's interval. *Of 2,756*: ranked among every thing the prior knows in every "
-        "colour, where a blob of the right colour is not enough. *Seconds*: the optimisation on one core, and the "
-        "prior's share of it.",
+        f"Each row differs from the preset `{page['preset']}` in what its name says. All rows have the same {count} prompts. "
+        "*Reported* is the figure as published for DreamFusion with Imagen. *R* is R-Precision. In brackets are the interval of R @ 10 "
+        "and, for the other figures, the difference from full, asset by asset, with the bootstrap's interval. *Of 2,756* ranks among "
+        "everything that the prior knows, in every colour, where a blob of the right colour is not enough. *Seconds* are the "
+        "optimisation's time on one core, and the prior's share of it.",
         "",
     ]
     head = ["row", "R @ 10", "R @ 10 of 2,756", "R @ 1", "R @ 1, textureless", "haze", "reported R @ 10", "seconds"]
@@ -247,34 +249,34 @@ def ablation_section(page: dict[str, Any] | None, told: dict[str, dict[str, Any]
     if any(same_as_full(entry, "r1") for entry in rows.values()):
         lines += [
             "",
-            "+0.0 (+0 to +0): the assets are not the same (R-Precision of the bare shapes differs, and haze), but the judge ranks "
-            "their pictures alike, view by view. Told the camera, this prior leaves little open, whichever rule asks it.",
+            "+0.0 (+0 to +0): the assets are not the same (R-Precision of the bare shapes differs, and so does haze), but the judge "
+            "ranks their pictures alike, view by view. This prior is given the camera and leaves little open, whichever rule asks it.",
         ]
     if page.get("unfinished"):
         begun = (f"{told.get(row, {}).get('title', row)} ({count})" for row, count in page["unfinished"].items())
-        lines += ["", f"Rows with too few prompts yet, and left out: {', '.join(begun)}."]
+        lines += ["", f"Rows with too few prompts yet, which are left out: {', '.join(begun)}."]
     if 0 < (hazes := prompts_with(rows, "haze")) < count:
-        lines += ["", f"Haze is of {hazes} of the prompts: it was not yet measured when the others were judged."]
+        lines += ["", f"Haze is of {hazes} of the prompts: it was not measured yet when the other prompts were judged."]
     if ";" in page["machine"]:
         lines += [
             "",
-            "The seconds are of several machines and are not to be compared; the prior's share of them is a better guide.",
+            "The seconds are from several machines: do not compare them. The prior's share of them is a better guide.",
         ]
     lines += [*janus_lines(rows, told), *whole_lines(rows, told)]
     return [*lines, "", *picture("ablation.jpg", "Rows of the table, from the front and from behind"), source(page), ""]
 
 
 def opinion_section(page: dict[str, Any] | None) -> list[str]:
-    """How far the prior's answer follows the picture it is shown."""
+    """How far the prior's answer follows the picture that it sees."""
     lines = ["## How sure the prior is", "", *commands("python benchmarks/opinion.py")]
     if page is None:
         return [*lines, "No result is kept yet.", ""]
-    head = ["it is told", *(f"t = {t}" for t in page["levels"])]
+    head = ["it is given", *(f"t = {t}" for t in page["levels"])]
     return [
         *lines,
-        "Shown its own sample of a prompt and then mid-gray, under the same noise: the share of the difference between them "
-        "that is left between the clean pictures it answers with. 100 %: it believes what it sees; 0: it knows what there is "
-        "to see without looking.",
+        "The prior is shown its own sample of a prompt, and then mid-gray, under the same noise. The figure is the share of the "
+        "difference between the two that is left between its two answers (clean pictures). At 100 % it believes what it sees. At 0 it "
+        "knows what there is to see without looking.",
         "",
         *table(head, [[told, *(f"{share:.0%}" for share in shares)] for told, shares in page["shares"].items()]),
         "",
@@ -284,7 +286,7 @@ def opinion_section(page: dict[str, Any] | None) -> list[str]:
 
 
 def kept(name: str) -> dict[str, Any] | None:
-    """A result, None where there is none."""
+    """A result, or None if there is none."""
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 

@@ -41,7 +41,7 @@ class Asset:
         prompt: str = "",
         metadata: dict[str, Any] | None = None,
     ) -> Asset:
-        """Extract the surface of a scene within the unit sphere and bake its albedo. UserError where it is empty."""
+        """Extract the surface of a scene within the unit sphere and bake its albedo. UserError if it is empty."""
         settings = settings or ExportSettings()
         surface = scene.surface(settings)
         mesh = unwrap(surface.mesh, settings.texture_size)
@@ -56,7 +56,7 @@ class Asset:
 
     @classmethod
     def load(cls, path: str | Path) -> Asset:
-        """Read a GLB that ``save`` has written. UserError where the file is missing or something else."""
+        """Read a GLB that ``save`` has written. UserError if the file is missing or something else."""
         path = Path(path)
         try:
             data = path.read_bytes()

@@ -47,8 +47,8 @@ def _export_options(parser: Parser) -> None:
     )
     parser.add_argument("--out", metavar="FOLDER", help="where to write [the run's folder]")
     parser.add_argument("--faces", metavar="N", help="most triangles, 100 to 2000000 [the run's]")
-    parser.add_argument("--texture-size", metavar="N", help="texels a side, 64 to 8192 [the run's]")
-    parser.add_argument("--resolution", metavar="N", help="samples a side for the surface, 16 to 512 [the run's]")
+    parser.add_argument("--texture-size", metavar="N", help="texels per side, 64 to 8192 [the run's]")
+    parser.add_argument("--resolution", metavar="N", help="samples per side for the surface, 16 to 512 [the run's]")
     parser.add_argument("--level", metavar="X", help="density of the surface, above 0 [the run's]")
 
 
@@ -57,7 +57,7 @@ def _render_options(parser: Parser) -> None:
     parser.add_argument(
         "--views", default="8", metavar="N|A,B,…", help="number of views, or azimuths in degrees [%(default)s]"
     )
-    parser.add_argument("--size", default="512", metavar="N", help="pixels a side, 16 to 4096 [%(default)s]")
+    parser.add_argument("--size", default="512", metavar="N", help="pixels per side, 16 to 4096 [%(default)s]")
     kinds = "what to draw: color, albedo, normal, depth, textureless, opacity [%(default)s]"
     parser.add_argument("--kind", default="color", metavar="A,B,…", help=kinds)
     parser.add_argument(

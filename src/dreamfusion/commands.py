@@ -285,7 +285,7 @@ def whole(option: str, text: str, low: int, high: int) -> int:
 
 
 def azimuths_deg(text: str) -> list[float]:
-    """'4' is four azimuths all round; '0,90' (or '45,') are azimuths in degrees."""
+    """'4' is four azimuths all around; '0,90' (or '45,') are azimuths in degrees."""
     if "," not in text:
         count = whole("--views", text, 1, 360)
         return [360 * k / count for k in range(count)]

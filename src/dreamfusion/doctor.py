@@ -25,7 +25,7 @@ class Finding:
 
 
 def examine(prior: str = "bundled") -> list[Finding]:
-    """All findings, in the order of a report. UserError where the prior's name means nothing."""
+    """All findings, in the order of a report. UserError if the prior's name is unknown."""
     return [_versions(), _packages(), _processor(), _devices(), _ffmpeg(), _prior(prior), _text_encoder()]
 
 

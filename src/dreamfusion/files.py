@@ -33,7 +33,7 @@ def explained(path: str | Path, size: int | None = None) -> Iterator[None]:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents where they are missing. UserError where that is not allowed."""
+    """Make a folder and its parents if they are missing. UserError if that is not allowed."""
     with explained(path):
         path.mkdir(parents=True, exist_ok=True)
 
@@ -100,7 +100,7 @@ def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:
-    """Write one file. UserError where the disk is full or the place cannot be written to; nothing is left behind."""
+    """Write one file. UserError if the disk is full or the place cannot be written to; nothing is left behind."""
     with replacing(path, len(data)) as temporary:
         temporary.write_bytes(data)
 

@@ -160,7 +160,7 @@ class Run:
             stray.unlink(missing_ok=True)
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Replace the checkpoint. ``meta`` (JSON) must have ``step``. UserError where the disk is full."""
+        """Replace the checkpoint. ``meta`` (JSON) must have ``step``. UserError if the disk is full."""
         from safetensors.torch import save
 
         folder = self.path / CHECKPOINT
@@ -181,7 +181,7 @@ class Run:
                 old.unlink(missing_ok=True)
 
     def load_checkpoint(self, resumable: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and meta of the newest checkpoint. UserError where it is missing, truncated, altered or another
+        """Tensors and meta of the newest checkpoint. UserError if it is missing, truncated, altered or another
         version's; with ``resumable`` also where an older version's can be looked at, but not resumed."""
         from safetensors.torch import load
 

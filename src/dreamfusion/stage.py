@@ -154,7 +154,7 @@ class Stage:
         return tensors, {"stage": self.number, "stage_step": self.done} | counters
 
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, int]) -> None:
-        """The inverse of ``state``. UserError where the tensors are another scene's."""
+        """The inverse of ``state``. UserError if the tensors are another scene's."""
         load_part(self.scene, tensors, "scene")
         load_part(self.backdrop, tensors, "background")
         self.optimiser = self._new_optimiser()  # a scene that has grown has other parameters
@@ -193,7 +193,7 @@ def part_of(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
 
 
 def load_part(module: torch.nn.Module, tensors: dict[str, Tensor], part: str) -> None:
-    """Load a module's part of a checkpoint; UserError where the tensors are another scene's."""
+    """Load a module's part of a checkpoint; UserError if the tensors are another scene's."""
     try:
         module.load_state_dict(part_of(tensors, part))
     except RuntimeError as error:

@@ -29,7 +29,7 @@ LICENCES = {
 
 TEXT = """# The bundled prior
 
-A text-to-image diffusion model for 64 x 64 pictures of single everyday things before a plain colour, small enough to come with the
+A text-to-image diffusion model for 64 x 64 pictures of single everyday things in front of a plain colour, small enough to come with the
 package ({size:.1f} MB, fp16). It takes the place that Imagen has in DreamFusion (Poole et al. 2022): it is frozen, it is asked
 for the noise in a noisy picture, and it never sees a 3D object.
 
@@ -58,11 +58,11 @@ curve `loss.png`, both beside the report. Weakest samples: {weakest}.
 
 ## What it does not know
 
-Anything but the names below, seen alone before one plain colour: no scenes, no people by name, no styles, no materials,
+Anything but the names below, seen alone in front of one plain colour: no scenes, no people by name, no styles, no materials,
 no relations between things.
-Without the camera it reads the side from the words ("a back view of"), but its picture is vague: leave `prior.camera` on.
+Without the camera it reads the side from the words ("a back view of"), but its picture is vague: leave `prior.asks` at `camera`.
 Each name has one shape, so two runs of one prompt differ little. A prompt
-without any of these names is read with the nearest of them in the place of an unknown word ("a red automobile" as "a red car",
+without any of these names is read with the nearest of them instead of an unknown word ("a red automobile" as "a red car",
 but "a dragon" as "a cat": nearness is that of the language model's sentences); `dreamfusion generate` says so.
 
 Names: {name_list}.

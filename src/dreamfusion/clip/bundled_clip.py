@@ -28,7 +28,7 @@ class BundledClip(Clip):
     size = SIZE
 
     def __init__(self, path: Path, id: str, device: str | torch.device = "cpu"):
-        """UserError where the weights are missing, altered (where a hash is on record), or something else."""
+        """UserError if the weights are missing, altered (if a hash is on record), or something else."""
         if not path.is_file():
             raise UserError(f"the CLIP's weights are missing: {path} (reinstall dreamfusion, or see tools/clip)")
         self.id, self.hash, self.device = id, file_sha256(path), torch.device(device)

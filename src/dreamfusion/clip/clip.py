@@ -35,7 +35,7 @@ class Clip:
 
     def azimuth(self, x: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [0, 1] -> probabilities (B, 12): class k is an azimuth within 15 degrees of 30 k.
-        UserError where this CLIP was not taught to tell."""
+        UserError if this CLIP was not taught this."""
         raise UserError(f"the CLIP {self.id!r} cannot tell views apart; only the bundled judge can")
 
     def similarity(self, x: Tensor, texts: list[str], batch: int = 64) -> Tensor:

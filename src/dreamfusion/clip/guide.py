@@ -20,7 +20,7 @@ def is_guide(id: str) -> bool:
 
 
 def load(id: str, device: str | torch.device = "cpu") -> Guide:
-    """The CLIP of an id as a scorer. UserError where it cannot be loaded, or where it is a judge."""
+    """The CLIP of an id as a scorer. UserError if it cannot be loaded, or where it is a judge."""
     name = id.removeprefix("guide").removeprefix(":")
     return Guide(load_guide(name, device) if name else load_guide(device=device), id)
 

@@ -19,7 +19,7 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 
 def download(id: str) -> Path:
-    """The folder of 'hf:OWNER/NAME[@REVISION]' in the hub's local cache. UserError where it cannot be had."""
+    """The folder of 'hf:OWNER/NAME[@REVISION]' in the hub's local cache. UserError if it is not there and cannot be downloaded."""
     from huggingface_hub import snapshot_download
 
     from ..models.hub import explained, parse

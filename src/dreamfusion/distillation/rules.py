@@ -26,7 +26,7 @@ GUIDED: dict[type[GuidedSettings], type[SDS]] = {
 
 
 def make_rule(settings: DistillationSettings, prior: Prior | Scorer) -> Rule:
-    """The rule of the settings on a prior. UserError where the prior cannot answer its questions."""
+    """The rule of the settings on a prior. UserError if the prior cannot answer its questions."""
     if isinstance(settings, ClipSettings):
         if not isinstance(prior, Scorer):
             raise UserError(

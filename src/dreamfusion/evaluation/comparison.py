@@ -26,7 +26,7 @@ def compare(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """Paired comparison of two evaluations: figure -> {a, b, difference (b - a), low, high, count}, over the prompts that
     both have. The interval is the bootstrap's over prompts, 95 %.
 
-    UserError where they were judged by different CLIPs, among different prompts, from different views, or share no prompt.
+    UserError if they were judged by different CLIPs, among different prompts, from different views, or share no prompt.
     """
     for what, key in (("CLIPs", "clip"), ("suites", "suite"), ("views", "views"), ("seeds", "seed")):
         if first[key] != second[key]:

@@ -38,8 +38,8 @@ def floaters(scene: Scene, level: float, resolution: int = RESOLUTION) -> tuple[
 
 
 def report(run: Run, scene: Scene) -> dict[str, Any]:
-    """The geometry of a run: {'empty': True} where there is no surface, else watertight, components, triangles, genus,
-    floaters and flatness. The finished asset is read where it is there, otherwise made from the scene."""
+    """The geometry of a run: {'empty': True} if there is no surface, else watertight, components, triangles, genus,
+    floaters and flatness. The finished asset is read if there is one, otherwise it is made from the scene."""
     export = run.config.export
     try:
         raw, loose = floaters(scene, export.level)

@@ -16,7 +16,7 @@ from ..suites import load_suite, suite_names
 
 def find_runs(places: Sequence[str | Path]) -> list[Run]:
     """The runs at ``places``: each a run's folder, or a folder of them (by name; those without a checkpoint are left out,
-    with a warning). UserError where a place holds none."""
+    with a warning). UserError if a place holds no run."""
     runs: list[Run] = []
     for place in map(Path, places):
         if (place / CONFIG).is_file() or not place.is_dir():
@@ -39,7 +39,7 @@ def find_runs(places: Sequence[str | Path]) -> list[Run]:
 def choose_suite(prompts: Sequence[str], asked: str | Path | None) -> tuple[str, list[str]]:
     """The suite that was asked for, or else the first bundled one that holds all ``prompts``: its name and prompts.
 
-    UserError where a prompt is not in it: runs of different suites cannot be ranked together.
+    UserError if a prompt is not in it: runs of different suites cannot be ranked together.
     """
     if asked is not None:
         name, suite = Path(asked).stem, load_suite(asked)

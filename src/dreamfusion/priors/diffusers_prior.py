@@ -48,7 +48,7 @@ class DiffusersPrior(Prior):
         self, checkpoint: Checkpoint, device: str | torch.device = "cpu", precision: str = "auto", memory: Memory = "auto",
         text_8bit: bool = False, views: int = 1, graphs: int = 0,
     ):  # fmt: skip
-        """UserError where the checkpoint is damaged, of an unknown kind, or does not fit (``memory``, for ``views`` at once
+        """UserError if the checkpoint is damaged, of an unknown kind, or does not fit (``memory``, for ``views`` at once
         and ``graphs`` kept, see ``memory.needs_of``)."""
         assert checkpoint.folder is not None
         self.checkpoint, self.family, self.folder = checkpoint, checkpoint.family, checkpoint.folder

@@ -153,7 +153,7 @@ class TextEncoders:
 
 
 def eight_bit_config() -> Any:
-    """transformers' 8-bit configuration; UserError where bitsandbytes is not installed."""
+    """transformers' 8-bit configuration; UserError if bitsandbytes is not installed."""
     if importlib_missing("bitsandbytes"):
         raise UserError(
             "text encoders in 8 bit need bitsandbytes: pip install bitsandbytes, or set prior.text_8bit to false"

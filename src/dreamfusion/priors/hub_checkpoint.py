@@ -34,7 +34,7 @@ def find(id: str, half: bool) -> Checkpoint:
 
 
 def cached(repo: str, revision: str | None, half: bool, error: Exception | None = None) -> Checkpoint:
-    """The hub's local cache's copy; UserError where there is none."""
+    """The copy in the hub's local cache; UserError if there is none."""
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(repo, "model_index.json", revision=revision)
@@ -48,7 +48,7 @@ def cached(repo: str, revision: str | None, half: bool, error: Exception | None 
 
 
 def download(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint in the hub's local cache, downloaded where it is not there yet."""
+    """The checkpoint in the hub's local cache, downloaded if it is not there yet."""
     if checkpoint.folder is not None:
         return checkpoint
     from huggingface_hub import snapshot_download

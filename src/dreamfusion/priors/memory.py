@@ -129,7 +129,7 @@ def needs_of_folder(checkpoint: Checkpoint, dtype: torch.dtype, views: int = 1, 
 
 
 def configurations(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The network's config.json, and the VAE's ({} for a pixel prior). UserError where the latter lacks its sizes."""
+    """The network's config.json, and the VAE's ({} for a pixel prior). UserError if the latter lacks its sizes."""
     assert checkpoint.folder is not None
     config = read_json(checkpoint.folder / checkpoint.family.network / "config.json")
     if not checkpoint.family.latent:
@@ -147,7 +147,7 @@ def side_of(checkpoint: Checkpoint, config: dict[str, Any]) -> int:
 
 
 def vae_factor(vae: dict[str, Any]) -> int:
-    """Pixels a side of one latent place; 1 without a VAE."""
+    """Pixels per side of one latent place; 1 without a VAE."""
     if not vae:
         return 1
     return 2 ** (len(vae["block_out_channels"]) - 1)

@@ -25,7 +25,7 @@ def is_mixture(id: str) -> bool:
 
 
 def parse_mixture(id: str) -> list[tuple[float, str]]:
-    """'0.7*A + 0.3*B' as [(0.7, 'A'), (0.3, 'B')]. UserError where a term does not parse or a share is not above 0."""
+    """'0.7*A + 0.3*B' as [(0.7, 'A'), (0.3, 'B')]. UserError if a term does not parse or a share is not above 0."""
     terms = []
     for text in PLUS.split(id):
         found = TERM.match(text.strip())

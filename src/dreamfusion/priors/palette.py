@@ -19,7 +19,7 @@ PATCHES = 8
 def latent_palette(prior: Prior, channels: int) -> tuple[Tensor, Tensor]:
     """weight (3, channels) and bias (3,) from rendered latents in [0, 1] to colours in [0, 1], on the CPU.
 
-    Fitted to two pictures of 8 x 8 patches of random colours. UserError where the prior has other latents.
+    Fitted to two pictures of 8 x 8 patches of random colours. UserError if the prior has other latents.
     """
     has = prior.channels
     if has != channels or channels == 3:

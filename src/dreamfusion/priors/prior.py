@@ -38,7 +38,7 @@ class Frozen(ABC):
 
     @abstractmethod
     def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> Words:
-        """Read captions, a row each; ``images``, where there are any, are reference pictures for all of them. UserError
+        """Read captions, a row each. ``images``, if there are any, are reference pictures for all of them. UserError
         if this model takes none (``no_images``)."""
 
     def no_images(self, images: Sequence[Image]) -> None:
@@ -65,7 +65,7 @@ class Prior(Frozen):
     channels: int = 3
     """Channels of z: a scene may render latents of as many."""
     limit: float | None = None
-    """Bounds of the clean z, +-limit, where it has any (pictures: 1)."""
+    """Bounds of the clean z, +-limit, if it has any (pictures: 1)."""
 
     @abstractmethod
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:

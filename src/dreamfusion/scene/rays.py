@@ -36,7 +36,7 @@ class RayRendering:
     orientation: Tensor
 
     def as_pictures(self, size: int) -> Rendering:
-        """The same as pictures of ``size`` pixels a side; N = B * size^2, row by row."""
+        """The same as pictures of ``size`` pixels per side; N = B * size^2, row by row."""
         shape = (-1, size, size)
         return Rendering(
             self.colour.reshape(*shape, self.colour.shape[1]).permute(0, 3, 1, 2),

@@ -273,7 +273,7 @@ def _check_kinds(page: dict[str, Any]) -> None:
 
 
 def _stage_pages(pages: Any) -> tuple[dict[str, Any], ...]:
-    """Each stage's page as {dotted name: value}. UserError where it is none."""
+    """Each stage's page as {dotted name: value}. UserError if it is something else."""
     if not isinstance(pages, list | tuple) or not all(isinstance(page, Mapping) for page in pages):
         raise UserError(f"{STAGES} must be a list of pages of settings (name: value)")
     return tuple({_of_a_stage(name): value for name, value in flatten(page).items()} for page in pages)

@@ -27,7 +27,7 @@ def preset_names() -> list[str]:
 
 
 def preset_text(name: str) -> str:
-    """A preset's page as it is written, comments and all: by name, or a YAML file. UserError where there is none."""
+    """A preset's page as it is written, with its comments, by its name or as a YAML file. UserError if there is none."""
     if name in preset_names():
         return (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     path = Path(name)

@@ -20,7 +20,7 @@ def suite_names() -> list[str]:
 def load_suite(name: str | Path) -> list[str]:
     """The prompts of a bundled suite or of a text file (UTF-8), in order; blank lines are skipped.
 
-    UserError of one line, with the line's number, for a prompt that stands there twice or is none; for an empty file, and
+    UserError of one line, with the line's number, for a prompt that appears twice or is not allowed; for an empty file, and
     for more than ``MOST`` prompts.
     """
     path = HOME / f"{name}.txt" if str(name) in suite_names() else Path(name).expanduser()

@@ -55,7 +55,7 @@ def background_colours(
 
 
 def checkerboards(count: int, size: int, generator: torch.Generator, squares: int = 8) -> Tensor:
-    """Boards of ``squares`` a side in two random colours each, (count, 3, size, size)."""
+    """Boards of ``squares`` per side in two random colours each, (count, 3, size, size)."""
     colours = torch.rand(count, 2, 3, generator=generator)
     place = torch.arange(size) * squares // size
     return colours[:, (place[:, None] + place) % 2].permute(0, 3, 1, 2)

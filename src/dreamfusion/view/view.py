@@ -17,7 +17,7 @@ Shading = Literal["albedo", "lambertian", "textureless", "latent"]
 
 @dataclass(frozen=True)
 class View:
-    """B looks at the scene, each a square picture of ``size`` pixels a side.
+    """B looks at the scene, each a square picture of ``size`` pixels per side.
 
     cameras: B cameras, on the CPU; lights (B, 3): unit directions towards the key lights; shading and ambient (the share of
     light that comes from everywhere) are the same for all. background: what is behind the object, (B, C, 1, 1) if
