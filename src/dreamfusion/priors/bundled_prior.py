@@ -19,6 +19,8 @@ from ..errors import UserError
 from ..models.hashes import file_sha256
 from ..models.text_encoder import TextEncoder
 from .denoiser import Denoiser
+from .hypotheses import Hypotheses
+from .inference import SIDES, Inference, Inferred, Noisy
 from .layout import Layout
 from .prior import Prior, Unknown, broadcast, cosine_schedule
 from .question import Question, Tokens, Words, stacked
@@ -33,6 +35,13 @@ STOP_WORDS = frozenset(
 def words_of(text: str) -> list[str]:
     """The words of a text in lower case, without punctuation."""
     return "".join(c if c.isalnum() or c in "'-" else " " for c in text.lower()).split()
+
+
+def sides_of(captions: Sequence[str]) -> Tensor:
+    """Which side each caption tells, (B, 4) of ``inference.SIDES``: a one, or only zeros where none is told."""
+    found = [re.match(r"\s*an? (\w+) view of ", caption, re.IGNORECASE) for caption in captions]
+    told = [match[1].lower() if match else "" for match in found]
+    return torch.tensor([[float(side == name) for name in SIDES] for side in told])
 
 
 def tokens_of(words: Words) -> Tokens:
@@ -84,7 +93,8 @@ class BundledPrior(Prior):
     def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> Tokens:
         """Read captions. A caption without any known name is read as ``familiar`` puts it."""
         self.no_images(images)
-        return Tokens(*self.encoder([self.familiar(c) for c in captions])).to(self.device)
+        tokens, mask = self.encoder([self.familiar(c) for c in captions])
+        return Tokens(tokens, mask, sides_of(captions)).to(self.device)
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return cosine_schedule(t)
@@ -114,6 +124,30 @@ class BundledPrior(Prior):
     def predict_noise(
         self, z_t: Tensor, t: Tensor, question: Question, about: Sequence[Words | None]
     ) -> tuple[Tensor, ...]:
+        """Told the camera, the networks answer. Whatever else is left open is inferred from the noisy picture."""
+        if question.asks == "camera":
+            return self._told(z_t, t, question, about)
+        alpha, sigma = self.alpha_sigma(t)
+        seen = Noisy(z_t.float(), alpha, sigma, self._background(question))
+        return tuple(seen.noise(seen.clean(self._inferred(seen, question, w).mean)).to(z_t.dtype) for w in about)
+
+    def _inferred(self, seen: Noisy, question: Question, about: Words | None) -> Inferred:
+        """What the noisy pictures show, if it is what the words say, from cameras that are not told."""
+        words = tokens_of(question.words if about is None else about)
+        if about is None:
+            return self.inference.nothing(seen, words.tokens, words.mask)
+        if about is question.words and question.asks == "views":
+            return self.inference.views(
+                seen, words.tokens, words.mask, question.view.cameras.condition().to(self.device), question.view.group
+            )
+        return self.inference.words(seen, words.tokens, words.mask, words.pooled)
+
+    @cached_property
+    def inference(self) -> Inference:
+        """Answers what is not told, from the noisy picture."""
+        return Inference(Hypotheses(self.layout))
+
+    def _told(self, z_t: Tensor, t: Tensor, question: Question, about: Sequence[Words | None]) -> tuple[Tensor, ...]:
         camera, has_camera = self._camera(question)
         behind = self._background(question)
         yes, no = torch.ones_like(has_camera), torch.zeros_like(has_camera)

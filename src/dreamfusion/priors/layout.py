@@ -109,8 +109,15 @@ class Layout(nn.Module):
         B is G or a multiple of it: then each thing is seen from B / G cameras that follow one another. Training starts
         with few rays.
         """
-        views, dtype = len(camera) // len(planes), self.join.weight.dtype
-        found = self.project(planes.unflatten(-1, (3, PLANE_WIDTH, PLANE_SIDE, PLANE_SIDE)), camera, rays)
+        return self.colour(self.meet(planes, camera, rays), look, camera, has_camera)
+
+    def meet(self, planes: Tensor, camera: Tensor, rays: int = 32) -> Tensor:
+        """``project`` of planes (G, 3 C P P): what the look does not change."""
+        return self.project(planes.unflatten(-1, (3, PLANE_WIDTH, PLANE_SIDE, PLANE_SIDE)), camera, rays)
+
+    def colour(self, found: Tensor, look: Tensor, camera: Tensor, has_camera: Tensor) -> Tensor:
+        """The second half of ``draw``: paint what was ``found`` (B, C + 2, rays, rays) in looks (G, S)."""
+        views, dtype = len(camera) // len(look), self.join.weight.dtype
         # Without the camera a picture is the mean over many: it must not blur the planes.
         found = torch.where(has_camera[:, None, None, None], found, found.detach())
         seen = torch.where(has_camera[:, None], self.camera(camera_features(camera).to(dtype)), self.no_camera)

@@ -1,0 +1,219 @@
+"""Questions that leave things open, answered by the posterior over them: words alone, views together, nothing.
+
+Every method takes noisy pictures z (B, 3, 64, 64) with alpha and sigma (B,) and backgrounds (B, 3) in [-1, 1], and gives the
+noise that the ideal denoiser of the layout's pictures would predict, in the same shape as z.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import posterior
+from .hypotheses import POOLED, Hypotheses, Sphere, key_of, peak
+from .layout import before
+from .posterior import Pictures
+
+SIDES = ("front", "side", "back", "overhead")
+SPREAD = 0.06
+WORTH_DRAWING = 0.02
+"""A camera is drawn anew, between the grid's, where a hypothesis has at least this share."""
+POOL, ASKED_SHARE = 400, 0.1
+"""Of nothing: how many random pictures stand for it, and the share of the asked thing among them."""
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """Noisy pictures and what is known of them."""
+
+    z: Tensor
+    alpha: Tensor
+    sigma: Tensor
+    background: Tensor
+    spread: float = SPREAD
+
+    @property
+    def v(self) -> Tensor:
+        """Variance (B,) around a hypothesis."""
+        return posterior.variance(self.alpha, self.sigma, self.spread)
+
+    def rows(self, index: Tensor) -> Noisy:
+        """Some of them."""
+        return Noisy(self.z[index], self.alpha[index], self.sigma[index], self.background[index], self.spread)
+
+    def clean(self, drawn: Tensor) -> Tensor:
+        """E[x | z] of the hypotheses' mean (B, 4, S, S)."""
+        return posterior.denoised(self.z, self.alpha, self.sigma, self.spread, before(drawn, self.background))
+
+    def noise(self, clean: Tensor) -> Tensor:
+        """What noise is left when the clean picture is taken away."""
+        return posterior.noise_of(self.z, clean, self.alpha, self.sigma)
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """The hypotheses' mean (B, 4, S, S), the likeliest camera (B, 3) and the share (B,) of the likeliest hypothesis."""
+
+    mean: Tensor
+    camera: Tensor
+    sure: Tensor
+
+
+def side_prior(sphere: Sphere, sides: Tensor) -> Tensor:
+    """log p(camera | words) (B, N), for sides (B, 4): how much each of ``SIDES`` is meant; all zero means any side."""
+    turn = (sphere.cameras[:, 0] + math.pi) % (2 * math.pi) - math.pi
+    turn = turn.abs().rad2deg()
+    which = (turn > 45).long() + (turn >= 135).long()
+    weight = sides[:, :3][:, which]
+    weight = torch.where(weight.sum(1, keepdim=True) > 0, weight, torch.ones_like(weight))
+    return (weight / weight.sum(1, keepdim=True)).log()
+
+
+class Inference:
+    """The layout's pictures as a generative model, asked backwards."""
+
+    def __init__(self, hypotheses: Hypotheses, spread: float = SPREAD, redraw: bool = True):
+        self.hypotheses, self.spread, self.redraw = hypotheses, spread, redraw
+        self.pool: Pictures | None = None
+        self.joined: tuple[Sphere, Pictures, Pictures] | None = None
+
+    def words(self, seen: Noisy, tokens: Tensor, mask: Tensor, sides: Tensor | None = None) -> Inferred:
+        """What the words show from a camera that is not told; ``sides`` (B, 4) as in ``side_prior``."""
+        things, looks = self.hypotheses.read(tokens, mask)
+        sides = torch.zeros(len(tokens), 4) if sides is None else sides
+        above = sides[:, 3] > 0.5
+        keys = [(key_of(a), key_of(b), bool(c)) for a, b, c in zip(things, looks, above, strict=True)]
+        mean = torch.empty(len(seen.z), 4, *seen.z.shape[2:])
+        camera, sure = torch.empty(len(seen.z), 3), torch.empty(len(seen.z))
+        for key in dict.fromkeys(keys):
+            rows = torch.tensor([k for k, other in enumerate(keys) if other == key])
+            thing, look = things[rows[0]], looks[rows[0]]
+            sphere = self.hypotheses.sphere(thing, look, key[2])
+            some = seen.rows(rows)
+            prior = side_prior(sphere, sides[rows] if not key[2] else torch.zeros(len(rows), 4))
+            found = self._one_by_one(some, sphere, prior, thing, look)
+            mean[rows], camera[rows], sure[rows] = found.mean, found.camera, found.sure
+        return Inferred(mean, camera, sure)
+
+    def _one_by_one(self, seen: Noisy, sphere: Sphere, prior: Tensor, thing: Tensor, look: Tensor) -> Inferred:
+        count = len(sphere.pictures)
+        shown = torch.arange(count).expand(len(seen.z), 1, count)
+        coarse = posterior.coarse_log_share(seen.z, seen.alpha, seen.v, sphere.pooled, seen.background, prior, shown)
+        camera, best = sphere.refined(coarse)
+        sure = coarse.amax(1).exp()
+        close = (sure > WORTH_DRAWING).nonzero()[:, 0]
+        extra = extra_prior = None
+        if self.redraw and len(close):
+            extra = seen.z.new_zeros(len(seen.z), 1, 4, *seen.z.shape[2:])
+            extra[close, 0] = self.hypotheses.draw(thing, look, camera[close])
+            extra_prior = torch.full((len(seen.z), 1), float("-inf"))
+            extra_prior[close, 0] = prior[close, best[close]]
+        found = posterior.search(
+            seen.z,
+            seen.alpha,
+            seen.v,
+            sphere.pictures,
+            sphere.pooled,
+            seen.background,
+            prior,
+            shown,
+            extra,
+            extra_prior,
+        )
+        return Inferred(found.mean, camera, sure)
+
+    def views(self, seen: Noisy, tokens: Tensor, mask: Tensor, cameras: Tensor, group: int) -> Inferred:
+        """What the views of each group of ``group`` show together: one thing, from an azimuth that is not told.
+
+        cameras (B, 3): the azimuths tell only how the views of a group stand to each other. Each group is read by the words of
+        its first view; sides that they tell are not read.
+        """
+        things, looks = self.hypotheses.read(tokens[::group], mask[::group])
+        parts = []
+        for g in range(len(things)):
+            rows = torch.arange(g * group, (g + 1) * group)
+            parts.append(self._together(seen.rows(rows), things[g], looks[g], cameras[rows].float(), group))
+        mean, camera, sure = (torch.cat([getattr(p, name) for p in parts]) for name in ("mean", "camera", "sure"))
+        return Inferred(mean, camera, sure)
+
+    def _together(self, seen: Noisy, thing: Tensor, look: Tensor, cameras: Tensor, group: int) -> Inferred:
+        sphere = self.hypotheses.sphere(thing, look)
+        step = 2 * math.pi / sphere.azimuths
+        turns = torch.arange(sphere.azimuths) * step
+        asked = cameras[:, None].repeat(1, sphere.azimuths, 1)
+        asked[:, :, 0] += turns - cameras[::group].repeat_interleave(group, 0)[:, :1]
+        shown = sphere.nearest(asked).unflatten(0, (-1, group))  # (G, V, K)
+        prior = torch.full((len(shown), sphere.azimuths), -math.log(sphere.azimuths))
+        coarse = posterior.coarse_log_share(seen.z, seen.alpha, seen.v, sphere.pooled, seen.background, prior, shown)
+        best = coarse.argmax(1)
+        rows = torch.arange(len(best))
+        offset = ring_peak(coarse, best)
+        turn = (turns[best] + offset * step).repeat_interleave(group)
+        camera = cameras.clone()
+        camera[:, 0] += turn - cameras[::group].repeat_interleave(group, 0)[:, 0]
+        sure = coarse[rows, best].exp().repeat_interleave(group)
+        extra = extra_prior = None
+        if self.redraw and bool((sure > WORTH_DRAWING).any()):
+            extra = self.hypotheses.draw(thing, look, camera)[:, None]
+            extra_prior = prior[rows, best][:, None]
+        found = posterior.search(
+            seen.z,
+            seen.alpha,
+            seen.v,
+            sphere.pictures,
+            sphere.pooled,
+            seen.background,
+            prior,
+            shown,
+            extra,
+            extra_prior,
+        )
+        return Inferred(found.mean, camera, sure)
+
+    def nothing(self, seen: Noisy, tokens: Tensor, mask: Tensor) -> Inferred:
+        """What might be seen if no words are told: anything of the vocabulary, and the asked thing from all sides."""
+        if self.pool is None:
+            self.pool = random_pictures(self.hypotheses, POOL)
+        things, looks = self.hypotheses.read(tokens[:1], mask[:1])
+        sphere = self.hypotheses.sphere(things[0], looks[0])
+        if self.joined is None or self.joined[0] is not sphere:
+            middle = sphere.pictures.drawn.unflatten(0, sphere.shape)[:, :, 1].flatten(0, 1)
+            pictures = Pictures(torch.cat([self.pool.drawn, middle]))
+            self.joined = sphere, pictures, pictures.pooled(POOLED)
+        _, pictures, pooled = self.joined
+        asked = len(pictures) - POOL
+        prior = torch.cat(
+            [
+                torch.full((POOL,), math.log((1 - ASKED_SHARE) / POOL)),
+                torch.full((asked,), math.log(ASKED_SHARE / asked)),
+            ]
+        )
+        count = len(pictures)
+        found = posterior.search(
+            seen.z, seen.alpha, seen.v, pictures, pooled, seen.background,
+            prior.expand(len(seen.z), count), torch.arange(count).expand(len(seen.z), 1, count),
+        )  # fmt: skip
+        return Inferred(found.mean, torch.zeros(len(seen.z), 3), found.log_share.amax(1).exp())
+
+
+def ring_peak(log_share: Tensor, best: Tensor) -> Tensor:
+    """How far the peak of a ring's log shares (G, K) lies from its best, in steps."""
+    rows, count = torch.arange(len(best)), log_share.shape[1]
+    return peak(log_share[rows, (best - 1) % count], log_share[rows, best], log_share[rows, (best + 1) % count])
+
+
+def random_pictures(hypotheses: Hypotheses, count: int, seed: int = 0) -> Pictures:
+    """Pictures of random things in random looks from random cameras."""
+    g = torch.Generator().manual_seed(seed)
+    layout = hypotheses.layout
+    things, looks = layout.planes.num_embeddings, layout.looks.num_embeddings
+    drawn = []
+    for k in torch.randint(things, (count,), generator=g).tolist():
+        turn, height, distance = torch.rand(3, generator=g).tolist()
+        look = int(torch.randint(looks, (1,), generator=g))
+        camera = torch.tensor([[2 * math.pi * turn, math.radians(90 * height - 30), 2.3 + 0.4 * distance]])
+        drawn.append(hypotheses.draw(torch.eye(things)[k], torch.eye(looks)[look], camera))
+    return Pictures(torch.cat(drawn))
