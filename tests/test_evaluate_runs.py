@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from dreamfusion.errors import UserError
 from dreamfusion.evaluation import compare, evaluate, evaluate_full, read
 from dreamfusion.evaluation.inputs import choose_suite, find_runs
 from dreamfusion.evaluation.measure import Judge
+from dreamfusion.priors.question import Question, Words
 from tests.fakes import SMALL, GrayBallPrior
 from tests.test_evaluation import Colours
 
@@ -85,13 +86,15 @@ def test_a_prompt_in_html_is_text(runs: Path, tmp_path: Path) -> None:
 class Sampler(GrayBallPrior):
     """The ball's prior, which can be sampled: always pure red."""
 
-    def sample(self, condition: Any, generator: torch.Generator, guidance_scale: float) -> torch.Tensor:
-        red = torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand(3, 12, 12)
-        return red.expand(len(condition.tokens), 3, 12, 12).clone()
+    def predict_noise(
+        self, z_t: torch.Tensor, t: torch.Tensor, question: Question, about: Sequence[Words | None]
+    ) -> tuple[torch.Tensor, ...]:
+        red = torch.tensor([1.0, -1.0, -1.0])[:, None, None].expand_as(z_t)
+        return (self.exact_noise(z_t, t, red),) * len(about)
 
 
 def test_the_ceiling_judges_the_priors_samples(runs: Path, suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dreamfusion.priors.load_prior", lambda *_: Sampler())
+    monkeypatch.setattr("dreamfusion.priors.bundled_prior.BundledPrior", Sampler)
     found, page = evaluate_full([runs], Colours(), suite, views=4, ceiling=True)
     samples = {s["prompt"]: s for s in found["ceiling"]["samples"]}
     assert set(samples) == {PROMPTS[0], PROMPTS[3]} and samples[PROMPTS[0]]["ranks"] == [1.5] * 4
@@ -100,9 +103,6 @@ def test_the_ceiling_judges_the_priors_samples(runs: Path, suite: Path, monkeypa
     whole = evaluate([], Colours(), suite, ceiling=True)
     first = [s["ranks"][0] for s in whole["ceiling"]["samples"]]
     assert first[0] == first[3] == 1.5 and min(first[1:3]) >= 3, "the samples are red whatever the prompt"
-    monkeypatch.setattr("dreamfusion.priors.load_prior", lambda *_: GrayBallPrior())
-    with pytest.raises(UserError, match="'gray-ball' cannot be sampled"):
-        evaluate([runs], Colours(), suite, ceiling=True)
 
 
 def test_a_judge_that_guided_the_run_is_refused(runs: Path, suite: Path) -> None:

@@ -27,7 +27,10 @@ from dreamfusion.evaluation.retrieval import check_judge, precision, ranks
 from dreamfusion.evaluation.statistics import bootstrap, wilson
 from dreamfusion.evaluation.summary import shown, summarise, table, value_of, with_ceiling
 from dreamfusion.priors.bundled_prior import WEIGHTS
+from dreamfusion.scene.field import RadianceField
+from dreamfusion.scene.scene_settings import GridSettings
 from dreamfusion.settings.config import Config
+from dreamfusion.view.backdrops import Groups
 
 
 def test_ranks_of_a_matrix_made_by_hand() -> None:
@@ -152,12 +155,15 @@ def test_has_front(prompt: str, answer: bool | None) -> None:
     assert has_front(prompt) is answer
 
 
-class Solid(torch.nn.Module):
+class Solid(RadianceField):
     """A scene of a given inside, for its density."""
 
     def __init__(self, inside: Any):
-        super().__init__()
+        super().__init__(GridSettings(), 4)
         self.inside = inside
+
+    def groups(self) -> Groups:
+        return {}
 
     def density(self, points: Tensor) -> Tensor:
         return 100 * self.inside(points).float()
@@ -230,7 +236,11 @@ def test_views_are_the_same_for_all_and_spread_all_round() -> None:
     assert not torch.equal(views.cameras.azimuth, random_views(8, 4).cameras.azimuth)
     sector = ((views.cameras.azimuth.rad2deg() + 180) // 45).int().tolist()
     assert sector == list(range(8))
-    assert views.gray[::2].tolist() == [0.5] * 4 and len(set(views.gray.tolist())) == 5
+    gray = views.plain_background[:, 0]
+    assert (views.plain_background == gray[:, None]).all()
+    assert gray[::2].tolist() == [0.5] * 4 and len(set(gray.tolist())) == 5 and ((gray >= 0.2) & (gray < 0.9)).all()
+    three = random_views(3).plain_background  # three grays are no colour
+    assert (three == three[:, :1]).all() and three[0, 0] == three[2, 0] == 0.5 != three[1, 0]
     assert ring().cameras.azimuth.rad2deg().round().tolist() == [30.0 * k for k in range(12)]
 
 

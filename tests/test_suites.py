@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -27,8 +28,10 @@ def parts(prompt: str) -> tuple[str, str]:
 
 def test_the_scripts_suites_are_the_packages() -> None:
     code = "import suites; print({k: v == (suites.HOME / k).read_text() for k, v in suites.texts().items()})"
-    tools = Path(__file__).parents[1] / "tools"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tools, capture_output=True, text=True)
+    root = Path(__file__).parents[1]
+    env = os.environ | {"PYTHONPATH": str(root / "src")}
+    argv = [sys.executable, "-c", code]
+    done = subprocess.run(argv, cwd=root / "tools", env=env, capture_output=True, text=True)
     assert done.stdout.strip() == "{'bundled-2756.txt': True, 'bundled-153.txt': True, 'bundled-24.txt': True}", (
         "run: python tools/suites.py"
     )
