@@ -90,7 +90,7 @@ def test_python_compiles_and_its_names_exist(page: str, code: str) -> None:
             for name in node.names:
                 assert hasattr(importlib.import_module(node.module), name.name), name.name
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "generate":
-            own = {"prompt", "preset", "out", "resume", "config", "prior", "callbacks"}
+            own = {"prompt", "preset", "out", "resume", "config", "prior", "callbacks", "stop"}
             for keyword in node.keywords:
                 if keyword.arg not in own:
                     try:
