@@ -18,7 +18,8 @@ from dreamfusion.errors import UserError
 from dreamfusion.evaluation.fronts import has_front
 from dreamfusion.prompts import slug
 from dreamfusion.run import CHECKPOINT, CONFIG, META, Run
-from dreamfusion.settings.names import as_text, flatten
+from dreamfusion.settings.config import Config
+from dreamfusion.settings.names import as_text, flatten, stage_configs
 from dreamfusion.settings.presets import resolve
 from dreamfusion.suites import load_suite
 
@@ -37,10 +38,20 @@ class Job:
     preset: str = "fast"
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def config(self) -> Config:
+        """Its settings."""
+        return resolve(self.preset, PLAIN | self.settings, self.prompt)
+
     def all_settings(self) -> dict[str, Any]:
-        """Every setting but those that do not change the result."""
-        config = resolve(self.preset, PLAIN | self.settings, self.prompt)
-        return {k: v for k, v in flatten(config.model_dump()).items() if k not in SAME_RESULT}
+        """Every setting but those that do not change the result; kinds, which say what others there are, come first."""
+        found = {k: v for k, v in flatten(self.config.model_dump()).items() if k not in SAME_RESULT}
+        return dict(sorted(found.items(), key=lambda item: not item[0].endswith(".kind")))
+
+    @property
+    def steps(self) -> int:
+        """Steps of all its stages."""
+        return sum(config.steps for config in stage_configs(self.config))
 
     def steps_done(self) -> int | None:
         """Steps that its checkpoint holds, None without one. UserError for a run of other settings."""
@@ -58,7 +69,7 @@ class Job:
     def ask(self) -> dict[str, Any] | None:
         """What a worker is asked to do: make it, or go on with it; None where it is finished."""
         done = self.steps_done()
-        if done == self.all_settings()["steps"] and (self.folder / "asset.glb").is_file():
+        if done == self.steps and (self.folder / "asset.glb").is_file():
             return None
         start = {"prompt": self.prompt, "preset": self.preset, "settings": PLAIN | self.settings}
         return {"folder": str(self.folder), "resume": done is not None} | start

@@ -148,7 +148,7 @@ class Assets:
         for row in dict.fromkeys(row for row, _ in jobs):
             self.rows.pop(row, None)  # another process may have judged some meanwhile
             new = [job for r, job in jobs if r == row and not self.is_kept(row, job)]
-            ready = [job for job in new if self.steps_done(job) == job.all_settings()["steps"]]
+            ready = [job for job in new if self.steps_done(job) == job.steps]
             for job in ready:
                 judge = judge or TwoSuites(self.suite)
                 judgement = judge.judge.run(Run.open(job.folder))

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,7 +18,11 @@ from machine import provenance
 from dreamfusion.files import write_atomic
 from dreamfusion.loading import load_prior
 from dreamfusion.priors.bundled_prior import BundledPrior
-from dreamfusion.priors.prior import broadcast, clean_from_noise
+from dreamfusion.priors.prior import Prior, broadcast, clean_from_noise
+from dreamfusion.priors.question import Question
+from dreamfusion.priors.sampler import sample
+from dreamfusion.view.cameras import orbit_cameras
+from dreamfusion.view.view import orbit_view
 from dreamfusion.view.view_settings import ViewSettings
 from dreamfusion.view.view_words import view_words, with_view
 
@@ -31,23 +33,25 @@ AZIMUTHS = (0.0, 90.0, 180.0, 270.0)
 ELEVATION = 20.0
 
 
-def shares(prior: BundledPrior, prompt: str, generator: torch.Generator) -> dict[str, list[float]]:
+def shares(prior: Prior, prompt: str, generator: torch.Generator) -> dict[str, list[float]]:
     """The share of the difference between the two pictures that is left in the answers: what is told -> one for each t of
     ``LEVELS``."""
     words = prior.embed([with_view(prompt, view_words(a, ELEVATION, ViewSettings())) for a in AZIMUTHS])
-    seen = words.with_camera(torch.tensor([[math.radians(a), math.radians(ELEVATION), 2.5] for a in AZIMUTHS]))
-    own = prior.encode(prior.sample(seen, generator, guidance_scale=0))
+    view = orbit_view(orbit_cameras(AZIMUTHS, ELEVATION), prior.resolution)
+    seen, unseen = Question(words, view, "camera"), Question(words, view, "words")
+    own = prior.encode(sample(prior, seen, generator, guidance_scale=0))
     noise = torch.randn(own.shape, generator=generator)
 
     def left(told: str, level: float) -> float:
         t = torch.full((len(own),), level)
         alpha, sigma = prior.alpha_sigma(t)
-        asked = replace(seen if told == "words and camera" else words, alone=told != "nothing")
+        question = seen if told == "words and camera" else unseen
+        about = None if told == "nothing" else words
         answers = []
         for picture in (own, torch.zeros_like(own)):
             z = broadcast(alpha, own) * picture + broadcast(sigma, own) * noise
-            with_words, without = prior.predict_noise(z, t, asked)
-            answers.append(clean_from_noise(z, without if told == "nothing" else with_words, alpha, sigma))
+            (noise_in_z,) = prior.predict_noise(z, t, question, [about])
+            answers.append(clean_from_noise(z, noise_in_z, alpha, sigma))
         return float((answers[0] - answers[1]).norm() / own.norm())
 
     return {told: [left(told, level) for level in LEVELS] for told in TOLD}

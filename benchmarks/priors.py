@@ -127,20 +127,25 @@ def measure(case: str, folder: Path, steps: int, threads: int, precision: str) -
 
     torch.set_num_threads(threads)
 
-    from dreamfusion.distillation.rule_settings import DistillationSettings
+    from dreamfusion.distillation.rules import make_rule
     from dreamfusion.loading import load_prior
+    from dreamfusion.priors.question import Question
+    from dreamfusion.settings.names import build
+    from dreamfusion.view.cameras import orbit_cameras
+    from dreamfusion.view.view import orbit_view
 
-    name, rule, channels, memory = CASES[case]
+    name, kind, channels, memory = CASES[case]
     prior = load_prior(str(folder / name), "cpu", precision, memory)
-    words = prior.embed(["a front view of a corgi"])
+    question = Question(prior.embed(["a front view of a corgi"]), orbit_view(orbit_cameras([0.0]), 64), "words")
     _ = prior.network, prior.vae if prior.family.latent and channels == 3 else None
     generator = torch.Generator().manual_seed(0)
     picture = torch.rand(1, channels, 64, 64, generator=generator)
-    settings = DistillationSettings(kind=rule)
+    settings = {"distillation.kind": kind, "distillation.guidance_scale": 10.0, "distillation.threshold": 0}
+    rule = make_rule(build(settings).distillation, prior)
 
     def step() -> None:
         noise = torch.randn(prior.noise_shape(1), generator=generator)
-        direction(picture, prior, words, torch.tensor([0.5]), noise, settings)
+        rule.direction(picture, question, torch.tensor([0.5]), noise)
 
     load = os.getloadavg()[0]
     found = [peak_of(step) for _ in range(steps)]

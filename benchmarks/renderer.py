@@ -15,14 +15,15 @@ from machine import machine
 from dreamfusion.scene.grid import GridField
 from dreamfusion.scene.make import make_scene
 from dreamfusion.scene.rays import Rays, camera_rays
-from dreamfusion.scene.scene_settings import SceneSettings
+from dreamfusion.scene.scene_settings import GridSettings
 from dreamfusion.view.cameras import orbit_cameras
 from dreamfusion.view.lights import camera_lights
 
 
 def solid_scene(fast: bool) -> GridField:
     """A hard-surfaced ball with a noisy skin, as a trained scene would be; it fills about 40 % of the frame."""
-    field = make_scene(SceneSettings(fast=fast, density_bias=0.0), torch.Generator().manual_seed(0))
+    settings = GridSettings(fast=fast, samples=96, density_bias=0.0)
+    field = make_scene(settings, torch.Generator().manual_seed(0))
     assert isinstance(field, GridField)
     start = 0
     with torch.no_grad():
@@ -32,18 +33,18 @@ def solid_scene(fast: bool) -> GridField:
             level = field.table[start : start + side**3, 0]
             level += ((0.71 - radius) * 20).clamp(-1, 4).reshape(-1)
             start += side**3
-    field.after_step(0)
+    field.occupancy.refresh(field.density, 0)
     return field
 
 
 def soft_scene(fast: bool) -> GridField:
     """A wide blob with noise in all of space, as a scene is early in a run: most rays end behind it."""
-    settings = SceneSettings(fast=fast, samples=64, density_bias_width=0.4)
+    settings = GridSettings(fast=fast, samples=64, density_bias=5.0, density_bias_width=0.4)
     field = make_scene(settings, torch.Generator().manual_seed(0))
     assert isinstance(field, GridField)
     with torch.no_grad():
         field.table[:, 0] *= 20  # up to 0.2 a level, as some tens of steps of Adam leave behind
-    field.after_step(0)
+    field.occupancy.refresh(field.density, 0)
     return field
 
 
@@ -86,7 +87,7 @@ def compare(title: str, make: Callable[[bool], GridField], resolution: int, most
 
         def forward(field: GridField = field) -> torch.Tensor:
             generator = torch.Generator().manual_seed(2)
-            return field.render(rays, "lambertian", lights, 0.5, generator).colour
+            return field.render_rays(rays, "lambertian", lights, 0.5, generator).colour
 
         def both(field: GridField = field) -> None:
             field.zero_grad()
@@ -97,7 +98,7 @@ def compare(title: str, make: Callable[[bool], GridField], resolution: int, most
     optimiser = torch.optim.Adam(fields["fused"].parameters(), lr=1e-9, eps=1e-15, fused=True)
     adam = best(optimiser.step, most)
     with torch.no_grad():
-        opacity = fields["fused"].render(rays, "albedo", lights, 0.5).opacity.mean()
+        opacity = fields["fused"].render_rays(rays, "albedo", lights, 0.5).opacity.mean()
 
     settings = fields["fused"].settings
     print(f"\n{title} scene: levels {settings.levels}, {settings.samples} samples, mean opacity {opacity:.2f}\n")

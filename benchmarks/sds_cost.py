@@ -23,13 +23,18 @@ def measure(way: str, views: int, repeats: int) -> dict[str, float]:
     """Median seconds of one direction and the memory it added, in MB."""
     import torch
 
-    from dreamfusion.distillation.rule_settings import DistillationSettings
+    from dreamfusion.distillation.rules import make_rule
     from dreamfusion.loading import load_prior
+    from dreamfusion.priors.question import Question
+    from dreamfusion.settings.names import build
+    from dreamfusion.view.cameras import orbit_cameras
+    from dreamfusion.view.view import orbit_view
 
     prior = load_prior("bundled")
-    settings = DistillationSettings(kind=way, guidance_scale=10.0)
-    words = prior.embed(["a red armchair"] * views)
-    condition = words.with_camera(torch.tensor([[0.3, 0.3, 2.5]]).repeat(views, 1))
+    settings = {"distillation.kind": way, "distillation.guidance_scale": 10.0, "distillation.threshold": 0}
+    rule = make_rule(build(settings).distillation, prior)
+    view = orbit_view(orbit_cameras([17.0] * views, 17.0), 64)
+    question = Question(prior.embed(["a red armchair"] * views), view)
     g = torch.Generator().manual_seed(0)
     picture, noise = torch.rand(views, 3, 64, 64, generator=g), torch.randn(views, 3, 64, 64, generator=g)
     t = torch.full((views,), 0.5)
@@ -38,7 +43,7 @@ def measure(way: str, views: int, repeats: int) -> dict[str, float]:
     seconds = []
     for _ in range(repeats):
         begin = time.perf_counter()
-        answer = direction(picture, prior, condition, t, noise, settings)
+        answer = rule.direction(picture, question, t, noise)
         assert bool(torch.isfinite(answer.gradient).all())
         seconds.append(time.perf_counter() - begin)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from PIL import Image, ImageDraw
 
+from dreamfusion.export.pictures import render_view
 from dreamfusion.export.turntable import to_uint8
 from dreamfusion.recorded import load_scene
 from dreamfusion.run import CHECKPOINT, META, Run
 from dreamfusion.view.cameras import orbit_cameras
+from dreamfusion.view.view import orbit_view
 
 LINE = 14
 """Height of a label in pixels."""
@@ -30,8 +31,7 @@ def sheet(
         if not (folder / CHECKPOINT / META).is_file():
             continue
         scene, _ = load_scene(Run.open(folder))
-        with torch.no_grad():
-            seen = to_uint8(render_views(scene, orbit_cameras(views, 18.0, 2.5), tile))
+        seen = to_uint8(render_view(scene, orbit_view(orbit_cameras(views, 18.0, 2.5), tile)))
         for j, view in enumerate(seen):
             picture.paste(Image.fromarray(view), (x + j * tile, y + LINE))
     return picture

@@ -15,7 +15,8 @@ from typing import Any
 
 from dreamfusion.device import pick_device
 from dreamfusion.errors import UserError
-from dreamfusion.generation import Interrupted, generate
+from dreamfusion.generation import Stopped, generate
+from dreamfusion.interrupts import stopped_by_signals
 from dreamfusion.loading import load_prior
 from dreamfusion.run import Run
 from dreamfusion.settings.presets import resolve
@@ -33,9 +34,12 @@ def make(ask: dict[str, Any]) -> str | None:
         else:
             config = resolve(ask["preset"], ask["settings"], ask["prompt"])
             where = {"out": folder, "config": config}
-        generate(prior=prior(config.prior.id, pick_device(config.device), config.prior.precision), **where)
-    except Interrupted as stop:
-        raise SystemExit(128 + stop.signal) from None
+        own = prior(config.prior.id, pick_device(config.device), config.prior.precision)
+        with stopped_by_signals() as stop:
+            try:
+                generate(prior=own, stop=stop.event, **where)
+            except Stopped:
+                raise SystemExit(128 + stop.signal) from None
     except UserError as error:
         return str(error)
     except Exception as error:

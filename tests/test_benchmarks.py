@@ -20,6 +20,7 @@ import yaml
 from dreamfusion import generate
 from dreamfusion.errors import UserError
 from dreamfusion.priors.prior import broadcast
+from dreamfusion.priors.question import Question
 from dreamfusion.settings.presets import resolve
 from tests.fakes import SMALL, GrayBallPrior, PixelPrior
 
@@ -333,26 +334,32 @@ def test_the_page_says_what_the_results_say(pages: Any, rows: dict[str, dict[str
 
 
 @pytest.mark.parametrize(("belief", "expected"), [(1.0, 1.0), (0.25, 0.25), (0.0, 0.0)])
-def test_opinion_tells_how_much_of_the_picture_is_left(batch: Any, belief: float, expected: float) -> None:
+def test_opinion_tells_how_much_of_the_picture_is_left(
+    batch: Any, monkeypatch: pytest.MonkeyPatch, belief: float, expected: float
+) -> None:
     import opinion
 
     class Stubborn(PixelPrior):
         """Answers with a gray of its own, mixed with a share ``belief`` of the true picture: it was told the noise."""
 
-        def sample(self, condition: Any, generator: Any, guidance_scale: float) -> Any:
-            return torch.rand((len(condition.tokens), 3, 8, 8), generator=generator)
-
-        def predict_noise(self, z_t: Any, t: Any, condition: Any) -> Any:
+        def predict_noise(self, z_t: Any, t: Any, question: Question, about: Any) -> Any:
+            asked.append((question.asks, about[0] is None))
             alpha, sigma = (broadcast(x, z_t) for x in self.alpha_sigma(t))
             seen = (z_t - sigma * noise) / alpha
-            answer = self.exact_noise(z_t, t, belief * seen + (1 - belief) * 0.3)
-            return answer, answer
+            return (self.exact_noise(z_t, t, belief * seen + (1 - belief) * 0.3),) * len(about)
 
+    def sample(prior: Any, question: Question, generator: Any, guidance_scale: float) -> Any:
+        assert question.asks == "camera" and guidance_scale == 0
+        return torch.rand((len(question.view), 3, 8, 8), generator=generator)
+
+    asked: list[tuple[str, bool]] = []
+    monkeypatch.setattr(opinion, "sample", sample)
     generator = torch.Generator().manual_seed(0)
     torch.rand((4, 3, 8, 8), generator=generator)
     noise = torch.randn((4, 3, 8, 8), generator=generator)
-    prior: Any = Stubborn()
-    found = opinion.shares(prior, "a ball", torch.Generator().manual_seed(0))
+    found = opinion.shares(Stubborn(), "a ball", torch.Generator().manual_seed(0))
+    each = 2 * len(opinion.LEVELS)  # about two pictures
+    assert asked == [("camera", False)] * each + [("words", False)] * each + [("words", True)] * each
     assert tuple(found) == opinion.TOLD
     for shares in found.values():
         assert shares == pytest.approx([expected] * len(opinion.LEVELS), abs=1e-4)

@@ -40,7 +40,10 @@ def page() -> str:
         ]
         for setting in all_settings().values():
             if setting.group == group and setting.name not in ("prompt", "preset"):
-                values = " | ".join(as_text(presets[name][setting.name]) for name in presets)
+                # A preset has no value for what belongs to another kind of scene or rule.
+                values = " | ".join(
+                    as_text(values[setting.name]) if setting.name in values else "–" for values in presets.values()
+                )
                 help = " ".join(setting.help.split()).replace("|", "\\|")
                 lines.append(f"| `{setting.name}` | {setting.allowed} | {values} | {help} |")
         lines.append("")

@@ -19,6 +19,10 @@ from torch import Tensor
 from vocabulary import COLOURS, held_out
 
 from dreamfusion.priors.bundled_prior import WEIGHTS, BundledPrior
+from dreamfusion.priors.question import Question, Tokens
+from dreamfusion.priors.sampler import sample
+from dreamfusion.view.cameras import CONDITION_FOV_DEG, Cameras
+from dreamfusion.view.view import orbit_view
 
 
 def choose(data: Data, rng: np.random.Generator) -> list[tuple[str, str, int]]:
@@ -39,16 +43,18 @@ def sample_all(prior: BundledPrior, batch: Batch, guidance_scale: float, seed: i
     generator = torch.Generator().manual_seed(seed)
     for k in range(0, len(batch.camera), 32):
         part = slice(k, k + 32)
-        out.append(
-            prior.sample(Condition(batch.tokens[part], batch.mask[part], batch.camera[part]), generator, guidance_scale)
-        )
+        azimuth, elevation, distance = batch.camera[part].unbind(1)
+        cameras = Cameras(azimuth, elevation, distance, torch.full_like(azimuth, CONDITION_FOV_DEG).deg2rad())
+        view = orbit_view(cameras, prior.resolution)  # before mid-gray, as the pictures of the data are
+        question = Question(Tokens(batch.tokens[part], batch.mask[part]), view, "camera")
+        out.append(sample(prior, question, generator, guidance_scale))
     return torch.cat(out)
 
 
 def retrieval(data: Data, items: list[tuple[str, str, int]], samples: Tensor) -> np.ndarray:
     """Rank (0 is best) of the true name among all names for each sample."""
     ranks = []
-    for (name, colour, view), sample in zip(items, samples, strict=True):
+    for (name, colour, view), drawn in zip(items, samples, strict=True):
         azimuth, elevation, distance = data.cameras[view]
         rivals = []
         for other in data.names:
@@ -64,7 +70,7 @@ def retrieval(data: Data, items: list[tuple[str, str, int]], samples: Tensor) ->
                 )
             )
         pictures = (data.make(rivals, None).pictures + 1) / 2
-        errors = (pictures - sample).square().mean((1, 2, 3))
+        errors = (pictures - drawn).square().mean((1, 2, 3))
         ranks.append(int((errors < errors[data.names.index(name)]).sum()))
     return np.array(ranks)
 
