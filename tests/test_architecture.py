@@ -25,7 +25,7 @@ LAYERS = (
     ("trainer", "recorded"),
     ("loop", "evaluation"),
     ("generation",),
-    ("display", "doctor", "interrupts"),
+    ("display", "doctor", "interrupts", "output"),
     ("commands",),
     ("cli",),
     ("__main__", "__init__"),

@@ -13,6 +13,7 @@ from typing import Any
 
 from . import __version__, commands
 from .errors import UserError, nearest
+from .output import Output
 from .settings.options import Parser, add_settings
 
 HELP = ("-h", "--help")
@@ -139,6 +140,7 @@ def parser_of(command: str) -> Parser:
     """The parser of one of ``COMMANDS``."""
     parser = Parser(prog=f"dreamfusion {command}", description=COMMANDS[command].help)
     COMMANDS[command].options(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines for people")
     return parser
 
 
@@ -183,7 +185,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = show_warning
         try:
             name, given = parse(argv)
-            return COMMANDS[name].act(given)
+            given.output = Output(given.json)
+            code = COMMANDS[name].act(given)
+            given.output.end()
+            return code
         except UserError as error:
             print(f"dreamfusion: error: {' '.join(str(error).split())}", file=sys.stderr)
             return 2

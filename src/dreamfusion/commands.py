@@ -6,10 +6,12 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from .errors import UserError, nearest
+from .output import Output
 from .settings.options import given_settings
 
 KINDS: dict[str, Any] = {
@@ -57,24 +59,22 @@ def generate(given: argparse.Namespace) -> int:
         except generation.Stopped as stopped:
             print(f"dreamfusion: {stopped} (signal {stop.signal})", file=sys.stderr)
             return 128 + stop.signal
-    summary(folder, asset.geometry_report(), time.monotonic() - begin)
+    summary(given.output, folder, asset.geometry_report(), time.monotonic() - begin)
     return 0
 
 
-def summary(folder: Path, report: dict[str, Any], seconds: float) -> None:
-    """What was made, on standard output."""
+def summary(output: Output, folder: Path, report: dict[str, Any], seconds: float) -> None:
+    """What was made."""
     from .display import clock, memory_mb
     from .run import CONFIG, LOG
 
+    peak = memory_mb()[1]
     tight = "watertight" if report["watertight"] else "not watertight"
-    print(f"{clock(seconds)} min, peak memory {memory_mb()[1]:.0f} MB, {report['triangles']} triangles, {tight}")
+    output.say(f"{clock(seconds)} min, peak memory {peak:.0f} MB, {report['triangles']} triangles, {tight}")
+    output.note(folder=str(folder), seconds=round(seconds, 1), peak_memory_mb=round(peak), geometry=report)
     for name in ("asset.glb", "turntable.mp4", "turntable.gif", "preview.png", CONFIG, LOG):
         if (folder / name).is_file():
-            print_file(folder / name)
-
-
-def print_file(path: Path) -> None:
-    print(f"  {path}  ({path.stat().st_size / 1e6:.2f} MB)")
+            output.file(folder / name)
 
 
 def export(given: argparse.Namespace) -> int:
@@ -94,7 +94,7 @@ def export(given: argparse.Namespace) -> int:
     folder = Path(given.out) if given.out else run.path
     for kind in formats:
         for path in asset.save(folder / f"asset.{kind}"):
-            print_file(path)
+            given.output.file(path)
     return 0
 
 
@@ -127,12 +127,12 @@ def render(given: argparse.Namespace) -> int:
             folder = Path(given.out or run.path) / (kind if kind != "color" else "")
             films = write_film(folder, (draw(kind, a) for a in orbit_azimuths(frames)), frames)
             for path in films:
-                print_file(path)
+                given.output.file(path)
             continue
         for azimuth in azimuths:
             path = Path(given.out or run.path / "views") / f"{kind}-{azimuth:g}.png"
             write_atomic(path, png_bytes(draw(kind, azimuth)))
-            print_file(path)
+            given.output.file(path)
     return 0
 
 
@@ -157,12 +157,13 @@ def evaluate(given: argparse.Namespace) -> int:
 
     options = {"views": views, "seed": seed, "ceiling": given.ceiling, "progress": progress}
     found, html = evaluate_full(given.runs, given.clip, given.prompts, **options)
-    print(table(found))
+    given.output.say(table(found))
+    given.output.note(**found)
     write_atomic(out, json.dumps(found, indent=1, allow_nan=False).encode())
-    print_file(out)
+    given.output.file(out)
     if page:
         write_atomic(page, html.encode())
-        print_file(page)
+        given.output.file(page)
     return 0
 
 
@@ -180,10 +181,11 @@ def compare(given: argparse.Namespace) -> int:
         return evaluate([place], given.clip, given.prompts, progress=lambda line: print(line, file=sys.stderr))
 
     found = compare(judged(given.first), judged(given.second))
-    print(table(found))
+    given.output.say(table(found))
+    given.output.note(**found)
     if out:
         write_atomic(out, json.dumps(found, indent=1, allow_nan=False).encode())
-        print_file(out)
+        given.output.file(out)
     return 0
 
 
@@ -214,7 +216,7 @@ def prior_sample(given: argparse.Namespace) -> int:
     drawn = sample_around(prior, prompt, views, guidance, seed, asks="words" if given.words_only else "camera")
     larger = to_uint8(drawn).repeat(3, 1).repeat(3, 2)  # 3 x 3 for a pixel: 64 is small on a screen
     write_atomic(out, png_bytes(np.concatenate(list(larger), 1)))
-    print_file(out)
+    given.output.file(out)
     return 0
 
 
@@ -223,10 +225,12 @@ def prior_info(given: argparse.Namespace) -> int:
     from .prior_report import describe_prior
 
     own = given.prior == "bundled" or given.prior.endswith(".safetensors")
-    for key, value in (load_prior(given.prior).info() if own else describe_prior(given.prior)).items():
+    said = load_prior(given.prior).info() if own else describe_prior(given.prior)
+    given.output.note(**said)
+    for key, value in said.items():
         if isinstance(value, list | tuple):
             value = f"{len(value)}: {', '.join(map(str, value))}"
-        print(f"{key}: {value}")
+        given.output.say(f"{key}: {value}")
     return 0
 
 
@@ -234,18 +238,23 @@ def presets(given: argparse.Namespace) -> int:
     from .settings.names import STAGES, as_text, build, flatten
     from .settings.presets import load_preset, preset_names, preset_text
 
+    output: Output = given.output
     if given.name is None:
-        for name in preset_names():
-            print(f"{name:16} {preset_text(name).splitlines()[0].lstrip('# ')}")
-    elif given.full:
-        config = build(load_preset(given.name))
-        shown = flatten(config.model_dump(exclude={"prompt", STAGES}))
-        for k, page in enumerate(config.stages, 1):
-            shown |= {f"{STAGES}.{k}.{name}": value for name, value in page.items()} or {f"{STAGES}.{k}": "as above"}
+        said = {name: preset_text(name).splitlines()[0].lstrip("# ") for name in preset_names()}
+        output.note(presets=said)
+        for name, first in said.items():
+            output.say(f"{name:16} {first}")
+        return 0
+    config = build(load_preset(given.name))
+    shown = flatten(config.model_dump(exclude={"prompt", STAGES}))
+    for k, page in enumerate(config.stages, 1):
+        shown |= {f"{STAGES}.{k}.{name}": value for name, value in page.items()} or {f"{STAGES}.{k}": "as above"}
+    output.note(preset=given.name, settings=shown)
+    if given.full:
         for setting, value in shown.items():
-            print(f"{setting}: {as_text(value)}")
+            output.say(f"{setting}: {as_text(value)}")
     else:
-        print(preset_text(given.name), end="")
+        output.say(preset_text(given.name), end="")
     return 0
 
 
@@ -253,8 +262,9 @@ def doctor(given: argparse.Namespace) -> int:
     from .doctor import examine
 
     findings = examine(given.prior)
+    given.output.note(findings=[asdict(finding) for finding in findings])
     for finding in findings:
-        print(finding)
+        given.output.say(str(finding))
     return 1 if any(f.missing for f in findings) else 0
 
 

@@ -9,7 +9,7 @@ from types import UnionType
 from typing import Annotated, Any, NoReturn, Union, get_args, get_origin
 
 from ..errors import UserError
-from .names import SHORTHANDS, Setting, all_settings, as_text, closest
+from .names import SHORTHANDS, STAGES, Setting, all_settings, as_text, closest, full_name
 
 GROUPS = {
     "": "the run",
@@ -40,10 +40,31 @@ class Parser(argparse.ArgumentParser):
     def parse(self, argv: list[str]) -> argparse.Namespace:
         """Parse all of argv; an unknown option is answered with the nearest one."""
         given, rest = self.parse_known_args(join_negative(argv))
+        of_stages, rest = stage_settings(rest)
+        vars(given).update(of_stages)
         if rest:
             known = [o for action in self._actions for o in action.option_strings]
             raise UserError(unknown_argument(rest[0], known))
         return given
+
+
+def stage_settings(argv: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Settings of one stage, '--stages.2.steps=10' or with a space, as {'stages.2.steps': '10'}, and what is left.
+
+    argparse cannot list them: they are as many as there are stages times settings.
+    """
+    found, rest, words = {}, [], iter(argv)
+    for word in words:
+        if not word.startswith(f"--{STAGES}."):
+            rest.append(word)
+            continue
+        name, equals, value = word[2:].partition("=")
+        if not equals:
+            value = next(words, "")
+            if not value:
+                raise UserError(f"--{name} needs a value")
+        found[full_name(name)] = value
+    return found, rest
 
 
 class Formatter(argparse.HelpFormatter):
@@ -126,4 +147,8 @@ def help_text(setting: Setting, default: Any) -> str:
 
 def given_settings(given: argparse.Namespace) -> dict[str, str]:
     """The settings that were given on the command line, {dotted name: text}."""
-    return {name: value for name, value in vars(given).items() if name in all_settings() and name not in LEFT_OUT}
+    return {
+        name: value
+        for name, value in vars(given).items()
+        if (name in all_settings() and name not in LEFT_OUT) or name.startswith(f"{STAGES}.")
+    }
