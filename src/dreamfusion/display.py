@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .trainer import Progress
 
 SHOWN = ("t", "guidance_norm", "residual_norm", "opacity")
+BAR_SECONDS = 0.1
+"""The bar on a terminal is drawn at most this often."""
 HIDDEN = ("step", "stage", "seconds", "shading", "skipped")
 
 
@@ -69,14 +71,16 @@ class Display:
             self.first = (step, progress.seconds)
             if self.title:
                 print(self.title, file=self.stream, flush=True)
+        if step < steps and time.monotonic() - self.said < (BAR_SECONDS if self.stream.isatty() else self.every):
+            return  # reading the figures may wait for a GPU
+        self.said = time.monotonic()
         done, spent = step - self.first[0], progress.seconds - self.first[1]
         rate = done / spent if spent > 0 else 0.0
         left = clock((steps - step) / rate) if rate else "-:--"
         pace = f"{rate:.1f} steps/s  {left} left  {memory_mb()[0]:.0f} MB"
         if self.stream.isatty():
             self._draw(step, steps, pace, figures(progress.metrics))
-        elif time.monotonic() - self.said >= self.every or step == steps:
-            self.said = time.monotonic()
+        else:
             print(f"step {step}/{steps}  {pace}  {figures(progress.metrics)}", file=self.stream, flush=True)
 
     def _draw(self, step: int, steps: int, pace: str, terms: str) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from .clip.guide import is_guide
 from .clip.guide import load as load_guide
+from .device import pick_device
 from .errors import UserError
 from .priors.bundled_prior import WEIGHTS, BundledPrior
 from .priors.finding import find_checkpoint
@@ -18,7 +19,7 @@ from .priors.prior import Prior, Scorer
 
 def load_prior(
     id: str = "bundled",
-    device: str | torch.device = "cpu",
+    device: str | torch.device = "auto",
     precision: str = "auto",
     memory: Memory = "auto",
     text_8bit: bool = False,
@@ -32,6 +33,7 @@ def load_prior(
     question, and ``graphs``, the answers whose graphs are kept (``distillation.rules.kept_graphs``). UserError, before
     anything large is loaded, if the prior does not exist or does not fit.
     """
+    device = pick_device(str(device))
     if is_guide(id):
         return load_guide(id, device)
     if is_mixture(id):

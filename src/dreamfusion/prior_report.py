@@ -9,7 +9,7 @@ import torch
 
 from .clip.guide import is_guide
 from .clip.guide import load as load_guide
-from .device import inference_dtype
+from .device import inference_dtype, pick_device
 from .errors import UserError
 from .priors.bundled_prior import WEIGHTS
 from .priors.finding import find_checkpoint
@@ -17,8 +17,9 @@ from .priors.memory import MARGIN, Memory, choose, free_memory, gigabytes, needs
 from .priors.mixture import is_mixture, parse_mixture
 
 
-def describe_prior(id: str, device: str | torch.device = "cpu", precision: str = "auto") -> dict[str, Any]:
+def describe_prior(id: str, device: str | torch.device = "auto", precision: str = "auto") -> dict[str, Any]:
     """Figures for people (texts and numbers). UserError for an unknown id. A prior that does not fit is no error here."""
+    device = pick_device(str(device))
     if is_mixture(id):
         return {f"{share:g}*{part}": describe_prior(part, device, precision) for share, part in parse_mixture(id)}
     if is_guide(id):
@@ -28,7 +29,7 @@ def describe_prior(id: str, device: str | torch.device = "cpu", precision: str =
         if not path.is_file():
             raise UserError(f"the prior's weights are missing: {path}")
         return {"id": id, "family": "bundled", "from": str(path), "size": gigabytes(path.stat().st_size), "fits": True}
-    device, dtype = torch.device(device), inference_dtype(precision, torch.device(device))
+    dtype = inference_dtype(precision, device)
     checkpoint = find_checkpoint(id, device, precision)
     repository = checkpoint.id.removeprefix("hf:").partition("@")[0]
     said: dict[str, Any] = {
