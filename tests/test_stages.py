@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dreamfusion import cli, generate, generation
 from dreamfusion.errors import UserError
+from dreamfusion.export import turntable
 from dreamfusion.run import Run
 from dreamfusion.scene import transfer
 from dreamfusion.scene.grid import GridField
@@ -63,7 +64,10 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little fitting, and small pictures."""
     monkeypatch.setattr(transfer, "STEPS", 3)
+    drawn = turntable.preview_sheet
+    monkeypatch.setattr(turntable, "preview_sheet", lambda scene, size, views: drawn(scene, min(size, 16), views))
 
 
 def ball_grid() -> GridField:
@@ -290,13 +294,13 @@ def test_a_checkpoint_of_any_step_goes_on_bit_exactly(two: str, tmp_path: Path, 
 
 KILL = """
 import os, signal, sys
-from dreamfusion import generate
+from dreamfusion import generate, loop
 from dreamfusion.scene import transfer
-from dreamfusion.settings.presets import resolve
 from tests.fakes import GrayBallPrior
 from tests.test_stages import SMALLER
 
 transfer.STEPS = 3
+loop.write_preview = lambda *_, **__: None
 page, place, *counts = sys.argv[1:]
 
 def run(folder, count):
