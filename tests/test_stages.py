@@ -26,7 +26,7 @@ from dreamfusion.scene.rays import camera_rays
 from dreamfusion.settings.config import Config
 from dreamfusion.settings.names import stage_configs
 from dreamfusion.settings.presets import resolve
-from dreamfusion.stage import Stage
+from dreamfusion.stage import Makers, Stage, start_scene
 from dreamfusion.trainer import Trainer
 from dreamfusion.view.cameras import orbit_cameras
 from dreamfusion.view.view import orbit_view
@@ -95,7 +95,7 @@ def test_a_stage_of_another_field_begins_with_what_the_one_before_it_looked_like
     config.scene = scene_settings(kind, **{"density_bias": 0.0, "samples": 64, **shape})
     old = ball_grid()
     kept = {name: value.clone() for name, value in old.state_dict().items()}
-    new = Stage(config, GrayBallPrior(), 1, old).scene
+    new = start_scene(config, GrayBallPrior(), 1, old, torch.device("cpu"), Makers())
     assert isinstance(new, MlpField if kind == "mlp" else GridField) and new is not old
     assert all(torch.equal(value, kept[name]) for name, value in old.state_dict().items())
 
@@ -136,18 +136,25 @@ def test_two_stages_a_grid_and_then_an_mlp(two: str, monkeypatch: pytest.MonkeyP
     assert trainer.done == trainer.total == 34
 
 
-def test_the_same_settings_carry_the_scene_over_unchanged(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change", ["shading: {albedo: 1, lambertian: 0, textureless: 0}", "scene: {lr: 0.5, samples: 20}"]
+)
+def test_the_same_field_is_carried_over_unchanged(tmp_path: Path, change: str) -> None:
+    """Also where it is rendered or learned in another way; and the learned background with it."""
     path = tmp_path / "same.yaml"
-    path.write_text("stages: [{steps: 3}, {steps: 2, shading: {albedo: 1, lambertian: 0, textureless: 0}}]")
-    trainer = Trainer(resolve(str(path), SMALLER | {"view.background": "learned"}, "x"), GrayBallPrior())
+    path.write_text(f"stages: [{{steps: 3}}, {{steps: 2, {change}}}]")
+    settings = {**SMALLER, "view.background": "learned"}
+    del settings["scene.samples"]
+    trainer = Trainer(resolve(str(path), settings, "x"), GrayBallPrior())
     for _ in range(3):
         trainer.step()
-    scene, state = trainer.scene, {name: value.clone() for name, value in trainer.scene.state_dict().items()}
-    second = Stage(trainer.stages[1], GrayBallPrior(), 1, scene)
-    assert second.scene is scene and second.done == 0 and second.optimiser.state_dict() == {}
-    assert all(torch.equal(value, state[name]) for name, value in second.scene.state_dict().items())
-    metrics = trainer.step()
-    assert trainer.scene is scene and (metrics["step"], metrics["stage"], metrics["shading"]) == (4, 2, 0)
+    first = trainer.stage
+    second = Stage(trainer.stages[1], GrayBallPrior(), 1, first)
+    assert second.done == 0 and second.optimiser.state_dict() == {}
+    for old, new in ((first.scene, second.scene), (first.backdrop, second.backdrop)):
+        assert all(torch.equal(value, old.state_dict()[name]) for name, value in new.state_dict().items())
+    assert (first.backdrop.logits != 0).all()
+    assert trainer.step()["step"] == 4
     assert trainer.stage.number == 1 and trainer.done == 4
 
 

@@ -49,10 +49,10 @@ class Stage:
         config: Config,
         prior: Prior | Scorer,
         number: int = 0,
-        previous: Scene | None = None,
+        previous: Stage | None = None,
         makers: Makers = Makers(),
     ):
-        """``number``: the stage's number, from 0; ``previous``: the scene of the stage before it.
+        """``number``: the stage's number, from 0; ``previous``: the stage before it, whose scene this one starts from.
 
         UserError for settings that do not go together.
         """
@@ -63,8 +63,12 @@ class Stage:
         self.config, self.number, self.device = config, number, pick_device(config.device)
         self.clock = clock_of(self.device)
         self.rule = makers.rule(config.distillation, prior)
-        self.scene = start_scene(config, prior, number, previous, self.device, makers)
-        self.backdrop = Backdrop(config.view).to(self.device)
+        self.scene: Scene = start_scene(
+            config, prior, number, previous.scene if previous else None, self.device, makers
+        )
+        self.backdrop: Backdrop = Backdrop(config.view).to(self.device)
+        if previous and previous.backdrop.state_dict().keys() == self.backdrop.state_dict().keys():
+            self.backdrop.load_state_dict(previous.backdrop.state_dict())
         self.captions = Captions(prior, config)
         self.optimiser = self._new_optimiser()
         self.done = 0
@@ -171,10 +175,8 @@ _SHADINGS = {"albedo": 0.0, "lambertian": 1.0, "textureless": 2.0, "latent": 3.0
 def start_scene(
     config: Config, prior: Frozen, number: int, previous: Scene | None, device: torch.device, makers: Makers
 ) -> Scene:
-    """The scene that a stage begins with: a fresh one, the previous one itself where the settings are the same, or a fresh
-    one that looks like the previous one."""
-    if isinstance(previous, RadianceField) and previous.settings == config.scene:
-        return previous
+    """The scene that a stage begins with: a fresh one; one with all that the previous one has learned, where both are the
+    same field; or a fresh one that looks like the previous one."""
     rng = torch.Generator().manual_seed((config.seed + number) % 2**63)
     scene = makers.scene(config.scene, rng, device)
     if config.scene.channels != 3:
@@ -182,7 +184,9 @@ def start_scene(
             raise UserError(f"scene.channels is {config.scene.channels}, but {prior.id!r} scores pictures; set it to 3")
         assert isinstance(scene, RadianceField)
         scene.set_palette(*latent_palette(prior, config.scene.channels))
-    if previous is not None:
+    if isinstance(previous, RadianceField) and isinstance(scene, RadianceField) and scene.is_like(previous):
+        scene.load_state_dict(previous.state_dict())
+    elif previous is not None:
         scene.begin_from(previous, rng)
     return scene
 

@@ -40,7 +40,7 @@ class Trainer:
         self._prior, self._makers = prior, makers
         self.stage = self._begin(0, None)
 
-    def _begin(self, number: int, previous: Scene | None) -> Stage:
+    def _begin(self, number: int, previous: Stage | None) -> Stage:
         config = self.stages[number]
         prior = self._prior if isinstance(self._prior, Prior | Scorer) else self._prior(config)
         return Stage(config, prior, number, previous, self._makers)
@@ -68,7 +68,7 @@ class Trainer:
     def step(self) -> Metrics:
         """One step; at the end of a stage the next one begins first."""
         if self.stage.finished:
-            self.stage = self._begin(self.stage.number + 1, self.stage.scene)
+            self.stage = self._begin(self.stage.number + 1, self.stage)
         return self.stage.step(self.before)
 
     def steps(self) -> Iterator[Progress]:

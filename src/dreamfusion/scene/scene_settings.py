@@ -11,6 +11,10 @@ from ..schema import Positive, PositiveSchedule, Rate, Settings
 Levels = Annotated[tuple[Annotated[int, Field(ge=2, le=512)], ...], Field(min_length=1, max_length=16)]
 
 
+HOW = {"samples", "importance", "mean_importance", "hardening", "lr", "lr_head", "fast"}
+"""Settings that say how a field is rendered and learned, not what it is."""
+
+
 class FieldSettings(Settings):
     """What all radiance fields have."""
 
