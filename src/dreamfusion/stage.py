@@ -179,14 +179,15 @@ def start_scene(
     same field; or a fresh one that looks like the previous one."""
     rng = torch.Generator().manual_seed((config.seed + number) % 2**63)
     scene = makers.scene(config.scene, rng, device)
+    if isinstance(previous, RadianceField) and isinstance(scene, RadianceField) and scene.is_like(previous):
+        scene.load_state_dict(previous.state_dict())
+        return scene
     if config.scene.channels != 3:
         if not isinstance(prior, Prior):
             raise UserError(f"scene.channels is {config.scene.channels}, but {prior.id!r} scores pictures; set it to 3")
         assert isinstance(scene, RadianceField)
         scene.set_palette(*latent_palette(prior, config.scene.channels))
-    if isinstance(previous, RadianceField) and isinstance(scene, RadianceField) and scene.is_like(previous):
-        scene.load_state_dict(previous.state_dict())
-    elif previous is not None:
+    if previous is not None:
         scene.begin_from(previous, rng)
     return scene
 
