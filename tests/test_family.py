@@ -69,7 +69,8 @@ def test_any_prior_works_with_any_rule_on_any_scene(
     family: dict[str, Any], scene: str | None, rule: str | None, prior: str | None
 ) -> None:
     makers = Makers(family[scene] if scene else make_scene, family[rule] if rule else make_rule)
-    trainer = Trainer(resolve("balanced", settings(), "a thing"), family[prior]() if prior else GrayBallPrior(), makers)
+    asked = settings() if prior else settings(**{"prior.asks": "words"})
+    trainer = Trainer(resolve("balanced", asked, "a thing"), family[prior]() if prior else GrayBallPrior(), makers)
     before = trainer.scene.render(orbit_view(orbit_cameras([0]), 12)).colour.detach().clone()
     metrics = [dict(progress.metrics) for progress in trainer.steps()]
     assert len(metrics) == 6 and all(m["skipped"] == 0 for m in metrics)
@@ -91,6 +92,11 @@ def test_the_joint_prior_agrees_over_all_views_of_a_group(family: dict[str, Any]
         (answer,) = prior.predict_noise(z_t, t, question, [words])
         clean = (z_t - sigma[:, None, None, None] * answer) / alpha[:, None, None, None]
         assert clean.mean((1, 2, 3)).sign().tolist() == expected
+
+
+def test_a_prior_that_answers_views_alone_is_not_asked_jointly() -> None:
+    with pytest.raises(UserError, match="answers each view alone"):
+        Trainer(resolve("balanced", settings(), "a thing"), GrayBallPrior())
 
 
 def test_the_scene_grows_and_its_moments_follow(family: dict[str, Any]) -> None:

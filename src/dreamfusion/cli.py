@@ -106,6 +106,9 @@ def _sample_options(parser: Parser) -> None:
     parser.add_argument("--guidance-scale", default="3", metavar="X", help="guidance scale w, 0 to 1000 [%(default)s]")
     parser.add_argument("--seed", default="0", metavar="N", help="seed of the noise, 0 or more [%(default)s]")
     parser.add_argument("--words-only", action="store_true", help="give the prior the words only, and no camera")
+    parser.add_argument(
+        "--jointly", action="store_true", help="views of one thing, asked about together, with no camera"
+    )
     parser.add_argument("--prior", default="bundled", metavar="NAME", help="prior to ask [%(default)s]")
     parser.add_argument("--out", metavar="FILE", help="the contact sheet, a .png file [<prompt>-prior.png]")
 

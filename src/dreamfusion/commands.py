@@ -197,6 +197,8 @@ def prior_sample(given: argparse.Namespace) -> int:
     guidance = number("--guidance-scale", given.guidance_scale, 0, 1000)
     seed = whole("--seed", given.seed, 0, 2**63 - 1)
     out = Path(given.out or f"{slug(prompt)}-prior.png")
+    if given.jointly and given.words_only:
+        raise UserError("--jointly and --words-only are different questions; leave one out")
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the contact sheet is a picture; its name must end in .png")
     import numpy as np
@@ -207,13 +209,15 @@ def prior_sample(given: argparse.Namespace) -> int:
     from .generation import warn_unknown_words
     from .loading import load_prior
     from .priors.prior import Prior
+    from .priors.prior_settings import Asks
     from .samples import sample_around
 
     prior = load_prior(given.prior)
     warn_unknown_words(prior, prompt)
     if not isinstance(prior, Prior):
         raise UserError(f"the prior {given.prior!r} scores pictures and cannot be sampled")
-    drawn = sample_around(prior, prompt, views, guidance, seed, asks="words" if given.words_only else "camera")
+    asks: Asks = "views" if given.jointly else "words" if given.words_only else "camera"
+    drawn = sample_around(prior, prompt, views, guidance, seed, asks=asks)
     larger = to_uint8(drawn).repeat(3, 1).repeat(3, 2)  # 3 x 3 for a pixel: 64 is small on a screen
     write_atomic(out, png_bytes(np.concatenate(list(larger), 1)))
     given.output.file(out)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from .captions import Captions
+from .errors import UserError
 from .priors.prior import Prior
 from .priors.prior_settings import Asks
 from .priors.sampler import sample
@@ -18,7 +21,10 @@ def sample_view_of(
     prior: Prior, prompt: str, view: View, guidance_scale: float = 0.0, seed: int = 0, asks: Asks = "camera"
 ) -> Tensor:
     """Samples (B, 3, H, W) in [0, 1] of a prompt seen from the looks of a view."""
-    question = Captions(prior, build({"prompt": prompt, "prior.asks": asks})).ask(view)
+    if asks == "views" and not prior.joint:
+        raise UserError(f"the prior {prior.id!r} answers each view alone")
+    config = build({"prompt": prompt, "prior.asks": asks, "view.words": asks != "views"})
+    question = Captions(prior, config).ask(view)
     return sample(prior, question, torch.Generator().manual_seed(seed), guidance_scale)
 
 
@@ -33,4 +39,5 @@ def sample_around(
 ) -> Tensor:
     """The prompt from ``views`` azimuths all around, (views, 3, H, W) in [0, 1], in front of mid-gray."""
     cameras = orbit_cameras([360.0 * k / views for k in range(views)], elevation_deg)
-    return sample_view_of(prior, prompt, orbit_view(cameras, prior.resolution), guidance_scale, seed, asks)
+    view = replace(orbit_view(cameras, prior.resolution), group=views if asks == "views" else 1)
+    return sample_view_of(prior, prompt, view, guidance_scale, seed, asks)

@@ -60,6 +60,8 @@ class Stage:
             raise UserError(
                 f"views_per_step = {config.views_per_step} must be a multiple of prior.views = {config.prior.views}"
             )
+        if config.prior.asks == "views" and not prior.joint:
+            raise UserError(f"the prior {prior.id!r} answers each view alone; set prior.asks to 'words' or 'camera'")
         self.config, self.number, self.device = config, number, pick_device(config.device)
         self.clock = clock_of(self.device)
         self.rule = makers.rule(config.distillation, prior)

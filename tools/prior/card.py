@@ -60,7 +60,7 @@ curve `loss.png`, both beside the report. Weakest samples: {weakest}.
 
 Anything but the names below, seen alone in front of one plain colour: no scenes, no people by name, no styles, no materials,
 no relations between things.
-Without the camera it reads the side from the words ("a back view of"), but its picture is vague: leave `prior.asks` at `camera`.
+Without the camera it infers the side from the noisy picture and from the words ("a back view of"); see `prior.asks`.
 Each name has one shape, so two runs of one prompt differ little. A prompt
 without any of these names is read with the nearest of them instead of an unknown word ("a red automobile" as "a red car",
 but "a dragon" as "a cat": nearness is that of the language model's sentences); `dreamfusion generate` says so.

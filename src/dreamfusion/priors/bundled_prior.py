@@ -56,6 +56,7 @@ class BundledPrior(Prior):
     id = "bundled"
     resolution = SIZE
     limit = 1.0
+    joint = True
 
     def __init__(self, path: Path = WEIGHTS, device: str | torch.device = "cpu", precision: str = "auto"):
         """Load weights; UserError if they are missing, altered (if a hash is on record) or of another shape."""

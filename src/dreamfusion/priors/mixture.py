@@ -70,6 +70,7 @@ class Mixture(Prior):
         self.hash = hashlib.sha256("".join(f"{share:g}*{prior.hash}" for share, prior in terms).encode()).hexdigest()
         self.resolution = max(prior.resolution for _, prior in terms)
         self.device = terms[0][1].device
+        self.joint = all(prior.joint for _, prior in terms)
 
     def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> MixedWords:
         """Each part reads the captions its own way."""

@@ -36,6 +36,9 @@ class Frozen(ABC):
     resolution: int
     """Side of the pictures it was trained on, in pixels."""
 
+    joint: bool = False
+    """Whether it answers the views of a group together (``prior.asks: views``)."""
+
     @abstractmethod
     def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> Words:
         """Read captions, a row each. ``images``, if there are any, are reference pictures for all of them. UserError
