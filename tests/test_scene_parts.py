@@ -112,3 +112,17 @@ def test_occupancy_forgets_and_resumes():
     for step in range(40, 40 + 16 * 45):
         first.after_step(lambda p: torch.zeros(len(p)), step)
     assert not first.cells.any()
+
+
+def test_an_occupancy_of_another_side_is_read_as_it_is():
+    """Runs of an older version had other sides; a fresh one takes theirs on, and knows whether it was refreshed."""
+    old = Occupancy(6, 32)
+    old.refresh(lambda points: 50.0 * (points.norm(dim=-1) < 0.5), 3)
+    new = Occupancy(9, 32)
+    assert not new.started
+    new.load_state_dict(old.state_dict())
+    assert (new.side, new.vague, new.started) == (6, old.vague, True)
+    points = torch.rand(200, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert torch.equal(new.lookup(points), old.lookup(points)) and torch.equal(
+        new.remembered(points), old.remembered(points)
+    )

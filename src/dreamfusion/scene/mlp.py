@@ -137,7 +137,7 @@ class MlpField(RadianceField):
         settings = self.settings
         if not settings.importance:
             return super().samples_along(rays, near, far, samples, offset)
-        if not self.occupancy.refreshes:
+        if not self.occupancy.started:
             self.occupancy.refresh(self.density, 0)
         finer = samples / settings.samples
         most, limit = math.ceil(settings.importance * finer), int(settings.mean_importance * finer * len(near))

@@ -34,12 +34,16 @@ class Occupancy(nn.Module):
         self.register_buffer("values", torch.zeros(side, side, side))
         self.register_buffer("cells", torch.ones(side, side, side, dtype=torch.bool))
         self.register_buffer("refreshes", torch.zeros((), dtype=torch.int64))
+        self.started = False  # whether there was a refresh, known without asking the device
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        stored = state_dict.get(f"{prefix}values")
-        if stored is not None and len(stored) != self.side:  # an older run's grid of another side is taken as it is
-            self.__init__(len(stored), self.samples)  # type: ignore[misc]
+        values, refreshes = (state_dict.get(prefix + name) for name in ("values", "refreshes"))
+        if values is not None and len(values) != self.side:  # an older run's grid of another side is taken as it is
+            self.side, self.vague = len(values), VAGUE * len(values) / 2
+            self.values = values.new_zeros(values.shape, device=self.values.device)
+            self.cells = self.cells.new_ones(values.shape)
         super()._load_from_state_dict(state_dict, prefix, *rest)
+        self.started = refreshes is not None and bool(refreshes)
 
     def lookup(self, points: Tensor) -> Tensor:
         """Whether the cells of points (P, 3) in [-1, 1]^3 may hold something, (P,) bool."""
@@ -69,8 +73,9 @@ class Occupancy(nn.Module):
         around = torch.nn.functional.max_pool3d(self.values[None], 3, stride=1, padding=1)[0]
         self.cells.copy_(around > self.threshold)
         self.refreshes += 1
+        self.started = True
 
     def after_step(self, density: Callable[[Tensor], Tensor], step: int) -> None:
         """Refresh now and then. The first refresh comes at once, because skipping makes rendering fast."""
-        if step % EVERY == 0 or not self.refreshes:
+        if step % EVERY == 0 or not self.started:
             self.refresh(density, step)
