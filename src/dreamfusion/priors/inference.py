@@ -44,6 +44,15 @@ class Noisy:
         """Some of them."""
         return Noisy(self.z[index], self.alpha[index], self.sigma[index], self.background[index], self.spread)
 
+    def search(
+        self, pictures: Pictures, pooled: Pictures, prior: Tensor, shown: Tensor,
+        extra: Tensor | None = None, extra_prior: Tensor | None = None,
+    ) -> posterior.Found:  # fmt: skip
+        """``posterior.search`` for these pictures."""
+        return posterior.search(
+            self.z, self.alpha, self.v, pictures, pooled, self.background, prior, shown, extra, extra_prior
+        )
+
     def clean(self, drawn: Tensor) -> Tensor:
         """E[x | z] of the hypotheses' mean (B, 4, S, S)."""
         return posterior.denoised(self.z, self.alpha, self.sigma, self.spread, before(drawn, self.background))
@@ -111,18 +120,7 @@ class Inference:
             extra[close, 0] = self.hypotheses.draw(thing, look, camera[close])
             extra_prior = torch.full((len(seen.z), 1), float("-inf"))
             extra_prior[close, 0] = prior[close, best[close]]
-        found = posterior.search(
-            seen.z,
-            seen.alpha,
-            seen.v,
-            sphere.pictures,
-            sphere.pooled,
-            seen.background,
-            prior,
-            shown,
-            extra,
-            extra_prior,
-        )
+        found = seen.search(sphere.pictures, sphere.pooled, prior, shown, extra, extra_prior)
         return Inferred(found.mean, camera, sure)
 
     def views(self, seen: Noisy, tokens: Tensor, mask: Tensor, cameras: Tensor, group: int) -> Inferred:
@@ -159,18 +157,7 @@ class Inference:
         if self.redraw and bool((sure > WORTH_DRAWING).any()):
             extra = self.hypotheses.draw(thing, look, camera)[:, None]
             extra_prior = prior[rows, best][:, None]
-        found = posterior.search(
-            seen.z,
-            seen.alpha,
-            seen.v,
-            sphere.pictures,
-            sphere.pooled,
-            seen.background,
-            prior,
-            shown,
-            extra,
-            extra_prior,
-        )
+        found = seen.search(sphere.pictures, sphere.pooled, prior, shown, extra, extra_prior)
         return Inferred(found.mean, camera, sure)
 
     def nothing(self, seen: Noisy, tokens: Tensor, mask: Tensor) -> Inferred:
@@ -192,10 +179,8 @@ class Inference:
             ]
         )
         count = len(pictures)
-        found = posterior.search(
-            seen.z, seen.alpha, seen.v, pictures, pooled, seen.background,
-            prior.expand(len(seen.z), count), torch.arange(count).expand(len(seen.z), 1, count),
-        )  # fmt: skip
+        shown = torch.arange(count).expand(len(seen.z), 1, count)
+        found = seen.search(pictures, pooled, prior.expand(len(seen.z), count), shown)
         return Inferred(found.mean, torch.zeros(len(seen.z), 3), found.log_share.amax(1).exp())
 
 
