@@ -129,8 +129,9 @@ class BundledPrior(Prior):
         if question.asks == "camera":
             return self._told(z_t, t, question, about)
         alpha, sigma = self.alpha_sigma(t)
-        seen = Noisy(z_t.float(), alpha, sigma, self._background(question))
-        return tuple(seen.noise(seen.clean(self._inferred(seen, question, w).mean)).to(z_t.dtype) for w in about)
+        # The posterior is compared on the CPU, where its pictures are.
+        seen = Noisy(z_t.float().cpu(), alpha.cpu(), sigma.cpu(), self._background(question).cpu())
+        return tuple(seen.noise(seen.clean(self._inferred(seen, question, w).mean)).to(z_t) for w in about)
 
     def _inferred(self, seen: Noisy, question: Question, about: Words | None) -> Inferred:
         """What the noisy pictures show, if it is what the words say, from cameras that are not told."""
@@ -139,9 +140,10 @@ class BundledPrior(Prior):
             return self.inference.nothing(seen, words.tokens, words.mask)
         if about is question.words and question.asks == "views":
             return self.inference.views(
-                seen, words.tokens, words.mask, question.view.cameras.condition().to(self.device), question.view.group
+                seen, words.tokens, words.mask, question.view.cameras.condition(), question.view.group
             )
-        return self.inference.words(seen, words.tokens, words.mask, words.pooled)
+        sides = None if words.pooled is None else words.pooled.cpu()
+        return self.inference.words(seen, words.tokens, words.mask, sides)
 
     @cached_property
     def inference(self) -> Inference:

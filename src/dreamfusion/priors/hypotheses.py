@@ -104,7 +104,7 @@ def resized(drawn: Tensor, scale: float) -> Tensor:
 
 
 class Hypotheses:
-    """Draws spheres of pictures, and keeps the last few of them.
+    """Draws spheres of pictures, on the layout's device, and keeps the last few of them, on the CPU.
 
     A thing's rays meet the same, whatever its look: that half of the work is kept for the last thing.
     """
@@ -118,7 +118,7 @@ class Hypotheses:
     def read(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Shares of things (B, T) and looks (B, K) in whole per cent: captions that mean the same share their pictures."""
         thing, look, _ = self.layout.read(tokens, mask)
-        return rounded(thing.float().softmax(-1)), rounded(look.float().softmax(-1))
+        return rounded(thing.float().softmax(-1)).cpu(), rounded(look.float().softmax(-1)).cpu()
 
     @torch.no_grad()
     def sphere(self, thing: Tensor, look: Tensor, overhead: bool = False) -> Sphere:
@@ -160,7 +160,7 @@ class Hypotheses:
             )
         if keep is not None and met is None:
             self.met = keep, torch.cat(found).half()
-        return torch.cat(out)
+        return torch.cat(out).float().cpu()
 
 
 def rounded(share: Tensor) -> Tensor:
