@@ -57,6 +57,8 @@ def test_the_guides_commands_run(line: str, tiny: dict[str, Path]) -> None:
         if presets and "--prior" not in argv:
             argv += ["--prior", str(tiny[OF_PRESET[presets[0]]])]
         argv += ["--out", "run", *SHORT]
+        if "mvdream" in argv:
+            argv += ["--views-per-step", "4"]  # its groups have four
     assert cli.main(argv) == 0
     if argv[0] == "generate":
         assert len(trimesh.load_scene("run/asset.glb").geometry) == 1
