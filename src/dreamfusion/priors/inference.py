@@ -1,7 +1,7 @@
 """Questions that leave things open, answered by the posterior over them: words alone, views together, nothing.
 
-Every method takes noisy pictures z (B, 3, 64, 64) with alpha and sigma (B,) and backgrounds (B, 3) in [-1, 1], and gives the
-noise that the ideal denoiser of the layout's pictures would predict, in the same shape as z.
+Every question takes noisy pictures (``Noisy``) and answers the mean of the hypotheses (``Inferred``). ``Noisy.clean`` makes the
+ideal denoiser's picture of that mean, and ``Noisy.noise`` the noise that this picture leaves.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def bins(near: Tensor, far: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def shares(density: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-    """Where a ray's samples are worth it, from densities and lengths (N, M) of its bins; length 0 where nothing is.
+    """How to spread a ray's samples over its bins, given their densities and lengths (N, M); empty bins have length 0.
 
     A bin's share (N, M) of the samples: EVEN goes by length * (T + FLOOR), the rest by the largest weight
     w_i = T_i (1 - exp(-sigma_i l_i)) of the bin and its two neighbours (Barron et al. 2021, section 3.1), with T_i and
