@@ -1,7 +1,7 @@
 """Build the prior's data set: ``python tools/prior/build_dataset.py --out data/prior``.
 
 Fetches Debian's ``sweethome3d-furniture`` (or takes ``--catalogue``, its unpacked furniture folder), draws every model
-of ``vocabulary.py`` from many cameras and writes one ``<name>.<pass>.npz`` a model and pass: ``pixels`` (V, 5, 64, 64)
+of ``vocabulary.py`` from many cameras and writes one ``<name>.<pass>.npz`` a model and pass: ``pixels`` (V, 6, 64, 64)
 uint8 as ``render.py`` describes them and ``cameras`` (V, 3) float32 of azimuth, elevation (degrees) and distance.
 Passes add views: a training run that has begun picks up new files at its next start. ``attribution.json`` names the
 authors. Done files are skipped, so the build can be stopped and started again.
@@ -29,12 +29,11 @@ from pathlib import Path
 
 import numpy as np
 from glb import ModelError, chunks, load_glb, turned
-from models import Model, TableError, check_folder, instances, read_models, read_names
+from models import NAME_OF, Model, TableError, check_folder, instances, read_models, read_names, stem_of
 from render import Part, Renderer, load_obj
 from vocabulary import MODELS
 
 DISTANCE = (2.3, 2.7)
-_NAME_OF = {key: name for name, key in MODELS.items()}
 
 
 def fetch_catalogue(folder: Path) -> Path:
@@ -139,11 +138,6 @@ def narrow_jobs(catalogue: Path, out: Path, views: int, pass_no: int) -> list[Jo
     ]
 
 
-def stem_of(file: str) -> str:
-    """What the pictures of a model begin with: a name of ``vocabulary.py`` for its models, the model's file for others."""
-    return _NAME_OF.get(file, file.removesuffix(".glb").replace("#", "_")).replace(" ", "_")
-
-
 def wide_jobs(models: Path, catalogue: Path, out: Path, views: int, pass_no: int, drawn: list[Model]) -> list[Job]:
     """The jobs of ``models.tsv`` in one pass, without those of ``vocabulary.py``."""
     return [
@@ -156,7 +150,7 @@ def wide_jobs(models: Path, catalogue: Path, out: Path, views: int, pass_no: int
             views,
         )
         for model in drawn
-        if model.file not in _NAME_OF
+        if model.file not in NAME_OF
     ]
 
 

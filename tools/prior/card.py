@@ -13,7 +13,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import models as tables
-from build_dataset import stem_of
 from vocabulary import COLOURS, MODELS, SYNONYMS, held_out_pairs
 
 from dreamfusion.priors.bundled_prior import WEIGHTS
@@ -100,7 +99,7 @@ def drawn_models(data: Path) -> list[tables.Model]:
     if not listed.exists():
         return []
     stems = {stem for found in json.loads(listed.read_text()).values() for stem in found}
-    return [m for m in tables.read_models() if m.name and stem_of(m.file) in stems]
+    return [m for m in tables.read_models() if m.name and tables.stem_of(m.file) in stems]
 
 
 def notice(models: list[tables.Model]) -> str:

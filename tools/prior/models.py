@@ -21,6 +21,7 @@ from vocabulary import MODELS
 
 T = TypeVar("T")
 
+NAME_OF = {key: name for name, key in MODELS.items()}
 MODELS_TABLE = Path(__file__).parent / "models.tsv"
 NAMES_TABLE = Path(__file__).parent / "names.tsv"
 MODEL_COLUMNS = ("file", "name", "turn", "drop", "licence", "maker", "repository", "commit", "path")
@@ -245,6 +246,11 @@ def check_folder(folder: Path, models: Sequence[Model]) -> None:
                 model = wanted.get(row.get("file", ""))
                 if model and any(row.get(key) != getattr(model, key) for key in ("repository", "commit", "path")):
                     raise TableError(f"{index}: {model.file} is from somewhere else than {MODELS_TABLE.name} says")
+
+
+def stem_of(file: str) -> str:
+    """What the pictures of a model begin with: a name of ``vocabulary.py`` for its models, the model's file for others."""
+    return NAME_OF.get(file, file.removesuffix(".glb").replace("#", "_")).replace(" ", "_")
 
 
 def attribution(models: Iterable[Model]) -> str:

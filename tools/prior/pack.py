@@ -1,57 +1,121 @@
-"""Pack the averaged weights of a training run for the package: ``python tools/prior/pack.py --run data/prior-run --data data/prior``.
+"""Pack the averaged weights of a training run for the package: ``python tools/prior/pack.py --run data/wide-run --data data/wide``.
 
-Writes ``bundled.safetensors`` (fp16) and ``bundled.json`` (hash, vocabulary, held-out pairs, pictures seen, losses) into ``--to``.
+Writes ``bundled.safetensors`` (half precision; the planes in eight bits with a scale for each shape) and ``bundled.json`` (hash,
+vocabulary, pictures seen, losses) into ``--to``. Either both are new or neither is.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import torch
-from captions import captions
+from captions import IDLE, PLACES, TEMPLATES, VIEWS
+from dataset import DataError, shapes_of, shown_by
+from looks import COLOURS, MAINS, MATERIALS, PATTERN_WORDS, PROPORTION_WORDS, PROPORTIONS
+from models import TableError, read_names
 from safetensors.torch import load_file, save_file
-from vocabulary import COLOURS, MODELS, SYNONYMS, held_out_pairs
+from torch import Tensor
 
 from dreamfusion.models.hashes import file_sha256
 from dreamfusion.priors.bundled_prior import WEIGHTS
 
+LEVELS = 127
 
-def last_record(path: Path, key: str) -> float | None:
-    """The newest value of a key in a loss curve."""
-    values = [record[key] for record in map(json.loads, path.read_text().splitlines()) if key in record]
-    return values[-1] if values else None
+
+def last_record(path: Path) -> dict[str, float]:
+    """The newest value of every figure in a loss curve."""
+    found: dict[str, float] = {}
+    for line in path.read_text().splitlines():
+        found |= json.loads(line)
+    return {key: value for key, value in found.items() if key not in ("seen", "rate", "per_second")}
+
+
+def packed_planes(planes: Tensor) -> tuple[Tensor, Tensor]:
+    """Planes (I, W) in whole steps from -127 to 127, and a shape's step (I,) in half precision: the largest value is 127."""
+    scale = (planes.abs().amax(1) / LEVELS).clamp_min(1e-6).half()
+    return (planes / scale.float()[:, None]).round().clamp(-LEVELS, LEVELS).to(torch.int8), scale
+
+
+def weights_of(run: Path) -> tuple[dict[str, Tensor], dict[str, dict[str, float]]]:
+    """The tensors to pack, and what is on record of each network."""
+    tensors: dict[str, Tensor] = {}
+    record: dict[str, dict[str, float]] = {}
+    for network in ("layout", "denoiser"):
+        path = run / f"{network}.safetensors"
+        if not path.is_file():
+            raise DataError(f"{run} has no {network}.safetensors: train.py {network} writes it")
+        stored = load_file(path)
+        for key, value in stored.items():
+            if key.startswith("ema."):
+                half = value.is_floating_point()
+                tensors[f"{network}.{key[4:]}"] = (value.to(torch.float16) if half else value).contiguous()
+        if network == "layout":
+            planes, scale = packed_planes(stored["model.planes.weight"])
+            tensors |= {"layout.planes.packed": planes, "layout.planes.scale": scale}
+        record[network] = {"pictures": int(stored["seen"])} | last_record(run / f"{network}.jsonl")
+    return tensors, record
+
+
+def vocabulary(data: Path) -> dict[str, object]:
+    """What the record says of the vocabulary: names with their categories and synonyms, looks, and every word that captions have."""
+    names, shown = read_names(), shown_by(data)
+    table = {
+        name: {"category": names[name].category, "shapes": len(stems)}
+        | ({"synonyms": list(names[name].synonyms)} if names[name].synonyms else {})
+        | ({"kind": names[name].kind} if names[name].kind else {})
+        for name, stems in shown.items()
+    }
+    phrases = [w for name in shown for w in (name, *names[name].synonyms)]
+    looks = [*COLOURS, *MATERIALS, *(w for m in MATERIALS.values() for w in m.words)]
+    looks += [*PATTERN_WORDS, *(w for more in PATTERN_WORDS.values() for w in more)]
+    looks += [*PROPORTIONS, *(w for more in PROPORTION_WORDS.values() for w in more)]
+    other = [*VIEWS, *TEMPLATES, *PLACES, "clay model of made of stripes dots squares"]
+    words = {w for text in (*phrases, *looks, *other) for w in text.lower().replace("{}", "").replace(",", "").split()}
+    return {
+        "vocabulary": table,
+        "shapes": len(shapes_of(shown)),
+        "colours": list(COLOURS),
+        "materials": list(MATERIALS),
+        "patterns": list(PATTERN_WORDS),
+        "proportions": [p for p in PROPORTIONS if p],
+        "mains": len(MAINS),
+        "words": sorted(words),
+        "idle": sorted(IDLE),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--to", type=Path, default=WEIGHTS.parent)
     args = parser.parse_args()
-    args.to.mkdir(parents=True, exist_ok=True)
-    tensors, record = {}, {}
-    for network in ("layout", "denoiser"):
-        stored = load_file(args.run / f"{network}.safetensors")
-        tensors |= {
-            f"{network}.{k[4:]}": v.to(torch.float16).contiguous() for k, v in stored.items() if k.startswith("ema.")
-        }
-        curve = args.run / f"{network}.jsonl"
-        record[network] = {
-            "pictures": int(stored["seen"]),
-            "loss": last_record(curve, "loss"),
-            "held_out_loss": last_record(curve, "held_out"),
-        }
-    target = args.to / "bundled.safetensors"
-    save_file(tensors, target)
-    said = {
-        w for n in MODELS for look in ("", "clay", *COLOURS) for c in captions(n, look, "") for w in c.lower().split()
-    }
-    names = sorted({*MODELS, *(s for more in SYNONYMS.values() for s in more)})
-    record |= {"sha256": file_sha256(target), "names": names, "colours": list(COLOURS), "words": sorted(said)}
-    record["held_out"] = [f"{colour} {name}" for name, colour in held_out_pairs()]
-    (args.to / "bundled.json").write_text(json.dumps(record, indent=1) + "\n")
-    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
+    try:
+        pack(args.run, args.data, args.to)
+    except (DataError, TableError) as error:
+        print(f"pack: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def pack(run: Path, data: Path, to: Path) -> None:
+    """Write the two files; what is there stays until both are written."""
+    to.mkdir(parents=True, exist_ok=True)
+    target, said = to / "bundled.safetensors", to / "bundled.json"
+    temporary = [path.with_name(f".{path.name}.tmp") for path in (target, said)]
+    try:
+        tensors, record = weights_of(run)
+        known = vocabulary(data)
+        save_file(tensors, temporary[0])
+        temporary[1].write_text(json.dumps(record | {"sha256": file_sha256(temporary[0])} | known, indent=1) + "\n")
+        for old, new in zip(temporary, (target, said), strict=True):
+            old.rename(new)
+    finally:
+        for path in temporary:
+            path.unlink(missing_ok=True)
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {len(known['vocabulary'])} names")  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Teach the layout to read: ``python tools/prior/read.py --data data/prior --run data/prior-run``.
+"""Teach the layout to read: ``python tools/prior/read.py --data data/wide --run data/wide-run``.
 
-The layout's readers of words (which thing, which look, roughly which camera) are trained anew on captions alone, and put into
-the run's layout; nothing else of it moves. Words are disturbed on purpose (noise, words left out), so that captions that were
-never shown, above all those of held-out colour-object pairs, are read right too. Prints how many are.
+The layout's readers of words (which name, which look, which proportion) are trained on captions alone, and put into the run's
+layout; nothing else of it moves. Captions are drawn at random and embedded once, which takes most of the time. Words are
+disturbed on purpose (noise, words left out), so that captions that were never shown are read right too. Prints how many are.
 """
 
 from __future__ import annotations
@@ -14,119 +14,127 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from build_dataset import sample_cameras
-from captions import VIEWS, CaptionTable
-from dataset import LOOKS, VIEW
-from safetensors.torch import load_file
+from captions import draw_caption
+from dataset import shown_by
+from looks import PROPORTIONS
+from models import Name, read_names
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from train import READING, direction, save
-from vocabulary import COLOURS, MODELS, held_out
+from train import READING, load_layout, save
 
+from dreamfusion.models.text_encoder import TextEncoder
 from dreamfusion.priors.layout import Layout
-from dreamfusion.view.view_words import view_words
 
-NOISE, LEFT_OUT, SMOOTHING = 0.5, 0.15, 0.01
+NOISE, LEFT_OUT, SMOOTHING = 0.5, 0.1, 0.01
 DECIDED = 2.0  # who learned from disturbed words doubts plain ones: logits are multiplied by this at the end
+LONGEST = 32
+CHECK_EVERY = 20  # one caption in so many is never trained on
 
 
 @dataclass
 class Readings:
-    """Every caption: its row in the table, what it says of thing, look and side (by number), and whether it is held out."""
+    """Captions: tokens (N, L, 384) in half precision, lengths (N,), and what they say: labels (N, 5) of name, main, second,
+    pattern and proportion."""
 
-    rows: Tensor
-    thing: Tensor
-    look: Tensor
-    side: Tensor
-    held_out: Tensor
+    tokens: Tensor
+    lengths: Tensor
+    labels: Tensor
 
-    def part(self, index: Tensor) -> Readings:
-        """Some of them."""
-        return Readings(*(x[index] for x in (self.rows, self.thing, self.look, self.side, self.held_out)))
-
-
-def all_readings(table: CaptionTable) -> Readings:
-    """All captions of the table."""
-    names, found = list(MODELS), []
-    for key, rows in table.index.items():
-        name, look, side = key.split("|")
-        held = look in COLOURS and held_out(name, look)
-        found += [(int(row), names.index(name), LOOKS.index(look), VIEWS.index(side), held) for row in rows]
-    return Readings(*(torch.tensor(column) for column in zip(*found, strict=True)))
+    def some(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (B, L, 384), mask (B, L) and labels of some, cut to the longest."""
+        length = self.lengths[index]
+        longest = int(length.max())
+        return self.tokens[index, :longest].float(), torch.arange(longest) < length[:, None], self.labels[index]
 
 
-def directions_by_side(count: int, rng: np.random.Generator) -> list[Tensor]:
-    """Directions (N, 3) towards random cameras for each of ``VIEWS``; left and right count as the same side."""
-    cameras = sample_cameras(count, rng)
-    said = [view_words(azimuth, elevation, VIEW) for azimuth, elevation, _ in cameras.tolist()]
-    camera = torch.from_numpy(np.abs(np.deg2rad(cameras[:, :1])))
-    towards = direction(torch.cat([camera, torch.from_numpy(np.deg2rad(cameras[:, 1:2]))], 1).float())
-    return [towards[[side in ("", s) for s in said]] for side in VIEWS]
+def embedded(path: Path, names: dict[str, Name], order: list[str], count: int) -> Readings:
+    """``count`` random captions, each name as often as any other, embedded once and kept at ``path``."""
+    if not path.exists():
+        rng = np.random.default_rng(0)
+        captions = [draw_caption(names, rng, order[k % len(order)]) for k in range(count)]
+        encoder = TextEncoder.load()
+        tokens = torch.zeros(count, LONGEST, 384, dtype=torch.float16)
+        lengths = torch.zeros(count, dtype=torch.int64)
+        by_length = sorted(range(count), key=lambda k: len(captions[k].text))  # alike lengths together: less padding
+        for start in range(0, count, 64):
+            some = by_length[start : start + 64]
+            got, mask = encoder([captions[k].text for k in some])
+            got = got[:, :LONGEST]
+            tokens[some, : got.shape[1]] = got.half()
+            lengths[some] = mask.sum(1).clamp_max(LONGEST)
+        number, proportions = {name: k for k, name in enumerate(order)}, list(PROPORTIONS)
+        labels = torch.tensor(
+            [(number[c.name], *c.look.numbers, proportions.index(c.proportion)) for c in captions]
+        )
+        save_file({"tokens": tokens, "lengths": lengths, "labels": labels}, path)
+    stored = load_file(path)
+    return Readings(stored["tokens"], stored["lengths"], stored["labels"])
+
+
+def logits_by_part(model: Layout, tokens: Tensor, mask: Tensor) -> list[Tensor]:
+    """Logits of name, main, second, pattern and proportion."""
+    name, look, proportion = model.logits(tokens, mask)
+    return [name, *look.split(model.sizes.looks, -1), proportion]
 
 
 @torch.no_grad()
-def accuracy(model: Layout, table: CaptionTable, readings: Readings) -> float:
-    """Share of captions whose thing and look are both read right."""
-    right = 0
-    for k in range(0, len(readings.rows), 2048):
-        some = readings.part(torch.arange(k, min(k + 2048, len(readings.rows))))
-        thing, look, _ = model.read(*table.gather(some.rows.tolist()))
-        right += int(((thing.argmax(-1) == some.thing) & (look.argmax(-1) == some.look)).sum())
-    return right / len(readings.rows)
+def accuracy(model: Layout, readings: Readings, index: Tensor) -> list[float]:
+    """Share of captions of which each part is read right, and of which all are."""
+    right = []
+    for some in index.split(512):
+        tokens, mask, labels = readings.some(some)
+        found = torch.stack([part.argmax(-1) for part in logits_by_part(model, tokens, mask)], 1)
+        right.append(found == labels)
+    hits = torch.cat(right)
+    return [*hits.float().mean(0).tolist(), float(hits.all(1).float().mean())]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--captions", type=int, default=40_000)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    table = CaptionTable(args.data / "captions.safetensors")
-    spread = float(table.tokens[:1000, :6].float().std())
-    readings = all_readings(table)
-    shown, hidden = (readings.part(torch.nonzero(x)[:, 0]) for x in (~readings.held_out, readings.held_out))
-    towards = directions_by_side(20_000, np.random.default_rng(args.seed))
-    model = Layout()
+    names, order = read_names(), list(shown_by(args.data))
+    readings = embedded(args.data / "readings.safetensors", names, order, args.captions)
+    layout = args.run / "layout.safetensors"
+    model = load_layout(layout).float().train().requires_grad_(True)
+    spread = float(readings.tokens[:1000, :6].float().std())
+    index = torch.arange(len(readings.labels))
+    shown, hidden = index[index % CHECK_EVERY > 0], index[index % CHECK_EVERY == 0]
     readers = [p for name, p in model.named_parameters() if name.startswith(READING)]
     optimizer = torch.optim.AdamW(readers, lr=2e-3, weight_decay=1e-2)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=args.steps)
-    # Names have different numbers of wordings: each name and look shall count alike.
-    _, group, count = torch.unique(shown.thing * len(LOOKS) + shown.look, return_inverse=True, return_counts=True)
-    weight = 1.0 / count[group]
     for step in range(1, args.steps + 1):
-        some = shown.part(torch.multinomial(weight, args.batch, replacement=True))
-        tokens, mask = table.gather(some.rows.tolist())
+        tokens, mask, labels = readings.some(shown[torch.randint(len(shown), (args.batch,))])
         tokens = tokens + NOISE * spread * torch.randn_like(tokens) * torch.rand(args.batch, 1, 1)
-        kept = mask & (torch.rand(mask.shape) >= LEFT_OUT)
+        kept = mask & (torch.rand(mask.shape) >= LEFT_OUT * torch.rand(args.batch, 1))
         kept[:, 0] = True  # the sentence's own token
-        thing, look, guess = model.read(tokens, kept)
-        seen_from = torch.stack([towards[s][torch.randint(len(towards[s]), ())] for s in some.side.tolist()])
-        loss = F.cross_entropy(thing, some.thing, label_smoothing=SMOOTHING)
-        loss = (
-            loss + F.cross_entropy(look, some.look, label_smoothing=SMOOTHING) + F.mse_loss(direction(guess), seen_from)
-        )
+        parts = logits_by_part(model, tokens, kept)
+        loss = sum(F.cross_entropy(part, labels[:, k], label_smoothing=SMOOTHING) for k, part in enumerate(parts))
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[union-attr]
         nn.utils.clip_grad_norm_(readers, 1.0)
         optimizer.step()
         rate.step()
         if step % 500 == 0 or step == args.steps:
-            found = [accuracy(model.eval(), table, part) for part in (shown, hidden)]
-            print(f"step {step} loss {loss:.4f} read right {found[0]:.4%}, held out {found[1]:.4%}", flush=True)
+            found = " ".join(f"{share:.3%}" for share in accuracy(model, readings, hidden))
+            print(f"step {step} loss {float(loss):.4f} name, main, second, pattern, proportion, all: {found}", flush=True)
     with torch.no_grad():
-        for head in (model.thing, model.look):
+        for head in (model.name, model.look, model.proportion):
             head.weight.mul_(DECIDED)
             head.bias.mul_(DECIDED)
-    path = args.run / "layout.safetensors"
-    tensors = load_file(path)
+    tensors = load_file(layout)
     for name, value in model.state_dict().items():
         if name.startswith(READING):
             tensors[f"model.{name}"], tensors[f"ema.{name}"] = value.clone(), value.clone()
-    save(path, tensors)
+    save(layout, tensors)
 
 
 if __name__ == "__main__":

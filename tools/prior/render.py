@@ -1,8 +1,9 @@
 """Draw models off-screen into the pictures the prior learns from.
 
-A view is stored as five bytes a pixel: the albedo (already multiplied by the coverage), the coverage itself, and the
-shading factor ``ambient + diffuse * max(0, n . l)``. Tinting, clay and background are then a few multiplications at
-training time (see ``dataset.py``), so one rendered view serves every colour.
+A view is stored as six bytes a pixel: the albedo, the coverage, the shading factor ``ambient + diffuse * max(0, n . l)`` and
+the depth; all but the coverage are already multiplied by it. Depth is along the optical axis, 0 at the front of the unit sphere
+and 1 at its back. Painting, clay and background are then a few multiplications at training time (see ``paint.py``), so one
+rendered view serves every look; the depth says where on the object a pattern goes.
 
 Axes are the project's: right-handed, +Y up, front at +Z, azimuth grows towards +X, the object inside the unit sphere.
 """
@@ -38,6 +39,7 @@ void main() {
 _FRAGMENT = """
 #version 330
 uniform vec3 diffuse; uniform float has_map; uniform sampler2D map; uniform vec3 light; uniform float ambient;
+uniform float front;
 in vec3 n; in vec3 p; in vec2 t; in vec3 k;
 layout(location = 0) out vec4 albedo; layout(location = 1) out vec4 shade;
 void main() {
@@ -46,7 +48,7 @@ void main() {
     vec3 m = normalize(n);
     if (dot(m, p) > 0.0) m = -m;                    // many catalogue meshes are open: light both sides
     float s = ambient + (1.0 - ambient) * max(0.0, dot(m, light));
-    albedo = vec4(c.rgb, 1.0); shade = vec4(s, 0.0, 0.0, 1.0);
+    albedo = vec4(c.rgb, 1.0); shade = vec4(s, (-p.z - front) / 2.0, 0.0, 1.0);
 }
 """
 
@@ -225,11 +227,12 @@ class Renderer:
             self.objects.append((array, part.diffuse, part.image is not None, buffer, texture))
 
     def draw(self, azimuth_deg: float, elevation_deg: float, distance: float) -> np.ndarray:
-        """One view as (5, size, size) uint8: albedo x coverage (3), coverage, shading x coverage."""
+        """One view as (6, size, size) uint8: albedo x coverage (3), coverage, shading x coverage, depth x coverage."""
         self.drawn.use()
         self.drawn.clear(0.0, 0.0, 0.0, 0.0)
         self.program["camera_to_clip"].write(self.projection.T.astype("f4").tobytes())
         self.program["world_to_camera"].write(look_at(azimuth_deg, elevation_deg, distance).T.astype("f4").tobytes())
+        self.program["front"].value = distance - 1.0
         for array, diffuse, has_map, _, texture in self.objects:
             self.program["diffuse"].value = tuple(diffuse)
             self.program["has_map"].value = float(has_map)
@@ -243,5 +246,5 @@ class Renderer:
             raw = np.frombuffer(self.read.read(components=4, attachment=k), np.uint8).reshape(big, big, 4)[::-1]
             box = raw.reshape(n, OVERSAMPLING, n, OVERSAMPLING, 4).astype(np.float32).mean((1, 3))
             layers.append(box)
-        out = np.concatenate([layers[0], layers[1][..., :1]], -1)
+        out = np.concatenate([layers[0], layers[1][..., :2]], -1)
         return np.round(out).astype(np.uint8).transpose(2, 0, 1)

@@ -23,89 +23,76 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from dataset import Batch, Data
+from looks import FACTORS, PROPORTIONS
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from vocabulary import held_out_pairs
 
 from dreamfusion.device import inference_dtype
-from dreamfusion.priors.denoiser import Denoiser, around_layout, spread
-from dreamfusion.priors.layout import Layout, before
+from dreamfusion.priors.denoiser import SPREAD, Denoiser, around_layout
+from dreamfusion.priors.layout import VARIANTS, Layout, Sizes, before
 from dreamfusion.priors.prior import broadcast, cosine_schedule
 
-WITHOUT_TEXT, PLAIN_GRAY = 0.1, 0.25
+PLAIN_GRAY = 0.25
+CAMERA_ERROR = (0.03, 0.035, 0.025)  # radians, radians, distance: what inferring a camera leaves
 EMA = 0.999
-READING, READING_RATE = ("words.", "thing.", "look.", "guess."), 5e-4  # at a higher rate the guess dies
+READING = ("words.", "name.", "look.", "proportion.")  # read.py teaches them
 LINE = 100  # steps a line of the loss curve
 SAVE_EVERY, LAYOUT_AGE = 240.0, 900.0  # seconds
-NETWORKS: dict[str, type[nn.Module]] = {"layout": Layout, "denoiser": Denoiser}
+NETWORKS = ("layout", "denoiser")
 FAST = inference_dtype("auto", torch.device("cpu")) == torch.bfloat16  # elsewhere bfloat16 is ten times slower
+
+
+def drawn_as(model: Layout, shape: Tensor, look: Tensor, camera: Tensor, rays: int = 32) -> Tensor:
+    """Pictures over mid-gray and coverage (B, 4, 2 rays, 2 rays) of shapes (G,) and looks (G, 3) by number."""
+    first = torch.tensor([0, *model.sizes.looks[:-1]]).cumsum(0)
+    return model.draw(model.planes(shape), model.looks(look + first).sum(1), camera, rays)
 
 
 def layout_loss(model: Layout, batch: Batch, rays: int) -> tuple[Tensor, Tensor]:
     """Mean squared error of the mean picture over mid-gray at twice ``rays`` a side, and what to minimise: that over random
-    backgrounds, and the reading loss.
-
-    A background's channels are uniform in [-1, 1], so the coverage's error counts by their mean square, 1/3. Things and
-    looks are drawn by their numbers; reading them from the words is learned beside it.
+    backgrounds. A background's channels are uniform in [-1, 1], so the coverage's error counts by their mean square, 1/3.
     """
-    views = len(batch.camera) // len(batch.thing)
-    thing, look, guess = model.read(batch.tokens, batch.mask)
-    azimuth, elevation, _ = batch.camera[::views].unbind(-1)
-    # left and right count as the same side
-    side = F.mse_loss(direction(guess), direction(torch.stack([azimuth.abs(), elevation], -1)))
-    reading = F.cross_entropy(thing, batch.thing) + F.cross_entropy(look, batch.look) + side
-    stand = torch.where(batch.has_camera[:, None], batch.camera, guess.detach().repeat_interleave(views, 0))
     with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
-        pictures = model.draw(model.planes(batch.thing), model.looks(batch.look), stand, batch.has_camera, rays)
+        pictures = drawn_as(model, batch.shape, batch.look, batch.camera, rays)
     wanted = F.interpolate(torch.cat([batch.pictures, batch.cover], 1), size=2 * rays, mode="area")
     error, cover = F.mse_loss(pictures[:, :3], wanted[:, :3]), F.mse_loss(pictures[:, 3], wanted[:, 3])
-    return error, error + cover / 3 + 0.02 * reading
-
-
-def layout_error(model: Layout, batch: Batch, rays: int) -> Tensor:
-    """Mean squared error of the mean picture, all from words."""
-    mean = model(batch.tokens, batch.mask, batch.camera, batch.has_camera)
-    return F.mse_loss(
-        F.interpolate(mean, size=2 * rays, mode="area"), F.interpolate(batch.pictures, size=2 * rays, mode="area")
-    )
-
-
-def direction(camera: Tensor) -> Tensor:
-    """Unit vectors (B, 3) towards cameras given by azimuth and elevation."""
-    azimuth, elevation = camera[:, 0], camera[:, 1]
-    return torch.stack([azimuth.sin() * elevation.cos(), elevation.sin(), azimuth.cos() * elevation.cos()], -1)
+    return error, error + cover / 3
 
 
 def denoiser_loss(model: Denoiser, layout: Layout, batch: Batch, rng: torch.Generator) -> Tensor:
     """v-prediction loss, E |v_hat - (alpha e - sigma x)|^2 (Salimans & Ho 2022), t stratified over the batch.
 
     In units of what a Gaussian around the layout would leave at that t, so that all t count alike: 1 is having learned nothing.
+    Half of the layouts are drawn from a camera that is a little off, as where it is inferred and not told.
     """
     size = len(batch.camera)
-    has_text = torch.rand(size, generator=rng) >= WITHOUT_TEXT
-    has_camera = batch.has_camera & has_text
     t = (torch.arange(size) + torch.rand(size, generator=rng)) / size
     alpha, sigma = (broadcast(x, batch.pictures) for x in cosine_schedule(t))
     noise = torch.randn(batch.pictures.shape, generator=rng)
     background = torch.rand(size, 3, generator=rng) * 2 - 1
     background *= torch.rand(size, 1, generator=rng) >= PLAIN_GRAY
     pictures = before(torch.cat([batch.pictures, batch.cover], 1), background)
+    off = torch.randn(size, 3, generator=rng) * torch.tensor(CAMERA_ERROR) * (torch.arange(size) % 2)[:, None]
     z_t = alpha * pictures + sigma * noise
     with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
         with torch.no_grad():
-            mean = layout(batch.tokens, batch.mask, batch.camera, has_camera, background)
-            mean = torch.where(has_text[:, None, None, None], mean, background[:, :, None, None])
-        v = model(z_t, t, mean, batch.tokens, batch.mask, batch.camera, has_text, has_camera)
-    _, _, scale = around_layout(z_t, t, mean, spread(has_text, has_camera))
+            mean = before(drawn_as(layout, batch.shape, batch.look, batch.camera + off), background)
+        v = model(z_t, t, mean)
+    _, _, scale = around_layout(z_t, t, mean, SPREAD)
     return ((v - alpha * noise + sigma * pictures) / scale).square().mean()
 
 
-def held_out_batch(data: Data, count: int, seed: int) -> Batch:
-    """Pictures of colour-object pairs that training never shows, always the same ones."""
-    rng = np.random.default_rng(seed)
-    pairs = [p for p in held_out_pairs() if p[0] in data.names]
-    chosen = [pairs[i] for i in rng.integers(len(pairs), size=count)]
-    return data.make([(n, c, int(rng.integers(*data.span[n])), False) for n, c in chosen], None)
+def name_shapes(model: Layout, data: Data) -> None:
+    """Write into the layout which shapes show each name, and the proportions."""
+    number = {stem: k for k, stem in enumerate(data.shapes)}
+    rows = [[number[stem] for stem in stems] for stems in data.shown.values()]
+    model.shown.copy_(torch.tensor([(row * VARIANTS)[:VARIANTS] for row in rows]))
+    model.stretches.copy_(torch.tensor(list(PROPORTIONS.values())))
+
+
+def sizes_of(data: Data) -> Sizes:
+    """The layout's sizes for a vocabulary."""
+    return Sizes(len(data.shown), len(data.shapes), FACTORS, len(PROPORTIONS))
 
 
 def save(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -115,21 +102,30 @@ def save(path: Path, tensors: dict[str, Tensor]) -> None:
     temporary.rename(path)
 
 
-def start_from(model: nn.Module, network: str, packed: Path) -> int:
-    """Take over all weights that fit from packed ones; returns the pictures they have seen, 0 unless all of them fit."""
-    stored, record = load_file(packed), json.loads(packed.with_suffix(".json").read_text())
+def start_from(model: nn.Module, network: str, packed: Path) -> None:
+    """Take over all weights that fit from packed ones. Of a layer that has more inputs now, the new ones start at zero."""
     own = model.state_dict()
-    known = {k.removeprefix(network + "."): v.float() for k, v in stored.items() if k.startswith(network + ".")}
-    fit = {k: v for k, v in known.items() if k in own and own[k].shape == v.shape}
-    model.load_state_dict(own | fit)
-    print(f"{len(fit)} of {len(own)} tensors start from {packed}", flush=True)
-    return int(record[network]["pictures"]) if len(fit) == len(own) else 0
+    taken = 0
+    for key, value in load_file(packed).items():
+        name = key.removeprefix(network + ".")
+        if name == key or name not in own:
+            continue
+        if name == "join.weight" and value.shape[1] < own[name].shape[1]:
+            value = F.pad(value.float(), (0, 0, 0, 0, 0, own[name].shape[1] - value.shape[1]))
+        if own[name].shape == value.shape:
+            own[name].copy_(value)
+            taken += 1
+    model.load_state_dict(own)
+    print(f"{taken} of {len(own)} tensors start from {packed}", flush=True)
 
 
 def load_layout(path: Path) -> Layout:
     """The layout's averaged weights from a training folder."""
-    layout = Layout()
-    layout.load_state_dict({k[4:]: v for k, v in load_file(path).items() if k.startswith("ema.")})
+    stored = load_file(path)
+    tensors = {k[4:]: v for k, v in stored.items() if k.startswith("ema.")}
+    tensors["planes.weight"] = stored["model.planes.weight"]
+    layout = Layout(Sizes.of(tensors))
+    layout.load_state_dict(tensors)
     return layout.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
@@ -188,24 +184,26 @@ def main() -> None:
     torch.manual_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     together = Together()
-    data = Data(args.data)
-    validation = held_out_batch(data, 96, 7)
-    data.names = data.names[together.rank :: together.count]
-    print(f"{len(data.names)} names, {len(data.pixels)} views", flush=True)
-    model: nn.Module = NETWORKS[args.network]()
+    data = Data(args.data, together.rank, together.count)
+    checks = {
+        "held_out_views": data.held_out_batch(96, 7, new_looks=False),
+        "held_out_looks": data.held_out_batch(96, 8, new_looks=True),
+    }
+    print(f"{len(data.mine)} shapes, {len(data.pixels)} views", flush=True)
+    model: nn.Module = Layout(sizes_of(data)) if args.network == "layout" else Denoiser()
+    if isinstance(model, Layout):
+        name_shapes(model, data)
     checkpoint, seen = args.out / f"{args.network}.safetensors", 0
     stored = load_file(checkpoint) if checkpoint.exists() else {}
     if stored:
         model.load_state_dict({k[6:]: v for k, v in stored.items() if k.startswith("model.")})
         seen = int(stored["seen"])
     elif args.init:
-        seen = start_from(model, args.network, args.init)
+        start_from(model, args.network, args.init)
     model = model.to(memory_format=torch.channels_last)
     sparse = [p for n, p in model.named_parameters() if n == "planes.weight"]
-    reading = [p for n, p in model.named_parameters() if args.network == "layout" and n.startswith(READING)]
-    dense = [p for n, p in model.named_parameters() if n != "planes.weight"]
-    drawing = [p for p in dense if not any(p is q for q in reading)]
-    groups = [{"params": drawing, "top": args.lr}, {"params": reading, "top": min(args.lr, READING_RATE)}]
+    dense = [p for n, p in model.named_parameters() if n != "planes.weight" and not n.startswith(READING)]
+    groups = [{"params": dense, "top": args.lr}]
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98), weight_decay=1e-3, fused=True)
     ]
@@ -217,7 +215,9 @@ def main() -> None:
             state[name][p] = {key: stored[f"adam.{key}.{name}"] for key in ("exp_avg", "exp_avg_sq", "step")}
             if name == "planes.weight":
                 state[name][p]["step"] = int(state[name][p]["step"])
-    ema = {k: stored.get(f"ema.{k}", v).detach().clone() for k, v in model.state_dict().items()}
+    # Planes have no average: a row moves once in a hundred steps, and averaging all rows would cost more than a step.
+    averaged = [n for n, p in model.named_parameters() if n != "planes.weight"]
+    ema = {k: stored.get(f"ema.{k}", v).detach().clone() for k, v in model.state_dict().items() if k in averaged}
     np_rng = np.random.default_rng([args.seed, seen, together.rank])
     rng = torch.Generator().manual_seed(args.seed + seen + 7919 * together.rank)
     layout, layout_read = None, 0.0
@@ -228,7 +228,8 @@ def main() -> None:
 
     def store() -> None:
         weights = model.state_dict()
-        tensors = {f"model.{k}": v for k, v in weights.items()} | {f"ema.{k}": v for k, v in ema.items()}
+        tensors = {f"model.{k}": v for k, v in weights.items()}
+        tensors |= {f"ema.{k}": ema.get(k, v) for k, v in weights.items() if k != "planes.weight"}
         for name, p in model.named_parameters():
             kept = state[name].get(p, {})
             tensors |= {f"adam.{key}.{name}": torch.as_tensor(value) for key, value in kept.items()}
@@ -245,7 +246,8 @@ def main() -> None:
     while seen < args.pictures and not stop:
         if args.network == "denoiser" and time.time() - layout_read > LAYOUT_AGE:
             layout, layout_read = load_layout(args.out / "layout.safetensors"), time.time()
-        batch = data.batch(args.batch // views // together.count, np_rng, views)
+        side = 2 * args.rays if args.network == "layout" else 64
+        batch = data.batch(args.batch // views // together.count, np_rng, views, side)
         if isinstance(model, Layout):
             loss, total = layout_loss(model, batch, args.rays)
         else:
@@ -263,7 +265,7 @@ def main() -> None:
         seen += args.batch
         decay = min(EMA, 1 - 10 / (10 + seen / args.batch))
         weights = model.state_dict()
-        torch._foreach_lerp_([ema[k] for k in weights], list(weights.values()), 1 - decay)
+        torch._foreach_lerp_([ema[k] for k in averaged], [weights[k] for k in averaged], 1 - decay)
         losses.append(float(loss.detach()))
         if len(losses) == LINE:
             record = {
@@ -274,14 +276,17 @@ def main() -> None:
             }
             lines += 1
             if lines % 5 == 0 and together.rank == 0:
-                check = NETWORKS[args.network]()
-                check.load_state_dict(ema)
+                own = {k: v.clone() for k, v in weights.items() if k in ema}
+                model.load_state_dict(ema, strict=False)
                 with torch.no_grad():
-                    g = torch.Generator().manual_seed(1)
-                    if isinstance(check, Layout):
-                        record["held_out"] = float(layout_error(check, validation, args.rays))
-                    elif layout is not None:
-                        record["held_out"] = float(denoiser_loss(check, layout, validation, g))
+                    for name, check in checks.items():
+                        if isinstance(model, Layout):
+                            record[name] = float(layout_loss(model, check, args.rays)[0])
+                        elif layout is not None:
+                            record[name] = float(
+                                denoiser_loss(model, layout, check, torch.Generator().manual_seed(1))
+                            )
+                model.load_state_dict(own, strict=False)
             if together.rank == 0:
                 print(" ".join(f"{k} {v:.5g}" for k, v in record.items()), flush=True)
                 with (args.out / f"{args.network}.jsonl").open("a") as file:

@@ -21,9 +21,9 @@ from ..models.text_encoder import TextEncoder
 from .denoiser import Denoiser
 from .hypotheses import Hypotheses
 from .inference import SIDES, Inference, Inferred, Noisy
-from .layout import Layout
+from .layout import Layout, Sizes
 from .prior import Prior, Unknown, broadcast, cosine_schedule
-from .question import Question, Tokens, Words, stacked
+from .question import Question, Tokens, Words
 
 WEIGHTS = Path(__file__).parent / "weights" / "bundled.safetensors"
 SIZE = 64
@@ -50,6 +50,14 @@ def tokens_of(words: Words) -> Tokens:
     return words
 
 
+def unpacked(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Packed weights as the networks have them: planes (I, W) are stored in eight bits, with a scale (I,) for each shape."""
+    stored = dict(stored)
+    planes, scale = stored.pop("layout.planes.packed"), stored.pop("layout.planes.scale")
+    stored["layout.planes.weight"] = (planes.float() * scale.float()[:, None]).half()
+    return stored
+
+
 class BundledPrior(Prior):
     """A frozen prior of 64 x 64 pictures; it answers e, although its network predicts v."""
 
@@ -58,8 +66,13 @@ class BundledPrior(Prior):
     limit = 1.0
     joint = True
 
-    def __init__(self, path: Path = WEIGHTS, device: str | torch.device = "cpu", precision: str = "auto"):
-        """Load weights; UserError if they are missing, altered (if a hash is on record) or of another shape."""
+    def __init__(
+        self, path: Path = WEIGHTS, device: str | torch.device = "cpu", precision: str = "auto", variant: int = 0
+    ):
+        """Load weights. A name that several shapes show means its shape number ``variant``, counted round.
+
+        UserError if they are missing, altered (if a hash is on record) or of another shape.
+        """
         if not path.is_file():
             raise UserError(
                 f"the prior's weights are missing: {path} (reinstall dreamfusion, or train them with tools/prior)"
@@ -75,14 +88,19 @@ class BundledPrior(Prior):
                     f"the prior's weights were altered: SHA-256 of {path} is {self.hash[:12]}…, expected {expected[:12]}…"
                 )
         try:
-            stored = load_file(path)
-            self.layout, self.denoiser = Layout(), Denoiser()
+            stored = unpacked(load_file(path))
+            parts = {
+                name: {k[len(name) + 1 :]: v for k, v in stored.items() if k.startswith(name + ".")}
+                for name in ("layout", "denoiser")
+            }
+            self.layout, self.denoiser = Layout(Sizes.of(parts["layout"])), Denoiser()
             for name, network in (("layout", self.layout), ("denoiser", self.denoiser)):
-                network.load_state_dict({k[len(name) + 1 :]: v for k, v in stored.items() if k.startswith(name + ".")})
+                network.load_state_dict(parts[name])
                 network.to(self.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
                 network.eval().requires_grad_(False)
-        except (SafetensorError, RuntimeError, OSError) as error:
+        except (SafetensorError, RuntimeError, KeyError, OSError) as error:
             raise UserError(f"{path} does not hold this prior's weights: {str(error).splitlines()[0]}") from None
+        self.variant = variant
         self._unknown: dict[str, Unknown] = {}
         self._drawn: tuple[Question, Tensor] | None = None
 
@@ -113,9 +131,8 @@ class BundledPrior(Prior):
         """What the layout network expects to see, (B, 3, 64, 64) in [-1, 1]. The last answer is kept: a sampler asks the
         same question at every step."""
         if self._drawn is None or self._drawn[0] is not question:
-            words = tokens_of(question.words)
-            camera, has_camera = self._camera(question)
-            drawn = self.layout(words.tokens, words.mask, camera, has_camera, self._background(question))
+            words, camera = tokens_of(question.words), question.view.cameras.condition().to(self.device)
+            drawn = self.layout(words.tokens, words.mask, camera, self._background(question), self.variant)
             self._drawn = question, drawn
         return self._drawn[1]
 
@@ -125,13 +142,18 @@ class BundledPrior(Prior):
     def predict_noise(
         self, z_t: Tensor, t: Tensor, question: Question, about: Sequence[Words | None]
     ) -> tuple[Tensor, ...]:
-        """Told the camera, the networks answer. Whatever else is left open is inferred from the noisy picture."""
-        if question.asks == "camera":
-            return self._told(z_t, t, question, about)
+        """Told words and camera, the networks answer. Whatever is left open is inferred from the noisy picture."""
+        return tuple(self._noise(z_t, t, question, words) for words in about)
+
+    def _noise(self, z_t: Tensor, t: Tensor, question: Question, about: Words | None) -> Tensor:
+        if question.asks == "camera" and about is not None:
+            asked = question if about is question.words else question.of(about)
+            alpha, sigma = (broadcast(x, z_t) for x in self.alpha_sigma(t))
+            return alpha * self.denoiser(z_t, t, self.mean_picture(asked)).to(z_t.dtype) + sigma * z_t
         alpha, sigma = self.alpha_sigma(t)
         # The posterior is compared on the CPU, where its pictures are.
         seen = Noisy(z_t.float().cpu(), alpha.cpu(), sigma.cpu(), self._background(question).cpu())
-        return tuple(seen.noise(seen.clean(self._inferred(seen, question, w).mean)).to(z_t) for w in about)
+        return seen.noise(seen.clean(self._inferred(seen, question, about).mean)).to(z_t)
 
     def _inferred(self, seen: Noisy, question: Question, about: Words | None) -> Inferred:
         """What the noisy pictures show, if it is what the words say, from cameras that are not told."""
@@ -148,39 +170,7 @@ class BundledPrior(Prior):
     @cached_property
     def inference(self) -> Inference:
         """Answers what is not told, from the noisy picture."""
-        return Inference(Hypotheses(self.layout))
-
-    def _told(self, z_t: Tensor, t: Tensor, question: Question, about: Sequence[Words | None]) -> tuple[Tensor, ...]:
-        camera, has_camera = self._camera(question)
-        behind = self._background(question)
-        yes, no = torch.ones_like(has_camera), torch.zeros_like(has_camera)
-        alpha, sigma = (broadcast(x, z_t) for x in self.alpha_sigma(t))
-        layouts, words, told = [], [], []
-        for asked in about:
-            # "Nothing" has no words, no camera and no layout, only the background; its tokens are not read.
-            row = tokens_of(question.words if asked is None else asked)
-            words.append(row)
-            told.append((no if asked is None else yes, has_camera if asked is question.words else no))
-            if asked is question.words:
-                layouts.append(self.mean_picture(question))
-            elif asked is None:
-                layouts.append(behind[:, :, None, None].expand(len(z_t), 3, SIZE, SIZE))
-            else:
-                layouts.append(self.layout(row.tokens, row.mask, camera, no, behind))
-        many, rows = len(about), stacked(words)
-        has_words, has_camera = (torch.cat(x) for x in zip(*told, strict=True))
-        v = self.denoiser(
-            z_t.repeat(many, 1, 1, 1), t.repeat(many), torch.cat(layouts), rows.tokens, rows.mask, camera.repeat(many, 1),
-            has_words, has_camera,
-        )  # fmt: skip
-        return tuple(alpha * part + sigma * z_t for part in v.to(z_t.dtype).split(len(z_t)))
-
-    def _camera(self, question: Question) -> tuple[Tensor, Tensor]:
-        count = len(question.view)
-        if question.asks != "camera":
-            return torch.zeros(count, 3, device=self.device), torch.zeros(count, dtype=torch.bool, device=self.device)
-        camera = question.view.cameras.condition().to(self.device)
-        return camera, torch.ones(count, dtype=torch.bool, device=self.device)
+        return Inference(Hypotheses(self.layout, variant=self.variant))
 
     def _background(self, question: Question) -> Tensor:
         colours = question.view.plain_background

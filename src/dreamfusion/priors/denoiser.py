@@ -14,7 +14,8 @@ from .prior import broadcast, cosine_schedule
 
 TEXT_WIDTH = 384
 AZIMUTH_HARMONICS, ELEVATION_HARMONICS = 6, 3
-SPREAD = {"words and camera": 0.06, "words": 0.18, "nothing": 0.3}
+SPREAD = 0.06
+"""How far pictures scatter around the layout, roughly: the root of its mean squared error on views that were held out."""
 CAMERA_WIDTH = (1 + 2 * AZIMUTH_HARMONICS) * (1 + 2 * ELEVATION_HARMONICS) + 1
 
 
@@ -44,29 +45,6 @@ def time_features(t: Tensor, width: int = 64) -> Tensor:
 
 def norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(16, channels)
-
-
-class Attention(nn.Module):
-    """Residual attention of a feature map (B, C, h, w) to tokens (B, L, D), or to itself where tokens is None."""
-
-    def __init__(self, channels: int, context: int, head: int = 32):
-        super().__init__()
-        self.heads, self.norm = channels // head, norm(channels)
-        self.q = nn.Linear(channels, channels)
-        self.kv = nn.Linear(context, 2 * channels)
-        self.out = nn.Linear(channels, channels)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, x: Tensor, tokens: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        height, width = x.shape[2:]
-        h = self.norm(x).flatten(2).transpose(1, 2)
-        context = h if tokens is None else tokens
-        q = self.q(h).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        k, v = self.kv(context).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        m = None if mask is None else mask[:, None, None, :]
-        a = F.scaled_dot_product_attention(q, k, v, attn_mask=m).transpose(1, 2).flatten(2)
-        return x + self.out(a).transpose(1, 2).unflatten(-1, (height, width))
 
 
 class Residual(nn.Module):
@@ -110,18 +88,14 @@ class Denoiser(nn.Module):
     """Noisy picture and layout -> v (B, 3, 64, 64).
 
     The U-Net corrects the best guess for pictures that scatter around the layout by ``SPREAD`` (Karras et al. 2022, with
-    the layout as the mean), so that it starts from a denoiser that works.
+    the layout as the mean), so that it starts from a denoiser that works. What the picture shows is the layout's to say: the
+    U-Net reads no words, and works the same whatever the layout was told and what it inferred.
     """
 
-    def __init__(self, widths: tuple[int, int, int] = (48, 96, 192), words: int = 192, style: int = 256):
+    def __init__(self, widths: tuple[int, int, int] = (48, 96, 192), style: int = 256):
         super().__init__()
         a, b, c = widths
-        self.words = Words(words)
-        self.nothing = nn.Parameter(torch.randn(1, TEXT_WIDTH) * 0.02)
-        self.no_camera = nn.Parameter(torch.zeros(style))
-        self.camera = nn.Sequential(nn.Linear(CAMERA_WIDTH, 128), nn.SiLU(), nn.Linear(128, style))
         self.time = nn.Sequential(nn.Linear(64, 256), nn.SiLU(), nn.Linear(256, style))
-        self.pooled = nn.Linear(self.words.pooled_width, style)
         self.style = nn.Sequential(nn.SiLU(), nn.Linear(style, style), nn.SiLU())
         self.inside = nn.Conv2d(24, a, 3, padding=1)
         self.down1 = Residual(a, a, style)
@@ -129,8 +103,6 @@ class Denoiser(nn.Module):
         self.down2 = Residual(b, b, style)
         self.to3 = nn.Conv2d(b, c, 3, stride=2, padding=1)
         self.middle1 = Residual(c, c, style)
-        self.middle_words = Attention(c, words)
-        self.middle_self = Attention(c, c)
         self.middle2 = Residual(c, c, style)
         self.from3 = nn.Conv2d(c, b, 3, padding=1)
         self.up2 = Residual(2 * b, b, style)
@@ -142,35 +114,17 @@ class Denoiser(nn.Module):
         for p in last.parameters():
             nn.init.zeros_(p)
 
-    def forward(
-        self,
-        z_t: Tensor,
-        t: Tensor,
-        layout: Tensor,
-        tokens: Tensor,
-        mask: Tensor,
-        camera: Tensor,
-        has_text: Tensor,
-        has_camera: Tensor,
-    ) -> Tensor:
-        """z_t, layout (B, 3, 64, 64); t (B,); tokens (B, L, 384); camera (B, 3); has_text, has_camera (B,) bool.
-
-        Rows without text see a learned word, no layout (the caller passes zeros) and, by convention, no camera.
-        """
-        dtype = self.nothing.dtype
-        tokens = torch.where(has_text[:, None, None], tokens.to(dtype), self.nothing)
-        mask = mask | ~has_text[:, None]
-        words, pooled = self.words(tokens, mask)
-        seen = torch.where(has_camera[:, None], self.camera(camera_features(camera).to(dtype)), self.no_camera)
-        style = self.style(self.time(time_features(t).to(dtype)) + seen + self.pooled(pooled))
-        surprise, guess, scale = around_layout(z_t.float(), t, layout.float(), spread(has_text, has_camera))
+    def forward(self, z_t: Tensor, t: Tensor, layout: Tensor) -> Tensor:
+        """z_t, layout (B, 3, 64, 64); t (B,)."""
+        dtype = self.inside.weight.dtype
+        style = self.style(self.time(time_features(t).to(dtype)))
+        surprise, guess, scale = around_layout(z_t.float(), t, layout.float(), SPREAD)
         x = F.pixel_unshuffle(torch.cat([surprise, layout], 1).to(dtype), 2).contiguous(
             memory_format=torch.channels_last
         )
         one = self.down1(self.inside(x), style)
         two = self.down2(self.to2(one), style)
-        x = self.middle1(self.to3(two), style)
-        x = self.middle2(self.middle_self(self.middle_words(x, words, mask)), style)
+        x = self.middle2(self.middle1(self.to3(two), style), style)
         x = self.from3(F.interpolate(x, scale_factor=2, mode="nearest"))
         x = self.up2(torch.cat([x, two], 1), style)
         x = self.from2(F.interpolate(x, scale_factor=2, mode="nearest"))
@@ -178,21 +132,15 @@ class Denoiser(nn.Module):
         return guess + scale * F.pixel_shuffle(self.out(x).float(), 2)
 
 
-def spread(has_text: Tensor, has_camera: Tensor) -> Tensor:
-    """Roughly how far pictures scatter around the layout, (B,): measured on held-out pairs, and around mid-gray."""
-    known = torch.where(has_camera, SPREAD["words and camera"], SPREAD["words"])
-    return torch.where(has_text, known, SPREAD["nothing"])
-
-
-def around_layout(z_t: Tensor, t: Tensor, layout: Tensor, spread: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def around_layout(z_t: Tensor, t: Tensor, layout: Tensor, spread: float) -> tuple[Tensor, Tensor, Tensor]:
     """How far z_t is from its expected value, in standard errors, the best v if pictures were Gaussian around the layout
     (both (B, 3, H, W)), and the standard error of that (B, 1, 1, 1).
 
-    With x ~ N(layout, s^2), s the spread (B,): E[x | z] = (sigma^2 layout + s^2 alpha z) / d and Var[x | z] = s^2 sigma^2 / d where
+    With x ~ N(layout, s^2), s the spread: E[x | z] = (sigma^2 layout + s^2 alpha z) / d and Var[x | z] = s^2 sigma^2 / d where
     d = sigma^2 + s^2 alpha^2 is the variance of z; and v = (alpha z - x) / sigma.
     """
     alpha, sigma = (broadcast(x, z_t) for x in cosine_schedule(t.float()))
-    variance = broadcast(spread, z_t).square()
+    variance = spread**2
     d = sigma.square() + variance * alpha.square()
     guess = sigma / d * (alpha * (1 - variance) * z_t - layout)
     return (z_t - alpha * layout) * d.rsqrt(), guess, (variance / d).sqrt()

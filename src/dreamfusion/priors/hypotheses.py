@@ -103,35 +103,56 @@ def resized(drawn: Tensor, scale: float) -> Tensor:
     return F.grid_sample(drawn, grid, mode="bicubic", align_corners=False)
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What a caption speaks of: shares of shapes (I,) and of looks (K,), and the stretch (3,), on the CPU."""
+
+    shape: Tensor
+    look: Tensor
+    stretch: Tensor
+
+    @cached_property
+    def thing(self) -> tuple:
+        """Something to look the shape up by, whatever its look."""
+        return key_of(self.shape), key_of(self.stretch)
+
+    @cached_property
+    def key(self) -> tuple:
+        """Something to look all of it up by."""
+        return *self.thing, key_of(self.look)
+
+
 class Hypotheses:
     """Draws spheres of pictures, on the layout's device, and keeps the last few of them, on the CPU.
 
     A thing's rays meet the same, whatever its look: that half of the work is kept for the last thing.
     """
 
-    def __init__(self, layout: Layout, spheres: int = 6, azimuths: int = AZIMUTHS):
-        self.layout, self.spheres, self.azimuths = layout, spheres, azimuths
+    def __init__(self, layout: Layout, spheres: int = 6, azimuths: int = AZIMUTHS, variant: int = 0):
+        self.layout, self.spheres, self.azimuths, self.variant = layout, spheres, azimuths, variant
         self.kept: OrderedDict[tuple, Sphere] = OrderedDict()
         self.met: tuple[tuple, Tensor] | None = None
 
     @torch.no_grad()
-    def read(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Shares of things (B, T) and looks (B, K) in whole per cent: captions that mean the same share their pictures."""
-        thing, look, _ = self.layout.read(tokens, mask)
-        return rounded(thing.float().softmax(-1)).cpu(), rounded(look.float().softmax(-1)).cpu()
+    def read(self, tokens: Tensor, mask: Tensor) -> list[Subject]:
+        """What each caption speaks of, in whole per cent: captions that mean the same share their pictures."""
+        said = self.layout.read(tokens, mask)
+        shapes = self.layout.shape_share(rounded(said.name.float()), self.variant)
+        looks = torch.cat([rounded(part) for part in said.look.float().split(self.layout.sizes.looks, -1)], -1)
+        stretches = rounded(said.proportion.float()) @ self.layout.stretches.float()
+        return [Subject(*row) for row in zip(shapes.cpu(), looks.cpu(), stretches.cpu(), strict=True)]
 
     @torch.no_grad()
-    def sphere(self, thing: Tensor, look: Tensor, overhead: bool = False) -> Sphere:
-        """Pictures of a thing (T,) in a look (K,) from all round; ``overhead``: from above 60 degrees only."""
-        things, looks = key_of(thing), key_of(look)
-        key = things, looks, overhead
+    def sphere(self, subject: Subject, overhead: bool = False) -> Sphere:
+        """Pictures of a subject from all round; ``overhead``: from above 60 degrees only."""
+        key = *subject.key, overhead
         if key in self.kept:
             self.kept.move_to_end(key)
             return self.kept[key]
         elevations = torch.tensor(OVERHEAD_DEG if overhead else ELEVATIONS_DEG).deg2rad()
         distances = torch.tensor(DISTANCES)
         sphere = Sphere(Pictures(torch.zeros(0, 4, 2, 2)), elevations, self.azimuths, distances[1:2])
-        drawn = self.draw(thing, look, sphere.cameras, (things, overhead))
+        drawn = self.draw(subject, sphere.cameras, (*subject.thing, overhead))
         scaled = torch.stack(
             [drawn if d == distances[1] else resized(drawn, float(distances[1] / d)) for d in distances], 1
         )
@@ -141,23 +162,19 @@ class Hypotheses:
         return self.kept[key]
 
     @torch.no_grad()
-    def draw(self, thing: Tensor, look: Tensor, cameras: Tensor, keep: tuple | None = None) -> Tensor:
-        """Pictures over gray and coverage (N, 4, 64, 64) of a thing (T,) in a look (K,) from cameras (N, 3)."""
+    def draw(self, subject: Subject, cameras: Tensor, keep: tuple | None = None) -> Tensor:
+        """Pictures over gray and coverage (N, 4, 64, 64) of a subject from cameras (N, 3)."""
         layout = self.layout
-        planes, style = (
-            mixed(thing[None].to(layout.planes.weight), layout.planes.weight),
-            look[None].to(layout.looks.weight) @ layout.looks.weight,
-        )
+        weight = layout.planes.weight
+        planes = mixed(subject.shape[None].to(weight), weight)
+        style = subject.look[None].to(layout.looks.weight) @ layout.looks.weight
+        stretch = subject.stretch[None].to(weight.device)
         met = self.met[1] if keep is not None and self.met is not None and self.met[0] == keep else None
         out, found = [], []
         for k in range(0, len(cameras), AT_ONCE):
             some = cameras[k : k + AT_ONCE].to(planes.device)
-            found.append(layout.meet(planes, some) if met is None else met[k : k + AT_ONCE])
-            out.append(
-                layout.colour(
-                    found[-1].float(), style, some, torch.ones(len(some), dtype=torch.bool, device=some.device)
-                )
-            )
+            found.append(layout.meet(planes, some, stretch=stretch) if met is None else met[k : k + AT_ONCE])
+            out.append(layout.colour(found[-1].float(), style, some))
         if keep is not None and met is None:
             self.met = keep, torch.cat(found).half()
         return torch.cat(out).float().cpu()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import posterior
-from .hypotheses import POOLED, Hypotheses, Sphere, key_of, peak
+from .hypotheses import POOLED, Hypotheses, Sphere, Subject, peak
 from .layout import before
 from .posterior import Pictures
 
@@ -91,23 +91,21 @@ class Inference:
 
     def words(self, seen: Noisy, tokens: Tensor, mask: Tensor, sides: Tensor | None = None) -> Inferred:
         """What the words show from a camera that is not told; ``sides`` (B, 4) as in ``side_prior``."""
-        things, looks = self.hypotheses.read(tokens, mask)
+        subjects = self.hypotheses.read(tokens, mask)
         sides = torch.zeros(len(tokens), 4) if sides is None else sides
-        above = sides[:, 3] > 0.5
-        keys = [(key_of(a), key_of(b), bool(c)) for a, b, c in zip(things, looks, above, strict=True)]
+        keys = [(subject.key, above) for subject, above in zip(subjects, (sides[:, 3] > 0.5).tolist(), strict=True)]
         mean = torch.empty(len(seen.z), 4, *seen.z.shape[2:])
         camera, sure = torch.empty(len(seen.z), 3), torch.empty(len(seen.z))
         for key in dict.fromkeys(keys):
             rows = torch.tensor([k for k, other in enumerate(keys) if other == key])
-            thing, look = things[rows[0]], looks[rows[0]]
-            sphere = self.hypotheses.sphere(thing, look, key[2])
-            some = seen.rows(rows)
-            prior = side_prior(sphere, sides[rows] if not key[2] else torch.zeros(len(rows), 4))
-            found = self._one_by_one(some, sphere, prior, thing, look)
+            subject, above = subjects[rows[0]], key[1]
+            sphere = self.hypotheses.sphere(subject, above)
+            prior = side_prior(sphere, sides[rows] if not above else torch.zeros(len(rows), 4))
+            found = self._one_by_one(seen.rows(rows), sphere, prior, subject)
             mean[rows], camera[rows], sure[rows] = found.mean, found.camera, found.sure
         return Inferred(mean, camera, sure)
 
-    def _one_by_one(self, seen: Noisy, sphere: Sphere, prior: Tensor, thing: Tensor, look: Tensor) -> Inferred:
+    def _one_by_one(self, seen: Noisy, sphere: Sphere, prior: Tensor, subject: Subject) -> Inferred:
         count = len(sphere.pictures)
         shown = torch.arange(count).expand(len(seen.z), 1, count)
         coarse = posterior.coarse_log_share(seen.z, seen.alpha, seen.v, sphere.pooled, seen.background, prior, shown)
@@ -117,7 +115,7 @@ class Inference:
         extra = extra_prior = None
         if self.redraw and len(close):
             extra = seen.z.new_zeros(len(seen.z), 1, 4, *seen.z.shape[2:])
-            extra[close, 0] = self.hypotheses.draw(thing, look, camera[close])
+            extra[close, 0] = self.hypotheses.draw(subject, camera[close])
             extra_prior = torch.full((len(seen.z), 1), float("-inf"))
             extra_prior[close, 0] = prior[close, best[close]]
         found = seen.search(sphere.pictures, sphere.pooled, prior, shown, extra, extra_prior)
@@ -129,16 +127,15 @@ class Inference:
         cameras (B, 3): the azimuths tell only how the views of a group stand to each other. Each group is read by the words of
         its first view; sides that they tell are not read.
         """
-        things, looks = self.hypotheses.read(tokens[::group], mask[::group])
         parts = []
-        for g in range(len(things)):
+        for g, subject in enumerate(self.hypotheses.read(tokens[::group], mask[::group])):
             rows = torch.arange(g * group, (g + 1) * group)
-            parts.append(self._together(seen.rows(rows), things[g], looks[g], cameras[rows].float(), group))
+            parts.append(self._together(seen.rows(rows), subject, cameras[rows].float(), group))
         mean, camera, sure = (torch.cat([getattr(p, name) for p in parts]) for name in ("mean", "camera", "sure"))
         return Inferred(mean, camera, sure)
 
-    def _together(self, seen: Noisy, thing: Tensor, look: Tensor, cameras: Tensor, group: int) -> Inferred:
-        sphere = self.hypotheses.sphere(thing, look)
+    def _together(self, seen: Noisy, subject: Subject, cameras: Tensor, group: int) -> Inferred:
+        sphere = self.hypotheses.sphere(subject)
         step = 2 * math.pi / sphere.azimuths
         turns = torch.arange(sphere.azimuths) * step
         asked = cameras[:, None].repeat(1, sphere.azimuths, 1)
@@ -155,7 +152,7 @@ class Inference:
         sure = coarse[rows, best].exp().repeat_interleave(group)
         extra = extra_prior = None
         if self.redraw and bool((sure > WORTH_DRAWING).any()):
-            extra = self.hypotheses.draw(thing, look, camera)[:, None]
+            extra = self.hypotheses.draw(subject, camera)[:, None]
             extra_prior = prior[rows, best][:, None]
         found = seen.search(sphere.pictures, sphere.pooled, prior, shown, extra, extra_prior)
         return Inferred(found.mean, camera, sure)
@@ -164,8 +161,7 @@ class Inference:
         """What might be seen if no words are told: anything of the vocabulary, and the asked thing from all sides."""
         if self.pool is None:
             self.pool = random_pictures(self.hypotheses, POOL)
-        things, looks = self.hypotheses.read(tokens[:1], mask[:1])
-        sphere = self.hypotheses.sphere(things[0], looks[0])
+        sphere = self.hypotheses.sphere(self.hypotheses.read(tokens[:1], mask[:1])[0])
         if self.joined is None or self.joined[0] is not sphere:
             middle = sphere.pictures.drawn.unflatten(0, sphere.shape)[:, :, 1].flatten(0, 1)
             pictures = Pictures(torch.cat([self.pool.drawn, middle]))
@@ -191,14 +187,15 @@ def ring_peak(log_share: Tensor, best: Tensor) -> Tensor:
 
 
 def random_pictures(hypotheses: Hypotheses, count: int, seed: int = 0) -> Pictures:
-    """Pictures of random things in random looks from random cameras."""
+    """Pictures of random shapes in random looks from random cameras."""
     g = torch.Generator().manual_seed(seed)
-    layout = hypotheses.layout
-    things, looks = layout.planes.num_embeddings, layout.looks.num_embeddings
-    drawn = []
-    for k in torch.randint(things, (count,), generator=g).tolist():
+    sizes, drawn = hypotheses.layout.sizes, []
+    for k in torch.randint(sizes.shapes, (count,), generator=g).tolist():
         turn, height, distance = torch.rand(3, generator=g).tolist()
-        look = int(torch.randint(looks, (1,), generator=g))
+        main = int(torch.randint(sizes.looks[0], (1,), generator=g))
+        look = torch.cat([torch.eye(n)[main if part == 0 else 0] for part, n in enumerate(sizes.looks)])
         camera = torch.tensor([[2 * math.pi * turn, math.radians(90 * height - 30), 2.3 + 0.4 * distance]])
-        drawn.append(hypotheses.draw(torch.eye(things)[k], torch.eye(looks)[look], camera))
+        shape = torch.zeros(sizes.shapes)
+        shape[k] = 1
+        drawn.append(hypotheses.draw(Subject(shape, look, torch.ones(3)), camera))
     return Pictures(torch.cat(drawn))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -11,12 +12,46 @@ from torch import Tensor, nn
 
 from ..view.cameras import CONDITION_FOV_DEG, Cameras
 from .denoiser import CAMERA_WIDTH, Residual, Words, camera_features, norm
+from .solid import FIELDS, fields
 
-THINGS, LOOKS = 212, 14
-PLANE_WIDTH, PLANE_SIDE, POINT_WIDTH, PAINT_WIDTH, PAINT_STYLE = 8, 48, 32, 48, 256
+PLANE_WIDTH, POINT_WIDTH, PAINT_WIDTH, PAINT_STYLE = 8, 32, 48, 256
+FOUND_WIDTH = POINT_WIDTH + 2 + len(FIELDS)
 RAYS_AT_ONCE = 256
+VARIANTS = 12
+"""A name's shapes, over and over, fill a row of so many; 12 gives up to four shapes the same share."""
 NO_SHARE = 1e-5
 """A share of a thing below this counts as none: the words do not mean it."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much a layout knows: names that words can mean, shapes (instances of things, each with planes of ``side`` squared),
+    the parts of a look (main paints, second colours, patterns), and proportions."""
+
+    names: int
+    shapes: int
+    looks: tuple[int, ...]
+    proportions: int = 1
+    side: int = 32
+
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor]) -> Sizes:
+        """The sizes of stored weights."""
+        shapes, width = tensors["planes.weight"].shape
+        return cls(
+            len(tensors["name.bias"]), shapes, tuple(tensors["factors"].tolist()), len(tensors["stretches"]),
+            round((width / (3 * PLANE_WIDTH)) ** 0.5),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What words speak of, as shares that add up to one: names (B, T), looks (B, K; each part of a look adds up to one), and
+    proportions (B, P)."""
+
+    name: Tensor
+    look: Tensor
+    proportion: Tensor
 
 
 def ray_points(camera: Tensor, resolution: int, samples: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,99 +89,119 @@ def mixed(share: Tensor, rows: Tensor) -> Tensor:
 class Layout(nn.Module):
     """(words, camera, background) -> mean picture (B, 3, 64, 64) in about [-1, 1].
 
-    The words choose among learned things and looks, softly: words never taught come out as a blend of what is nearest. A thing
-    is three feature planes through the origin (Chan et al. 2022, EG3D); the camera decides where its rays cut them, and a
-    few convolutions paint what was found. They also get the look and the camera, which says where the light comes from. So
-    neither turning nor colours need be learned thing by thing (Nguyen-Phuoc et al. 2019, HoloGAN).
+    The words choose among learned names, looks and proportions, softly: words never taught come out as a blend of what is
+    nearest. A name is shown by one shape or by several. A shape is three feature planes through the origin (Chan et al. 2022,
+    EG3D); the camera decides where its rays cut them, and a few convolutions paint what was found. They also get the look, the
+    camera, which says where the light comes from, and the solid textures of the place that was met. So neither turning nor
+    looks need be learned shape by shape (Nguyen-Phuoc et al. 2019, HoloGAN).
     """
 
-    def __init__(self, things: int = THINGS, looks: int = LOOKS, words: int = 192):
+    factors: Tensor
+    stretches: Tensor
+    shown: Tensor
+
+    def __init__(self, sizes: Sizes, words: int = 192):
         super().__init__()
+        self.sizes = sizes
         self.words = Words(words)
-        self.thing = nn.Linear(self.words.pooled_width, things)
-        self.look = nn.Linear(self.words.pooled_width, looks)
-        self.guess = nn.Sequential(nn.Linear(self.words.pooled_width, 128), nn.SiLU(), nn.Linear(128, 3))
-        self.planes = nn.Embedding(things, 3 * PLANE_WIDTH * PLANE_SIDE**2, sparse=True)
+        self.name = nn.Linear(self.words.pooled_width, sizes.names)
+        self.look = nn.Linear(self.words.pooled_width, sum(sizes.looks))
+        self.proportion = nn.Linear(self.words.pooled_width, sizes.proportions)
+        self.planes = nn.Embedding(sizes.shapes, 3 * PLANE_WIDTH * sizes.side**2, sparse=True)
         nn.init.normal_(self.planes.weight, std=0.1)
         self.point = nn.Linear(PLANE_WIDTH, POINT_WIDTH)
         self.density = nn.Linear(POINT_WIDTH, 1)
         nn.init.constant_(self.density.bias, -1.0)
-        self.no_camera = nn.Parameter(torch.zeros(PAINT_STYLE))
         self.camera = nn.Sequential(
             nn.Linear(CAMERA_WIDTH, PAINT_STYLE), nn.SiLU(), nn.Linear(PAINT_STYLE, PAINT_STYLE)
         )
-        self.looks = nn.Embedding(looks, PAINT_STYLE)
-        self.join = nn.Conv2d(POINT_WIDTH + 2, PAINT_WIDTH, 3, padding=1)
+        self.looks = nn.Embedding(sum(sizes.looks), PAINT_STYLE)
+        self.join = nn.Conv2d(FOUND_WIDTH, PAINT_WIDTH, 3, padding=1)
         self.paint = nn.ModuleList(Residual(PAINT_WIDTH, PAINT_WIDTH, PAINT_STYLE) for _ in range(2))
         self.out = nn.Sequential(norm(PAINT_WIDTH), nn.SiLU(), nn.Conv2d(PAINT_WIDTH, 16, 3, padding=1))
+        self.register_buffer("factors", torch.tensor(sizes.looks))
+        self.register_buffer("stretches", torch.ones(sizes.proportions, 3))
+        self.register_buffer("shown", torch.zeros(sizes.names, VARIANTS, dtype=torch.int32))
 
     def forward(
-        self, tokens: Tensor, mask: Tensor, camera: Tensor, has_camera: Tensor, background: Tensor | None = None
+        self, tokens: Tensor, mask: Tensor, camera: Tensor, background: Tensor | None = None, variant: int = 0
     ) -> Tensor:
-        """tokens (B, L, 384), mask (B, L) bool, camera (B, 3), has_camera (B,) bool; background (B, 3) in [-1, 1], or
-        None for mid-gray."""
-        thing, look, guess = self.read(tokens, mask)
-        stand = torch.where(has_camera[:, None], camera.to(guess.dtype), guess)
-        planes = mixed(thing.softmax(-1), self.planes.weight)
-        drawn = self.draw(planes, look.softmax(-1) @ self.looks.weight, stand, has_camera)
+        """tokens (B, L, 384), mask (B, L) bool, camera (B, 3); background (B, 3) in [-1, 1], or None for mid-gray; variant:
+        which of a name's shapes is meant."""
+        said = self.read(tokens, mask)
+        planes = mixed(self.shape_share(said.name, variant), self.planes.weight)
+        style = said.look.to(self.looks.weight) @ self.looks.weight
+        drawn = self.draw(planes, style, camera, stretch=said.proportion.float() @ self.stretches.float())
         return drawn[:, :3] if background is None else before(drawn, background)
 
-    def read(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the words speak of: logits of things (B, T) and of looks (B, K), and a camera (B, 3).
+    def read(self, tokens: Tensor, mask: Tensor) -> Reading:
+        """What the words speak of."""
+        name, look, proportion = self.logits(tokens, mask)
+        looks = torch.cat([part.softmax(-1) for part in look.split(self.sizes.looks, -1)], -1)
+        return Reading(name.softmax(-1), looks, proportion.softmax(-1))
 
-        A side is taken to be the right one, and the distance to be 2.5. Words that name no side mean about all sides, and
-        the mean of these is the right side too.
-        """
+    def logits(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits of names (B, T), of the parts of looks (B, K) and of proportions (B, P)."""
         _, pooled = self.words(tokens.to(self.words.key.weight.dtype), mask)
-        sine, cosine, elevation = self.guess(pooled).float().unbind(-1)
-        camera = torch.stack([torch.atan2(sine, cosine), elevation, torch.full_like(sine, 2.5)], -1)
-        return self.thing(pooled), self.look(pooled), camera
+        return self.name(pooled).float(), self.look(pooled).float(), self.proportion(pooled).float()
 
-    def draw(self, planes: Tensor, look: Tensor, camera: Tensor, has_camera: Tensor, rays: int = 32) -> Tensor:
+    def shape_share(self, name: Tensor, variant: int = 0) -> Tensor:
+        """Shares of shapes (B, I) of shares of names (B, T), if each name is shown by its shape number ``variant``."""
+        chosen = self.shown[:, variant % VARIANTS].long()
+        return name.new_zeros(len(name), self.sizes.shapes).index_add(1, chosen, name)
+
+    def draw(
+        self, planes: Tensor, look: Tensor, camera: Tensor, rays: int = 32, stretch: Tensor | None = None
+    ) -> Tensor:
         """Pictures in front of mid-gray, and their coverage, (B, 4, 2 rays, 2 rays), of planes (G, 3 C P P) and looks (G, S)
-        from cameras (B, 3).
+        from cameras (B, 3); stretch (G, 3) along the axes, at most 1.
 
         B is G or a multiple of it: then each thing is seen from B / G cameras that follow one another. Training starts
         with few rays.
         """
-        return self.colour(self.meet(planes, camera, rays), look, camera, has_camera)
+        return self.colour(self.meet(planes, camera, rays, stretch), look, camera)
 
-    def meet(self, planes: Tensor, camera: Tensor, rays: int = 32) -> Tensor:
-        """``project`` of planes (G, 3 C P P): what the look does not change."""
-        return self.project(planes.unflatten(-1, (3, PLANE_WIDTH, PLANE_SIDE, PLANE_SIDE)), camera, rays)
+    def meet(self, planes: Tensor, camera: Tensor, rays: int = 32, stretch: Tensor | None = None) -> Tensor:
+        """What the cameras' rays meet, (B, ``FOUND_WIDTH``, rays, rays), which no look changes: features by alpha compositing,
+        opacity, depth, and the solid textures where they meet the thing."""
+        side = self.sizes.side
+        planes = planes.unflatten(-1, (3, PLANE_WIDTH, side, side))
+        views = len(camera) // len(planes)
+        stretch = torch.ones(len(planes), 3, device=planes.device) if stretch is None else stretch
+        parts = []
+        for thing, seen_from, scale in zip(planes, camera.split(views), stretch, strict=True):
+            met = ray_points(seen_from, rays, rays // 2 + 8)
+            # Some rays of one thing at a time: more points would not fit into the cache.
+            some = zip(*(x.split(RAYS_AT_ONCE, 2) for x in met), strict=True)
+            parts.append(torch.cat([self.cut(thing, points / scale, *rest) for points, *rest in some], -1))
+        return torch.cat(parts).unflatten(-1, (rays, rays))
 
-    def colour(self, found: Tensor, look: Tensor, camera: Tensor, has_camera: Tensor) -> Tensor:
-        """The second half of ``draw``: paint what was ``found`` (B, C + 2, rays, rays) in looks (G, S)."""
+    def colour(self, found: Tensor, look: Tensor, camera: Tensor) -> Tensor:
+        """The second half of ``draw``: paint what was ``found`` in looks (G, S)."""
         views, dtype = len(camera) // len(look), self.join.weight.dtype
-        # Without the camera a picture is the mean over many: it must not blur the planes.
-        found = torch.where(has_camera[:, None, None, None], found, found.detach())
-        seen = torch.where(has_camera[:, None], self.camera(camera_features(camera).to(dtype)), self.no_camera)
-        told = F.silu(seen + look.repeat_interleave(views, 0))
+        told = F.silu(self.camera(camera_features(camera).to(dtype)) + look.repeat_interleave(views, 0))
         x = self.join(found.to(dtype).contiguous(memory_format=torch.channels_last))
         for block in self.paint:
             x = block(x, told)
         return F.pixel_shuffle(self.out(x).float(), 2)
 
-    def project(self, planes: Tensor, camera: Tensor, rays: int) -> Tensor:
-        """What the cameras' rays meet, (B, C + 2, rays, rays): features by alpha compositing, opacity, depth."""
-        views = len(camera) // len(planes)
-        parts = []
-        for thing, seen_from in zip(planes, camera.split(views), strict=True):
-            met = ray_points(seen_from, rays, rays // 2 + 8)
-            # Some rays of one thing at a time: more points would not fit into the cache.
-            some = zip(*(x.split(RAYS_AT_ONCE, 2) for x in met), strict=True)
-            parts.append(torch.cat([self.cut(thing, *part) for part in some], -1))
-        return torch.cat(parts).unflatten(-1, (rays, rays))
-
     def cut(self, planes: Tensor, points: Tensor, spacing: Tensor, depth: Tensor) -> Tensor:
-        """What rays of V pictures meet of one thing, (V, C + 2, R): planes (3, C, P, P), the rest as ``ray_points`` has it."""
+        """What rays of V pictures meet of one thing, (V, ``FOUND_WIDTH``, R): planes (3, C, P, P), the rest as ``ray_points`` has
+        it, but the points as the thing has them, however it is stretched."""
         x, y, z = points.flatten(0, 1).unbind(-1)  # each (V S, R)
         grid = torch.stack([torch.stack([x, y], -1), torch.stack([z, y], -1), torch.stack([x, z], -1)])
         h = F.grid_sample(planes.float(), grid, align_corners=False).sum(0).flatten(1)  # (C, V S R)
         h = F.silu(torch.addmm(self.point.bias.float()[:, None], self.point.weight.float(), h))
         density = self.density.weight.float() @ h + self.density.bias.float()
-        thickness = F.softplus(density.view(depth.shape)) * (spacing / 0.08)
+        inside = (points.square().sum(-1) <= 1).to(density)
+        thickness = F.softplus(density.view(depth.shape)) * inside * (spacing / 0.08)
         before = thickness.cumsum(1) - thickness
         weight = (-before).exp() - (-before - thickness).exp()  # (V, S, R)
         features = (h * weight.view(1, -1)).unflatten(1, depth.shape).sum(2).transpose(0, 1)  # (V, C, R)
-        return torch.cat([features, weight.sum(1)[:, None], (weight * (depth - 2.5)).sum(1)[:, None]], 1)
+        opacity = weight.sum(1)
+        with torch.no_grad():  # the textures must not pull at the shape
+            place = (weight[..., None] * points).sum(1) / opacity.clamp_min(1e-3)[..., None]
+            texture = fields(place).permute(0, 2, 1)  # (V, F, R)
+        return torch.cat(
+            [features, opacity[:, None], (weight * (depth - 2.5)).sum(1)[:, None], texture * opacity.detach()[:, None]], 1
+        )
