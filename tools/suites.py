@@ -15,12 +15,18 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent / "prior"))
 
-from captions import with_article
+from captions import with_article as article
+from models import read_names
 from vocabulary import COLOURS, MODELS, held_out
 
 HELD, TWINS, SHOWN, PLAIN = 72, 40, 11, 30
 SMALL = {"held": 12, "shown": 8, "plain": 4}
 HOME = Path(__file__).parents[1] / "src" / "dreamfusion" / "suites"
+
+
+def with_article(words: str, name: str) -> str:
+    """'a red armchair', and 'red sneakers' of names that take no article."""
+    return article(words, name in read_names()[name].plain)
 
 
 def shuffled(things: list[str], seed: str) -> list[str]:

@@ -18,10 +18,10 @@ from torch import Tensor
 
 sys.path.append(str(Path(__file__).parents[1] / "prior"))
 
-from captions import CLAY, PLAIN, captions
-from dataset import CLAY_ALBEDO, RULE_VIEWS, rule_of, tint
 from draw import HELD_OUT_EVERY
+from paint import CLAY_ALBEDO, RULE_VIEWS, rule_of, tint
 from vocabulary import COLOURS, MODELS
+from wordings import CLAY, PLAIN, captions
 
 from dreamfusion.evaluation.fronts import fronts
 from dreamfusion.models.text_encoder import TextEncoder

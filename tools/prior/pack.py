@@ -14,7 +14,16 @@ from pathlib import Path
 import torch
 from captions import IDLE, PLACES, TEMPLATES, VIEWS
 from dataset import DataError, shapes_of, shown_by
-from looks import COLOURS, MAINS, MATERIALS, PATTERN_WORDS, PROPORTION_WORDS, PROPORTIONS
+from looks import (
+    COLOURS,
+    MAINS,
+    MATERIALS,
+    PATTERN_WORDS,
+    PROPORTION_WORDS,
+    PROPORTIONS,
+    Look,
+    held_out,
+)
 from models import TableError, read_names
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -83,6 +92,9 @@ def vocabulary(data: Path) -> dict[str, object]:
         "proportions": [p for p in PROPORTIONS if p],
         "mains": len(MAINS),
         "words": sorted(words),
+        "held_out": [
+            f"{main} {name}" for name in shown for main in (*COLOURS, *MATERIALS) if held_out(name, Look(main))
+        ],
         "idle": sorted(IDLE),
     }
 

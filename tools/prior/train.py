@@ -229,7 +229,7 @@ def main() -> None:
     def store() -> None:
         weights = model.state_dict()
         tensors = {f"model.{k}": v for k, v in weights.items()}
-        tensors |= {f"ema.{k}": ema.get(k, v) for k, v in weights.items() if k != "planes.weight"}
+        tensors |= {f"ema.{k}": ema[k] if k in ema else v.clone() for k, v in weights.items() if k != "planes.weight"}
         for name, p in model.named_parameters():
             kept = state[name].get(p, {})
             tensors |= {f"adam.{key}.{name}": torch.as_tensor(value) for key, value in kept.items()}

@@ -180,7 +180,7 @@ class BundledPrior(Prior):
 
     def unknown_words(self, prompt: str) -> list[Unknown]:
         """Words of the prompt that were in no training caption, each with the nearest name that the prior knows."""
-        known = set(self.record.get("words", ())) | STOP_WORDS
+        known = {*self.record.get("words", ()), *self.record.get("idle", ())} | STOP_WORDS
         strange = [w for w in dict.fromkeys(words_of(prompt)) if self.names and w not in known]
         if new := [w for w in strange if w not in self._unknown]:
             best = (self.encoder.sentence(new) @ self._name_embeddings.T).max(1)
@@ -202,13 +202,26 @@ class BundledPrior(Prior):
         return re.sub(rf"\b{re.escape(best.word)}\b", best.nearest, caption, flags=re.IGNORECASE)
 
     @cached_property
+    def vocabulary(self) -> dict[str, dict]:
+        """What is on record of each name: its category, how many shapes show it, its synonyms."""
+        return dict(self.record.get("vocabulary", {}))
+
+    @cached_property
     def names(self) -> list[str]:
         """What the prior can draw, with synonyms."""
-        return list(self.record.get("names", ()))
+        return [word for name, said in self.vocabulary.items() for word in (name, *said.get("synonyms", ()))]
 
     @cached_property
     def _name_embeddings(self) -> Tensor:
         return self.encoder.sentence(self.names)
+
+    def search(self, words: str, most: int = 12) -> list[tuple[str, float]]:
+        """The names, or their synonyms, whose meaning is nearest to the words, with their cosine similarity; best first."""
+        if not self.names:
+            return []
+        likeness = (self.encoder.sentence([words]) @ self._name_embeddings.T)[0]
+        best = likeness.topk(min(most, len(self.names)))
+        return [(self.names[k], value) for value, k in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
     @property
     def parameters(self) -> int:
@@ -217,11 +230,14 @@ class BundledPrior(Prior):
 
     def info(self) -> dict[str, object]:
         """What the weights are: size, hash, vocabulary and the training record."""
-        stated = {k: v for k, v in self.record.items() if k not in ("words", "sha256")}
+        left_out = ("words", "idle", "sha256", "vocabulary", "held_out", "mains")
+        stated = {k: v for k, v in self.record.items() if k not in left_out}
         return {
             "id": self.id,
             "sha256": self.hash,
             "parameters": self.parameters,
             "resolution": SIZE,
             "dtype": str(self.dtype),
+            "names": len(self.vocabulary),
+            "phrases": len(self.names),
         } | stated

@@ -42,7 +42,8 @@ def fields(points: Tensor) -> Tensor:
     def wave(along: Tensor, period: float) -> Tensor:
         return (2 * math.pi / period * along).sin()
 
-    checks = wave(x, CHECK) * wave(y, CHECK) * wave(z, CHECK)
+    # A quarter of a period off, so that sheets through the middle have squares too.
+    checks = wave(x + CHECK / 4, CHECK) * wave(y + CHECK / 4, CHECK) * wave(z + CHECK / 4, CHECK)
     dots = (wave(x + DOT / 4, DOT) + wave(y + DOT / 4, DOT) + wave(z + DOT / 4, DOT)) / 3
     warped = y + 0.08 * noise(points, 5.0, 1)
     course = (y / BRICK[1]).floor()
