@@ -1,13 +1,13 @@
 r"""Train the bundled prior, one of its two networks at a time; stop it at will, start it again to go on.
 
-    torchrun --nproc-per-node 2 tools/prior/train.py layout --data data/prior --out data/prior-run --rays 16 --pictures 150000
-    torchrun --nproc-per-node 2 tools/prior/train.py layout --data data/prior --out data/prior-run --pictures 250000
-    torchrun --nproc-per-node 2 tools/prior/train.py denoiser --data data/prior --out data/prior-run --batch 16 --lr 2e-3 \
-        --pictures 60000
+    python tools/prior/train.py layout --data data/wide --out data/wide-run --rays 8 --pictures 110000
+    python tools/prior/train.py layout --data data/wide --out data/wide-run --rays 16 --pictures 270000
+    python tools/prior/train.py layout --data data/wide --out data/wide-run --rays 32 --pictures 350000
+    python tools/prior/train.py denoiser --data data/wide --out data/wide-run --batch 16 --lr 2e-3 --pictures 60000
 
-``python`` instead of ``torchrun …`` trains in one process. The layout is trained first; the denoiser reads the newest layout
-weights from the same folder every few minutes. ``--init`` goes on from packed weights (``src/dreamfusion/priors/weights``)
-where the folder has no checkpoint yet. ``<out>/<network>.jsonl`` is the loss curve.
+``torchrun --nproc-per-node 2`` in place of ``python`` trains in two processes. The layout is trained first; the denoiser reads the
+newest layout weights from the same folder every few minutes. ``--init`` starts from packed weights
+(``src/dreamfusion/priors/weights``) where the folder has no checkpoint yet. ``<out>/<network>.jsonl`` is the loss curve.
 """
 
 from __future__ import annotations
