@@ -93,7 +93,7 @@ def ask(
     """A question about words and, where they are given, cameras; ``rest``: its other fields."""
     if cameras is None:
         assert isinstance(words, Tokens)
-        view, asks = looks([[0.0, 0.0, 2.5]] * len(words.tokens), background), "words"
+        view, asks = looks([[0.0, 0.0, 2.5]] * len(words), background), "words"
     else:
         view, asks = looks(cameras, background), "camera"
     return Question(words, view, **{"asks": asks, **rest})

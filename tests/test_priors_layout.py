@@ -13,7 +13,7 @@ from dreamfusion.priors.layout import (
     NO_SHARE,
     PLANE_WIDTH,
     POINT_WIDTH,
-    VARIANTS,
+    INSTANCES,
     Layout,
     Sizes,
     before,
@@ -32,7 +32,7 @@ CAMERAS = torch.tensor([[0.0, 0.0, 2.5], [1.0, 0.4, 2.3], [-2.0, -0.3, 2.7], [3.
 def layout() -> Layout:
     torch.manual_seed(0)
     network = Layout(SIZES).eval().requires_grad_(False)
-    network.shown[:] = torch.tensor([[1] * VARIANTS, [2] * VARIANTS, [0] * VARIANTS, [3, 5, 7] * 4, [4] * VARIANTS])
+    network.shown[:] = torch.tensor([[1] * INSTANCES, [2] * INSTANCES, [0] * INSTANCES, [3, 5, 7] * 4, [4] * INSTANCES])
     network.stretches[1] = torch.tensor([1.0, 0.5, 1.0])
     for block in network.paint:  # fresh blocks end in zeros: make them do something
         torch.nn.init.normal_(block.conv2.weight, std=0.05)
@@ -147,8 +147,8 @@ def test_coverage_puts_a_picture_before_any_colour() -> None:
     torch.testing.assert_close(answer, expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("variant", "shape"), [(0, 3), (1, 5), (2, 7), (4, 5), (VARIANTS, 3)])
-def test_words_choose_a_shape_a_look_and_a_proportion(layout: Layout, variant: int, shape: int) -> None:
+@pytest.mark.parametrize(("instance", "shape"), [(0, 3), (1, 5), (2, 7), (4, 5), (INSTANCES, 3)])
+def test_words_choose_a_shape_a_look_and_a_proportion(layout: Layout, instance: int, shape: int) -> None:
     """Name 3 has the shapes 3, 5 and 7; the look is paint 2 with second colour 1 (row 4), the proportion is the flat one."""
     g = torch.Generator().manual_seed(1)
     tokens, mask = torch.randn(1, 5, 384, generator=g), torch.ones(1, 5, dtype=torch.bool)
@@ -157,7 +157,7 @@ def test_words_choose_a_shape_a_look_and_a_proportion(layout: Layout, variant: i
     try:
         for bias, row in heads:
             bias[row] += 1e3
-        said = layout(tokens, mask, CAMERAS[:1], variant=variant)
+        said = layout(layout.understood(tokens, mask, torch.zeros(1, 4), instance), CAMERAS[:1])
     finally:
         for (bias, _), old in zip(heads[::-1], kept[::-1], strict=True):
             bias.copy_(old)

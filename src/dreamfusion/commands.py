@@ -212,7 +212,7 @@ def prior_sample(given: argparse.Namespace) -> int:
     from .priors.prior_settings import Asks
     from .samples import sample_around
 
-    prior = load_prior(given.prior)
+    prior = load_prior(given.prior, instance=seed)
     warn_unknown_words(prior, prompt)
     if not isinstance(prior, Prior):
         raise UserError(f"the prior {given.prior!r} scores pictures and cannot be sampled")
@@ -229,12 +229,32 @@ def prior_info(given: argparse.Namespace) -> int:
     from .prior_report import describe_prior
 
     own = given.prior == "bundled" or given.prior.endswith(".safetensors")
+    if given.names is not None:
+        return _prior_names(given, own)
     said = load_prior(given.prior).info() if own else describe_prior(given.prior)
     given.output.note(**said)
     for key, value in said.items():
         if isinstance(value, list | tuple):
             value = f"{len(value)}: {', '.join(map(str, value))}"
         given.output.say(f"{key}: {value}")
+    return 0
+
+
+def _prior_names(given: argparse.Namespace, own: bool) -> int:
+    """The names whose meaning is nearest to the words of ``--names``, or all of them where it has no words."""
+    from .loading import load_prior
+    from .priors.bundled_prior import BundledPrior
+
+    prior = load_prior(given.prior) if own else None
+    if not isinstance(prior, BundledPrior):
+        raise UserError(f"the prior {given.prior} has no list of names: its text encoder reads any words")
+    words = " ".join(given.names).strip()
+    found = prior.search(words) if words else [(name, 1.0) for name in prior.vocabulary]
+    given.output.note(names=[{"name": name, "similarity": round(value, 3)} for name, value in found])
+    for name, value in found:
+        known = prior.entry(name)
+        shapes = f"{known['shapes']} shape{'s' if known['shapes'] > 1 else ''}"
+        given.output.say(f"{name:28} {known['category']}, {shapes}" + (f", similarity {value:.2f}" if words else ""))
     return 0
 
 

@@ -98,11 +98,12 @@ class Loader:
 
     def __call__(self, config: Config) -> Prior | Scorer:
         ask, device = config.prior, pick_device(config.device)
-        key = f"{ask!r} {device} {config.views_per_step} {kept_graphs(config.distillation)}"
+        instance = config.seed if ask.instance is None else ask.instance
+        key = f"{ask!r} {device} {config.views_per_step} {kept_graphs(config.distillation)} {instance}"
         if self.last is None or self.last[0] != key:
             self.last = None  # its memory may be needed
             need = config.views_per_step, kept_graphs(config.distillation)
-            self.last = key, load_prior(ask.id, device, ask.precision, ask.memory, ask.text_8bit, *need)
+            self.last = key, load_prior(ask.id, device, ask.precision, ask.memory, ask.text_8bit, *need, instance)
         return self.last[1]
 
 

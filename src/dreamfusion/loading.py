@@ -25,24 +25,25 @@ def load_prior(
     text_8bit: bool = False,
     views: int = 1,
     graphs: int = 0,
+    instance: int = 0,
 ) -> Prior | Scorer:
     """Load a prior: 'bundled', a safetensors file of its kind, 'hf:OWNER/NAME[@REVISION]', the folder of a diffusers
     pipeline, or a mixture of them, '0.7*A + 0.3*B'; or 'guide', a CLIP ('guide:hf:OWNER/NAME' for another one).
 
     ``memory`` and ``text_8bit``: see ``PriorSettings``. The estimate of the memory needs ``views``, the pictures in one
-    question, and ``graphs``, the answers whose graphs are kept (``distillation.rules.kept_graphs``). UserError, before
-    anything large is loaded, if the prior does not exist or does not fit.
+    question, and ``graphs``, the answers whose graphs are kept (``distillation.rules.kept_graphs``). ``instance``: which of a
+    name's shapes a bundled prior means. UserError, before anything large is loaded, if the prior does not exist or does not fit.
     """
     device = pick_device(str(device))
     if is_guide(id):
         return load_guide(id, device)
     if is_mixture(id):
-        rest = device, precision, memory, text_8bit, views, graphs
+        rest = device, precision, memory, text_8bit, views, graphs, instance
         return Mixture([(share, _part(id, load_prior(part, *rest))) for share, part in parse_mixture(id)])
     if id == "bundled":
-        return BundledPrior(WEIGHTS, device, precision)
+        return BundledPrior(WEIGHTS, device, precision, instance)
     if id.endswith(".safetensors"):
-        return BundledPrior(Path(id), device, precision)
+        return BundledPrior(Path(id), device, precision, instance)
     checkpoint = find_checkpoint(id, device, precision)
     from .priors.diffusers_prior import DiffusersPrior  # diffusers is an extra
     from .priors.hub_checkpoint import download

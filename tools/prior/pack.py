@@ -37,6 +37,8 @@ LEVELS = 127
 def last_record(path: Path) -> dict[str, float]:
     """The newest value of every figure in a loss curve."""
     found: dict[str, float] = {}
+    if not path.exists():
+        return found
     for line in path.read_text().splitlines():
         found |= json.loads(line)
     return {key: value for key, value in found.items() if key not in ("seen", "rate", "per_second")}

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from dreamfusion.device import inference_dtype
 from dreamfusion.priors.denoiser import SPREAD, Denoiser, around_layout
-from dreamfusion.priors.layout import VARIANTS, Layout, Sizes, before
+from dreamfusion.priors.layout import INSTANCES, Layout, Sizes, before
 from dreamfusion.priors.prior import broadcast, cosine_schedule
 
 PLAIN_GRAY = 0.25
@@ -86,7 +86,7 @@ def name_shapes(model: Layout, data: Data) -> None:
     """Write into the layout which shapes show each name, and the proportions."""
     number = {stem: k for k, stem in enumerate(data.shapes)}
     rows = [[number[stem] for stem in stems] for stems in data.shown.values()]
-    model.shown.copy_(torch.tensor([(row * VARIANTS)[:VARIANTS] for row in rows]))
+    model.shown.copy_(torch.tensor([(row * INSTANCES)[:INSTANCES] for row in rows]))
     model.stretches.copy_(torch.tensor(list(PROPORTIONS.values())))
 
 

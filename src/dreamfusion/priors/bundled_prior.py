@@ -23,7 +23,8 @@ from .hypotheses import Hypotheses
 from .inference import SIDES, Inference, Inferred, Noisy
 from .layout import Layout, Sizes
 from .prior import Prior, Unknown, broadcast, cosine_schedule
-from .question import Question, Tokens, Words
+from .question import Question, Words
+from .subjects import Subjects
 
 WEIGHTS = Path(__file__).parent / "weights" / "bundled.safetensors"
 SIZE = 64
@@ -44,9 +45,9 @@ def sides_of(captions: Sequence[str]) -> Tensor:
     return torch.tensor([[float(side == name) for name in SIDES] for side in told])
 
 
-def tokens_of(words: Words) -> Tokens:
+def subjects_of(words: Words) -> Subjects:
     """The words as this prior made them."""
-    assert isinstance(words, Tokens)
+    assert isinstance(words, Subjects)
     return words
 
 
@@ -67,9 +68,9 @@ class BundledPrior(Prior):
     joint = True
 
     def __init__(
-        self, path: Path = WEIGHTS, device: str | torch.device = "cpu", precision: str = "auto", variant: int = 0
+        self, path: Path = WEIGHTS, device: str | torch.device = "cpu", precision: str = "auto", instance: int = 0
     ):
-        """Load weights. A name that several shapes show means its shape number ``variant``, counted round.
+        """Load weights. A name that several shapes show means its shape number ``instance``, counted round.
 
         UserError if they are missing, altered (if a hash is on record) or of another shape.
         """
@@ -100,7 +101,7 @@ class BundledPrior(Prior):
                 network.eval().requires_grad_(False)
         except (SafetensorError, RuntimeError, KeyError, OSError) as error:
             raise UserError(f"{path} does not hold this prior's weights: {str(error).splitlines()[0]}") from None
-        self.variant = variant
+        self.instance = instance
         self._unknown: dict[str, Unknown] = {}
         self._drawn: tuple[Question, Tensor] | None = None
 
@@ -109,11 +110,12 @@ class BundledPrior(Prior):
         """The text encoder, loaded when first needed."""
         return TextEncoder.load()
 
-    def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> Tokens:
+    @torch.no_grad()
+    def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> Subjects:
         """Read captions. A caption without any known name is read as ``familiar`` puts it."""
         self.no_images(images)
-        tokens, mask = self.encoder([self.familiar(c) for c in captions])
-        return Tokens(tokens, mask, sides_of(captions)).to(self.device)
+        tokens, mask = (x.to(self.device) for x in self.encoder([self.familiar(c) for c in captions]))
+        return self.layout.understood(tokens, mask, sides_of(captions), self.instance)
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return cosine_schedule(t)
@@ -131,8 +133,8 @@ class BundledPrior(Prior):
         """What the layout network expects to see, (B, 3, 64, 64) in [-1, 1]. The last answer is kept: a sampler asks the
         same question at every step."""
         if self._drawn is None or self._drawn[0] is not question:
-            words, camera = tokens_of(question.words), question.view.cameras.condition().to(self.device)
-            drawn = self.layout(words.tokens, words.mask, camera, self._background(question), self.variant)
+            camera = question.view.cameras.condition().to(self.device)
+            drawn = self.layout(subjects_of(question.words), camera, self._background(question))
             self._drawn = question, drawn
         return self._drawn[1]
 
@@ -157,20 +159,17 @@ class BundledPrior(Prior):
 
     def _inferred(self, seen: Noisy, question: Question, about: Words | None) -> Inferred:
         """What the noisy pictures show, if it is what the words say, from cameras that are not told."""
-        words = tokens_of(question.words if about is None else about)
+        words = subjects_of(question.words if about is None else about)
         if about is None:
-            return self.inference.nothing(seen, words.tokens, words.mask)
+            return self.inference.nothing(seen, words)
         if about is question.words and question.asks == "views":
-            return self.inference.views(
-                seen, words.tokens, words.mask, question.view.cameras.condition(), question.view.group
-            )
-        sides = None if words.pooled is None else words.pooled.cpu()
-        return self.inference.words(seen, words.tokens, words.mask, sides)
+            return self.inference.views(seen, words, question.view.cameras.condition(), question.view.group)
+        return self.inference.words(seen, words)
 
     @cached_property
     def inference(self) -> Inference:
         """Answers what is not told, from the noisy picture."""
-        return Inference(Hypotheses(self.layout, variant=self.variant))
+        return Inference(Hypotheses(self.layout))
 
     def _background(self, question: Question) -> Tensor:
         colours = question.view.plain_background
@@ -210,6 +209,12 @@ class BundledPrior(Prior):
     def names(self) -> list[str]:
         """What the prior can draw, with synonyms."""
         return [word for name, said in self.vocabulary.items() for word in (name, *said.get("synonyms", ()))]
+
+    def entry(self, phrase: str) -> dict:
+        """The record of one of ``names``: a name's own, or that of the name that a synonym stands for."""
+        if phrase in self.vocabulary:
+            return self.vocabulary[phrase]
+        return next(said for said in self.vocabulary.values() if phrase in said.get("synonyms", ()))
 
     @cached_property
     def _name_embeddings(self) -> Tensor:

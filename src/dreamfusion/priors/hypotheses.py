@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .layout import Layout, mixed
 from .posterior import Pictures
+from .subjects import Subject
 
 AZIMUTHS = 36
 ELEVATIONS_DEG = (-30.0, -15.0, 0.0, 15.0, 30.0, 45.0, 60.0)
@@ -103,44 +104,16 @@ def resized(drawn: Tensor, scale: float) -> Tensor:
     return F.grid_sample(drawn, grid, mode="bicubic", align_corners=False)
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What a caption speaks of: shares of shapes (I,) and of looks (K,), and the stretch (3,), on the CPU."""
-
-    shape: Tensor
-    look: Tensor
-    stretch: Tensor
-
-    @cached_property
-    def thing(self) -> tuple:
-        """Something to look the shape up by, whatever its look."""
-        return key_of(self.shape), key_of(self.stretch)
-
-    @cached_property
-    def key(self) -> tuple:
-        """Something to look all of it up by."""
-        return *self.thing, key_of(self.look)
-
-
 class Hypotheses:
     """Draws spheres of pictures, on the layout's device, and keeps the last few of them, on the CPU.
 
     A thing's rays meet the same, whatever its look: that half of the work is kept for the last thing.
     """
 
-    def __init__(self, layout: Layout, spheres: int = 6, azimuths: int = AZIMUTHS, variant: int = 0):
-        self.layout, self.spheres, self.azimuths, self.variant = layout, spheres, azimuths, variant
+    def __init__(self, layout: Layout, spheres: int = 6, azimuths: int = AZIMUTHS):
+        self.layout, self.spheres, self.azimuths = layout, spheres, azimuths
         self.kept: OrderedDict[tuple, Sphere] = OrderedDict()
         self.met: tuple[tuple, Tensor] | None = None
-
-    @torch.no_grad()
-    def read(self, tokens: Tensor, mask: Tensor) -> list[Subject]:
-        """What each caption speaks of, in whole per cent: captions that mean the same share their pictures."""
-        said = self.layout.read(tokens, mask)
-        shapes = self.layout.shape_share(rounded(said.name.float()), self.variant)
-        looks = torch.cat([rounded(part) for part in said.look.float().split(self.layout.sizes.looks, -1)], -1)
-        stretches = rounded(said.proportion.float()) @ self.layout.stretches.float()
-        return [Subject(*row) for row in zip(shapes.cpu(), looks.cpu(), stretches.cpu(), strict=True)]
 
     @torch.no_grad()
     def sphere(self, subject: Subject, overhead: bool = False) -> Sphere:
@@ -178,15 +151,3 @@ class Hypotheses:
         if keep is not None and met is None:
             self.met = keep, torch.cat(found).half()
         return torch.cat(out).float().cpu()
-
-
-def rounded(share: Tensor) -> Tensor:
-    """Shares (B, N) in whole per cent that add up to one."""
-    share = (share * 100).round()
-    return share / share.sum(-1, keepdim=True).clamp_min(1)
-
-
-def key_of(share: Tensor) -> tuple[tuple[int, int], ...]:
-    """A share (N,) as something that can be looked up."""
-    some = share.nonzero()[:, 0].tolist()
-    return tuple((k, round(100 * float(share[k]))) for k in some)

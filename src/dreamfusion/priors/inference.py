@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from . import posterior
-from .hypotheses import POOLED, Hypotheses, Sphere, Subject, peak
+from .hypotheses import POOLED, Hypotheses, Sphere, peak
 from .layout import before
 from .posterior import Pictures
+from .subjects import Subject, Subjects
 
 SIDES = ("front", "side", "back", "overhead")
 SPREAD = 0.06
@@ -89,10 +90,9 @@ class Inference:
         self.pool: Pictures | None = None
         self.joined: tuple[Sphere, Pictures, Pictures] | None = None
 
-    def words(self, seen: Noisy, tokens: Tensor, mask: Tensor, sides: Tensor | None = None) -> Inferred:
-        """What the words show from a camera that is not told; ``sides`` (B, 4) as in ``side_prior``."""
-        subjects = self.hypotheses.read(tokens, mask)
-        sides = torch.zeros(len(tokens), 4) if sides is None else sides
+    def words(self, seen: Noisy, words: Subjects) -> Inferred:
+        """What the words show from a camera that is not told."""
+        subjects, sides = [words[k] for k in range(len(words))], words.sides.cpu()
         keys = [(subject.key, above) for subject, above in zip(subjects, (sides[:, 3] > 0.5).tolist(), strict=True)]
         mean = torch.empty(len(seen.z), 4, *seen.z.shape[2:])
         camera, sure = torch.empty(len(seen.z), 3), torch.empty(len(seen.z))
@@ -121,16 +121,16 @@ class Inference:
         found = seen.search(sphere.pictures, sphere.pooled, prior, shown, extra, extra_prior)
         return Inferred(found.mean, camera, sure)
 
-    def views(self, seen: Noisy, tokens: Tensor, mask: Tensor, cameras: Tensor, group: int) -> Inferred:
+    def views(self, seen: Noisy, words: Subjects, cameras: Tensor, group: int) -> Inferred:
         """What the views of each group of ``group`` show together: one thing, from an azimuth that is not told.
 
         cameras (B, 3): the azimuths tell only how the views of a group stand to each other. Each group is read by the words of
         its first view; sides that they tell are not read.
         """
         parts = []
-        for g, subject in enumerate(self.hypotheses.read(tokens[::group], mask[::group])):
+        for g in range(len(words) // group):
             rows = torch.arange(g * group, (g + 1) * group)
-            parts.append(self._together(seen.rows(rows), subject, cameras[rows].float(), group))
+            parts.append(self._together(seen.rows(rows), words[g * group], cameras[rows].float(), group))
         mean, camera, sure = (torch.cat([getattr(p, name) for p in parts]) for name in ("mean", "camera", "sure"))
         return Inferred(mean, camera, sure)
 
@@ -157,11 +157,11 @@ class Inference:
         found = seen.search(sphere.pictures, sphere.pooled, prior, shown, extra, extra_prior)
         return Inferred(found.mean, camera, sure)
 
-    def nothing(self, seen: Noisy, tokens: Tensor, mask: Tensor) -> Inferred:
+    def nothing(self, seen: Noisy, words: Subjects) -> Inferred:
         """What might be seen if no words are told: anything of the vocabulary, and the asked thing from all sides."""
         if self.pool is None:
             self.pool = random_pictures(self.hypotheses, POOL)
-        sphere = self.hypotheses.sphere(self.hypotheses.read(tokens[:1], mask[:1])[0])
+        sphere = self.hypotheses.sphere(words[0])
         if self.joined is None or self.joined[0] is not sphere:
             middle = sphere.pictures.drawn.unflatten(0, sphere.shape)[:, :, 1].flatten(0, 1)
             pictures = Pictures(torch.cat([self.pool.drawn, middle]))

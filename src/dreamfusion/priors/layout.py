@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from ..view.cameras import CONDITION_FOV_DEG, Cameras
 from .denoiser import CAMERA_WIDTH, Residual, Words, camera_features, norm
 from .solid import FIELDS, fields
+from .subjects import Subjects, rounded
 
 PLANE_WIDTH, POINT_WIDTH, PAINT_WIDTH, PAINT_STYLE = 8, 32, 48, 256
 FOUND_WIDTH = POINT_WIDTH + 2 + len(FIELDS)
 RAYS_AT_ONCE = 256
-VARIANTS = 12
+INSTANCES = 12
 """A name's shapes, over and over, fill a row of so many; 12 gives up to four shapes the same share."""
 NO_SHARE = 1e-5
 """A share of a thing below this counts as none: the words do not mean it."""
@@ -121,18 +122,22 @@ class Layout(nn.Module):
         self.out = nn.Sequential(norm(PAINT_WIDTH), nn.SiLU(), nn.Conv2d(PAINT_WIDTH, 16, 3, padding=1))
         self.register_buffer("factors", torch.tensor(sizes.looks))
         self.register_buffer("stretches", torch.ones(sizes.proportions, 3))
-        self.register_buffer("shown", torch.zeros(sizes.names, VARIANTS, dtype=torch.int32))
+        self.register_buffer("shown", torch.zeros(sizes.names, INSTANCES, dtype=torch.int32))
 
-    def forward(
-        self, tokens: Tensor, mask: Tensor, camera: Tensor, background: Tensor | None = None, variant: int = 0
-    ) -> Tensor:
-        """tokens (B, L, 384), mask (B, L) bool, camera (B, 3); background (B, 3) in [-1, 1], or None for mid-gray; variant:
-        which of a name's shapes is meant."""
-        said = self.read(tokens, mask)
-        planes = mixed(self.shape_share(said.name, variant), self.planes.weight)
-        style = said.look.to(self.looks.weight) @ self.looks.weight
-        drawn = self.draw(planes, style, camera, stretch=said.proportion.float() @ self.stretches.float())
+    def forward(self, words: Subjects, camera: Tensor, background: Tensor | None = None) -> Tensor:
+        """Words and cameras (B, 3); background (B, 3) in [-1, 1], or None for mid-gray."""
+        planes = mixed(words.shape.to(self.planes.weight), self.planes.weight)
+        style = words.look.to(self.looks.weight) @ self.looks.weight
+        drawn = self.draw(planes, style, camera, stretch=words.stretch.float())
         return drawn[:, :3] if background is None else before(drawn, background)
+
+    def understood(self, tokens: Tensor, mask: Tensor, sides: Tensor, instance: int = 0) -> Subjects:
+        """What captions mean, if each name is shown by its shape number ``instance``: tokens (B, L, 384), mask (B, L) bool,
+        sides (B, 4) as ``Subjects`` has them."""
+        said = self.read(tokens, mask)
+        shape = self.shape_share(rounded(said.name), instance)
+        look = torch.cat([rounded(part) for part in said.look.split(self.sizes.looks, -1)], -1)
+        return Subjects(shape, look, rounded(said.proportion) @ self.stretches.float(), sides.to(shape))
 
     def read(self, tokens: Tensor, mask: Tensor) -> Reading:
         """What the words speak of."""
@@ -145,9 +150,9 @@ class Layout(nn.Module):
         _, pooled = self.words(tokens.to(self.words.key.weight.dtype), mask)
         return self.name(pooled).float(), self.look(pooled).float(), self.proportion(pooled).float()
 
-    def shape_share(self, name: Tensor, variant: int = 0) -> Tensor:
-        """Shares of shapes (B, I) of shares of names (B, T), if each name is shown by its shape number ``variant``."""
-        chosen = self.shown[:, variant % VARIANTS].long()
+    def shape_share(self, name: Tensor, instance: int = 0) -> Tensor:
+        """Shares of shapes (B, I) of shares of names (B, T), if each name is shown by its shape number ``instance``."""
+        chosen = self.shown[:, instance % INSTANCES].long()
         return name.new_zeros(len(name), self.sizes.shapes).index_add(1, chosen, name)
 
     def draw(

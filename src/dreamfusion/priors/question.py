@@ -18,6 +18,10 @@ class Words(ABC):
     """Captions as one prior reads them, a row each. Only that prior looks inside."""
 
     @abstractmethod
+    def __len__(self) -> int:
+        """How many captions they are."""
+
+    @abstractmethod
     def rows(self, index: Sequence[int]) -> Self:
         """A choice of rows."""
 
@@ -34,6 +38,9 @@ class Tokens(Words):
     tokens: Tensor
     mask: Tensor
     pooled: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
 
     def rows(self, index: Sequence[int]) -> Tokens:
         chosen = torch.tensor(index, device=self.tokens.device)
