@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from dreamfusion.distillation.rule import Direction
@@ -38,7 +37,7 @@ class PixelPrior(Prior):
     id, hash, resolution = "fake", "0" * 64, 12
     device = torch.device("cpu")
 
-    def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> Tokens:
+    def embed(self, captions: Sequence[str], images: Sequence[Tensor] = ()) -> Tokens:
         return Tokens(torch.zeros(len(captions), 2, 4), torch.ones(len(captions), 2, dtype=torch.bool))
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,7 +37,7 @@ def test_weights_are_what_the_card_says(prior: BundledPrior) -> None:
     assert sum(said["shapes"] >= 3 for said in record["vocabulary"].values()) >= 200
     assert len(record["colours"]) + len(record["materials"]) + len(record["patterns"]) >= 40
     kinds = {x.dtype for x in load_file(WEIGHTS).values()}
-    assert kinds == {torch.float16, torch.int8, torch.int32, torch.int64}
+    assert kinds == {torch.float16, torch.int8, torch.uint8, torch.int32, torch.int64}
 
 
 def test_altered_missing_or_foreign_weights_are_one_line(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from dreamfusion.captions import Captions
@@ -35,7 +34,7 @@ class Reader(PixelPrior):
         self.empty = torch.randn(3, 4, 4, generator=g)
         self.calls = 0
 
-    def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> Tokens:
+    def embed(self, captions: Sequence[str], images: Sequence[Tensor] = ()) -> Tokens:
         self.texts = captions
         return Tokens(torch.eye(16)[: len(captions)][:, None], torch.ones(len(captions), 1, dtype=torch.bool))
 

@@ -9,6 +9,7 @@ from .distillation.rule_settings import GuidedSettings
 from .errors import UserError
 from .priors.prior import Frozen
 from .priors.question import Question, Words
+from .reference import read_reference
 from .settings.config import Config
 from .view.perp_neg import Between, between
 from .view.view import View
@@ -36,9 +37,15 @@ class Captions:
                 self.places[side, clay] = len(texts)
                 texts.append(with_view(words, side) if side else words)
         negative = rule.negative_prompt.strip() if isinstance(rule, GuidedSettings) else ""
-        # All in one call: the embeddings then have one length, and the text encoder is loaded once.
-        self.embedded = prior.embed([*texts, negative] if negative else texts)
-        self.negative = len(texts) if negative else None
+        images = [read_reference(config.prior.image)] if config.prior.image else []
+        self.nothing: Words | None = None
+        if images:  # the picture is of what is asked, not of what is to be avoided
+            self.embedded = prior.embed(texts, images)
+            self.nothing = prior.embed([negative]) if negative else None
+        else:
+            # All in one call: the embeddings then have one length, and the text encoder is loaded once.
+            self.embedded = prior.embed([*texts, negative] if negative else texts)
+            self.nothing = self.embedded.rows([len(texts)]) if negative else None
 
     def ask(self, view: View) -> Question:
         """The question about a view: the caption of each look's side, and what the settings let the prior know of the view."""
@@ -55,7 +62,7 @@ class Captions:
                 ],
                 clay,
             )
-        nothing = None if self.negative is None else self.embedded.rows([self.negative] * len(view))
+        nothing = None if self.nothing is None else self.nothing.rows([0] * len(view))
         return Question(words, view, self.config.prior.asks, nothing, repelled)
 
     def _rows(self, sides: list[str], clay: bool) -> Words:

@@ -99,12 +99,13 @@ def _compare_options(parser: Parser) -> None:
 
 
 def _sample_options(parser: Parser) -> None:
-    parser.add_argument("prompt", metavar="PROMPT", help="what to draw")
+    parser.add_argument("prompt", nargs="?", default="", metavar="PROMPT", help="what to draw")
     parser.add_argument(
         "--views", default="4", metavar="N", help="number of azimuths all around, 1 to 64 [%(default)s]"
     )
-    parser.add_argument("--guidance-scale", default="3", metavar="X", help="guidance scale w, 0 to 1000 [%(default)s]")
+    parser.add_argument("--guidance-scale", default="0", metavar="X", help="guidance scale w, 0 to 1000 [%(default)s]")
     parser.add_argument("--seed", default="0", metavar="N", help="seed of the noise, 0 or more [%(default)s]")
+    parser.add_argument("--image", metavar="FILE", help="a reference picture: what it shows, from all sides")
     parser.add_argument("--words-only", action="store_true", help="give the prior the words only, and no camera")
     parser.add_argument(
         "--jointly", action="store_true", help="views of one thing, asked about together, with no camera"

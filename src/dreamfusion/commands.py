@@ -42,7 +42,8 @@ def generate(given: argparse.Namespace) -> int:
         where: dict[str, Any] = {"resume": Path(given.resume)}
     else:
         config = resolve(given.preset or "balanced", settings, given.prompt or "")
-        out = Path(given.out) if given.out else default_path(config.prompt, config.seed)
+        name = config.prompt or Path(config.prior.image).stem
+        out = Path(given.out) if given.out else default_path(name, config.seed)
         Run.create(out, config)
         where = {"out": out, "config": config}
     from . import generation
@@ -50,7 +51,7 @@ def generate(given: argparse.Namespace) -> int:
     from .interrupts import stopped_by_signals
 
     folder = next(path for path in where.values() if isinstance(path, Path))
-    title = f"{config.prompt!r}, preset {config.preset}, seed {config.seed}, in {folder}"
+    title = f"{config.prompt or Path(config.prior.image).name!r}, preset {config.preset}, seed {config.seed}, in {folder}"
     begin = time.monotonic()
     with stopped_by_signals() as stop:
         try:
@@ -192,13 +193,13 @@ def compare(given: argparse.Namespace) -> int:
 def prior_sample(given: argparse.Namespace) -> int:
     from .prompts import check_prompt, slug
 
-    prompt = check_prompt(given.prompt)
+    prompt = check_prompt(given.prompt) if given.prompt or not given.image else ""
     views = whole("--views", given.views, 1, 64)
     guidance = number("--guidance-scale", given.guidance_scale, 0, 1000)
     seed = whole("--seed", given.seed, 0, 2**63 - 1)
-    out = Path(given.out or f"{slug(prompt)}-prior.png")
-    if given.jointly and given.words_only:
-        raise UserError("--jointly and --words-only are different questions; leave one out")
+    out = Path(given.out or f"{slug(prompt or Path(given.image).stem)}-prior.png")
+    if sum([given.jointly, given.words_only, bool(given.image)]) > 1:
+        raise UserError("--jointly, --words-only and --image are different questions; leave all but one out")
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the contact sheet is a picture; its name must end in .png")
     import numpy as np
@@ -213,11 +214,16 @@ def prior_sample(given: argparse.Namespace) -> int:
     from .samples import sample_around
 
     prior = load_prior(given.prior, instance=seed)
-    warn_unknown_words(prior, prompt)
+    if given.image:
+        from .reference import read_reference
+
+        given.output.say(prior.describe(read_reference(given.image), prompt))
+    else:
+        warn_unknown_words(prior, prompt)
     if not isinstance(prior, Prior):
         raise UserError(f"the prior {given.prior!r} scores pictures and cannot be sampled")
-    asks: Asks = "views" if given.jointly else "words" if given.words_only else "camera"
-    drawn = sample_around(prior, prompt, views, guidance, seed, asks=asks)
+    asks: Asks = "views" if given.jointly else "words" if given.words_only else "image" if given.image else "camera"
+    drawn = sample_around(prior, prompt, views, guidance, seed, asks=asks, image=given.image or "")
     larger = to_uint8(drawn).repeat(3, 1).repeat(3, 2)  # 3 x 3 for a pixel: 64 is small on a screen
     write_atomic(out, png_bytes(np.concatenate(list(larger), 1)))
     given.output.file(out)

@@ -14,17 +14,21 @@ from .device import pick_device, set_threads
 from .distillation.rules import kept_graphs
 from .errors import UserError
 from .export.turntable import turntable, write_preview
-from .files import make_folder
+from .files import make_folder, write_atomic
 from .loading import load_prior
 from .loop import keep
 from .priors.prior import Frozen, Prior, Scorer
 from .prompts import check_prompt
+from .reference import read_reference
 from .run import Run
 from .scene.scene import Scene
 from .settings.config import Config
 from .settings.names import stage_configs
 from .settings.presets import resolve
 from .trainer import Progress, Trainer
+
+REFERENCE = "reference"
+"""The copy of the reference picture in a run's folder."""
 
 Callback = Callable[[Progress], None]
 
@@ -62,9 +66,12 @@ def generate(
             raise UserError("a resumed run keeps its own settings; give either resume or settings")
         run = Run.open(resume)
         config = run.config
+        if config.prior.image:
+            config.prior.image = str(run.path / REFERENCE)
     elif config is None:
         config = resolve(preset, overrides, prompt)
-    check_prompt(config.prompt)
+    if not config.prior.image:
+        check_prompt(config.prompt)
     if resume is None and out is not None:
         run = Run.create(out, config)
     if run is not None and run.path.is_dir():
@@ -73,7 +80,10 @@ def generate(
     set_threads(config.threads)
     load = Loader()
     first = prior or load(stage_configs(config)[0])
-    warn_unknown_words(first, config.prompt)
+    if config.prior.image:
+        config.prompt = read_as(first, config)
+    else:
+        warn_unknown_words(first, config.prompt)
     trainer = Trainer(config, prior or load)
     with ExitStack() as until_done:
         steps: Iterator[Progress] = trainer.steps()
@@ -107,6 +117,14 @@ class Loader:
         return self.last[1]
 
 
+def read_as(prior: Frozen, config: Config) -> str:
+    """What the prior sees in the reference picture, with a word to the user; the prompt, where there is one, stays."""
+    picture = read_reference(config.prior.image)
+    seen = prior.describe(picture, config.prompt)
+    warnings.warn(f"{Path(config.prior.image).name} is read as {seen}", stacklevel=3)
+    return config.prompt or seen.partition(" (")[0]
+
+
 def warn_unknown_words(prior: Frozen, prompt: str) -> None:
     """Warn once about words of the prompt that the prior was never taught, and name the nearest that it knows."""
     if unknown := prior.unknown_words(prompt):
@@ -129,6 +147,8 @@ def begin(run: Run, trainer: Trainer, prior: Frozen, resumed: bool) -> None:
     else:
         if trainer.config.prior.id.startswith("hf:"):
             trainer.config.prior.id = prior.id  # with its revision, so that a resumed run gets the same weights
+        if trainer.config.prior.image:
+            write_atomic(run.path / REFERENCE, Path(trainer.config.prior.image).read_bytes())
         run.write_config(prior.id, prior.hash)
 
 

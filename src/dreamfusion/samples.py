@@ -18,12 +18,13 @@ from .view.view import View, orbit_view
 
 
 def sample_view_of(
-    prior: Prior, prompt: str, view: View, guidance_scale: float = 0.0, seed: int = 0, asks: Asks = "camera"
+    prior: Prior, prompt: str, view: View, guidance_scale: float = 0.0, seed: int = 0, asks: Asks = "camera", image: str = ""
 ) -> Tensor:
     """Samples (B, 3, H, W) in [0, 1] of a prompt seen from the looks of a view."""
     if asks == "views" and not prior.joint:
         raise UserError(f"the prior {prior.id!r} answers each view alone")
-    config = build({"prompt": prompt, "prior.asks": asks, "view.words": asks != "views"})
+    given = {"prompt": prompt, "prior.asks": asks, "view.words": asks != "views", "prior.image": image}
+    config = build(given)
     question = Captions(prior, config).ask(view)
     return sample(prior, question, torch.Generator().manual_seed(seed), guidance_scale)
 
@@ -36,8 +37,9 @@ def sample_around(
     seed: int = 0,
     elevation_deg: float = 20.0,
     asks: Asks = "camera",
+    image: str = "",
 ) -> Tensor:
-    """The prompt from ``views`` azimuths all around, (views, 3, H, W) in [0, 1], in front of mid-gray."""
+    """The prompt, or what a reference picture shows (the question 'image'), from ``views`` azimuths all around, (views, 3, H, W) in [0, 1], in front of mid-gray."""
     cameras = orbit_cameras([360.0 * k / views for k in range(views)], elevation_deg)
     view = replace(orbit_view(cameras, prior.resolution), group=views if asks == "views" else 1)
-    return sample_view_of(prior, prompt, view, guidance_scale, seed, asks)
+    return sample_view_of(prior, prompt, view, guidance_scale, seed, asks, image)

@@ -27,9 +27,11 @@ from looks import (
 from models import TableError, read_names
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from train import load_layout
 
 from dreamfusion.models.hashes import file_sha256
 from dreamfusion.priors.bundled_prior import WEIGHTS
+from dreamfusion.priors.recognition import outlines
 
 LEVELS = 127
 
@@ -62,10 +64,14 @@ def weights_of(run: Path) -> tuple[dict[str, Tensor], dict[str, dict[str, float]
         for key, value in stored.items():
             if key.startswith("ema."):
                 half = value.is_floating_point()
+                if key == "ema.outlines":
+                    continue
                 tensors[f"{network}.{key[4:]}"] = (value.to(torch.float16) if half else value).contiguous()
         if network == "layout":
             planes, scale = packed_planes(stored["model.planes.weight"])
             tensors |= {"layout.planes.packed": planes, "layout.planes.scale": scale}
+            print("drawing the outlines that pictures are recognised by", flush=True)
+            tensors["layout.outlines"] = outlines(load_layout(path), torch.arange(len(planes)))
         record[network] = {"pictures": int(stored["seen"])} | last_record(run / f"{network}.jsonl")
     return tensors, record
 

@@ -125,7 +125,7 @@ def load_layout(path: Path) -> Layout:
     tensors = {k[4:]: v for k, v in stored.items() if k.startswith("ema.")}
     tensors["planes.weight"] = stored["model.planes.weight"]
     layout = Layout(Sizes.of(tensors))
-    layout.load_state_dict(tensors)
+    layout.load_state_dict(tensors, strict=False)
     return layout.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 

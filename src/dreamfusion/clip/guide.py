@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from ..priors.prior import Scorer
@@ -31,7 +30,7 @@ class Guide(Scorer):
     def __init__(self, clip: Clip, id: str = "guide"):
         self.clip, self.id, self.hash, self.resolution, self.device = clip, id, clip.hash, clip.size, clip.device
 
-    def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> Tokens:
+    def embed(self, captions: Sequence[str], images: Sequence[Tensor] = ()) -> Tokens:
         """One token a caption: its unit vector."""
         self.no_images(images)
         tokens = self.clip.captions(list(captions))[:, None]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from PIL.Image import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -21,9 +21,10 @@ from ..models.text_encoder import TextEncoder
 from .denoiser import Denoiser
 from .hypotheses import Hypotheses
 from .inference import SIDES, Inference, Inferred, Noisy
-from .layout import Layout, Sizes
+from .layout import INSTANCES, Layout, Sizes
 from .prior import Prior, Unknown, broadcast, cosine_schedule
 from .question import Question, Words
+from .recognition import CLAY_PAINT, Recogniser, Recognised
 from .subjects import Subjects
 
 WEIGHTS = Path(__file__).parent / "weights" / "bundled.safetensors"
@@ -104,6 +105,7 @@ class BundledPrior(Prior):
         self.instance = instance
         self._unknown: dict[str, Unknown] = {}
         self._drawn: tuple[Question, Tensor] | None = None
+        self._seen: tuple[Tensor, str, Recognised] | None = None
 
     @cached_property
     def encoder(self) -> TextEncoder:
@@ -111,11 +113,43 @@ class BundledPrior(Prior):
         return TextEncoder.load()
 
     @torch.no_grad()
-    def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> Subjects:
-        """Read captions. A caption without any known name is read as ``familiar`` puts it."""
-        self.no_images(images)
+    def embed(self, captions: Sequence[str], images: Sequence[Tensor] = ()) -> Subjects:
+        """Read captions. A caption without any known name is read as ``familiar`` puts it. With a picture, shape and look are
+        those that it shows; of the captions their side counts, and whether they ask for clay."""
         tokens, mask = (x.to(self.device) for x in self.encoder([self.familiar(c) for c in captions]))
-        return self.layout.understood(tokens, mask, sides_of(captions), self.instance)
+        words = self.layout.understood(tokens, mask, sides_of(captions), self.instance)
+        if not images:
+            return words
+        seen = self.recognise(images, captions[0]).subject(self.layout)
+        clay = words.look[:, CLAY_PAINT : CLAY_PAINT + 1] > 0.5
+        look = torch.where(clay, words.look, seen.look.to(words.look))
+        return Subjects(seen.shape.to(words.shape).expand_as(words.shape), look, torch.ones_like(words.stretch), words.sides)
+
+    def recognise(self, images: Sequence[Tensor], caption: str = "") -> Recognised:
+        """What a reference picture (4, S, S) shows; the caption, where it has a known name, says of which name it is."""
+        if len(images) != 1:
+            raise UserError(f"the prior {self.id!r} takes one reference picture, not {len(images)}")
+        if self._seen is None or self._seen[0] is not images[0] or self._seen[1] != caption:
+            picture = torch.cat([images[0][:3] * 2 - 1, images[0][3:]])
+            known = f" {' '.join(words_of(caption))} "
+            allowed = None
+            if any(f" {name} " in known for name in self.names):
+                tokens, mask = (x.to(self.device) for x in self.encoder([caption]))
+                name = self.layout.read(tokens, mask).name
+                allowed = sum(self.layout.shape_share(name, k)[0].cpu() for k in range(INSTANCES)) / INSTANCES
+            self._seen = images[0], caption, Recogniser(self.layout, self.layout.outlines)(picture, allowed)
+        return self._seen[2]
+
+    def describe(self, image: Tensor, prompt: str = "") -> str:
+        """What a reference picture shows and how sure that is, such as 'a red mug (83 %, seen from 40 degrees)'."""
+        seen = self.recognise([image], prompt)
+        mains = ["", "clay", *self.record.get("colours", ()), *self.record.get("materials", ())]
+        rows = (self.layout.shown == seen.shapes[0]).any(1).nonzero()[:, 0].tolist()
+        name = min((list(self.vocabulary)[k] for k in rows), key=lambda n: self.vocabulary[n]["shapes"])
+        said = f"{mains[seen.mains[0]]} {name}".strip()
+        turn = (math.degrees(float(seen.camera[0])) + 180) % 360 - 180
+        article = "an" if said[0] in "aeiou" else "a"
+        return f"{article} {said} ({seen.shares[0]:.0%} sure, seen from {turn:.0f} degrees)"
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return cosine_schedule(t)
@@ -148,7 +182,7 @@ class BundledPrior(Prior):
         return tuple(self._noise(z_t, t, question, words) for words in about)
 
     def _noise(self, z_t: Tensor, t: Tensor, question: Question, about: Words | None) -> Tensor:
-        if question.asks == "camera" and about is not None:
+        if question.asks in ("camera", "image") and about is not None:
             asked = question if about is question.words else question.of(about)
             alpha, sigma = (broadcast(x, z_t) for x in self.alpha_sigma(t))
             return alpha * self.denoiser(z_t, t, self.mean_picture(asked)).to(z_t.dtype) + sigma * z_t

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from PIL.Image import Image
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recomputed
 
@@ -120,7 +119,7 @@ class DiffusersPrior(Prior):
     def _nothing(self) -> Tokens:
         return self.text.nothing().to(self.device)
 
-    def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> Tokens:
+    def embed(self, captions: Sequence[str], images: Sequence[Tensor] = ()) -> Tokens:
         self.no_images(images)
         # The empty caption comes along, so that the encoders are loaded once.
         words = self.text([*captions, ""]).to(self.device)

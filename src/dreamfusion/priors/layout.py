@@ -20,6 +20,8 @@ FOUND_WIDTH = POINT_WIDTH + 2 + len(FIELDS)
 RAYS_AT_ONCE = 256
 INSTANCES = 12
 """A name's shapes, over and over, fill a row of so many; 12 gives up to four shapes the same share."""
+OUTLINES = (48, 32)
+"""Outlines of each shape from so many sides, and the bytes of one (``recognition.py``)."""
 NO_SHARE = 1e-5
 """A share of a thing below this counts as none: the words do not mean it."""
 
@@ -100,6 +102,7 @@ class Layout(nn.Module):
     factors: Tensor
     stretches: Tensor
     shown: Tensor
+    outlines: Tensor
 
     def __init__(self, sizes: Sizes, words: int = 192):
         super().__init__()
@@ -122,6 +125,7 @@ class Layout(nn.Module):
         self.out = nn.Sequential(norm(PAINT_WIDTH), nn.SiLU(), nn.Conv2d(PAINT_WIDTH, 16, 3, padding=1))
         self.register_buffer("factors", torch.tensor(sizes.looks))
         self.register_buffer("stretches", torch.ones(sizes.proportions, 3))
+        self.register_buffer("outlines", torch.zeros(sizes.shapes, *OUTLINES, dtype=torch.uint8))
         self.register_buffer("shown", torch.zeros(sizes.names, INSTANCES, dtype=torch.int32))
 
     def forward(self, words: Subjects, camera: Tensor, background: Tensor | None = None) -> Tensor:

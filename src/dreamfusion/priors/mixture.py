@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from ..errors import UserError
@@ -72,7 +71,7 @@ class Mixture(Prior):
         self.device = terms[0][1].device
         self.joint = all(prior.joint for _, prior in terms)
 
-    def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> MixedWords:
+    def embed(self, captions: Sequence[str], images: Sequence[Tensor] = ()) -> MixedWords:
         """Each part reads the captions its own way."""
         return MixedWords(tuple(prior.embed(captions, images) for _, prior in self.terms))
 

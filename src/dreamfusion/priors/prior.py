@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from ..errors import UserError
@@ -40,14 +39,19 @@ class Frozen(ABC):
     """Whether it answers the views of a group together (``prior.asks: views``)."""
 
     @abstractmethod
-    def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> Words:
-        """Read captions, a row each. ``images``, if there are any, are reference pictures for all of them. UserError
-        if this model takes none (``no_images``)."""
+    def embed(self, captions: Sequence[str], images: Sequence[Tensor] = ()) -> Words:
+        """Read captions, a row each. ``images``, if there are any, are reference pictures for all of them, (4, S, S) as
+        ``reference.read_reference`` has them. UserError if this model takes none (``no_images``)."""
 
-    def no_images(self, images: Sequence[Image]) -> None:
+    def no_images(self, images: Sequence[Tensor]) -> None:
         """UserError if there are reference pictures, for models that read words only."""
         if images:
             raise UserError(f"the prior {self.id!r} takes no reference pictures")
+
+    def describe(self, image: Tensor, prompt: str = "") -> str:
+        """What a reference picture shows, in words; the prompt says what is known of it. UserError if it takes none."""
+        self.no_images([image])
+        raise NotImplementedError
 
     def unknown_words(self, prompt: str) -> list[Unknown]:
         """Words of a prompt that the model is known not to have been taught."""

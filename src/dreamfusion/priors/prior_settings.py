@@ -8,8 +8,9 @@ from pydantic import Field
 
 from ..schema import Settings
 
-Asks = Literal["words", "camera", "views"]
-"""What a prior is given besides the words: nothing, the absolute camera, or how the views of a group relate."""
+Asks = Literal["words", "camera", "views", "image"]
+"""What a prior is given besides the words: nothing, the absolute camera, how the views of a group relate, or a reference
+picture and how each view stands to it."""
 
 
 class PriorSettings(Settings):
@@ -18,7 +19,10 @@ class PriorSettings(Settings):
     diffusers pipeline, or a mixture such as '0.7*A + 0.3*B'. With distillation.kind=clip, 'guide', a CLIP."""
     asks: Asks = "camera"
     """What the prior is given besides the words. 'camera': where each picture is seen from, as in MVDream. 'words':
-    nothing, as in the paper. 'views': how the views of one group stand to each other, but not to the object."""
+    nothing, as in the paper. 'views': how the views of one group stand to each other, but not to the object. 'image': a
+    reference picture, and where each picture is seen from relative to it, as in Zero-1-to-3."""
+    image: str = ""
+    """The reference picture of the question 'image': a PNG, JPEG or WebP file with transparency or a plain background."""
     views: Annotated[int, Field(ge=1, le=16)] = 1
     """Views in a group. A group is one question to the prior: its views share elevation, distance and noise level, and
     stand evenly around the object."""

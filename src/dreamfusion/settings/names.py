@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from ..errors import UserError
 from .config import Config
 
-SHORTHANDS = {"guidance_scale": "distillation.guidance_scale", "prior": "prior.id"}
+SHORTHANDS = {"guidance_scale": "distillation.guidance_scale", "prior": "prior.id", "image": "prior.image"}
 """Short names that may stand for the dotted ones."""
 STAGES = "stages"
 OF_THE_RUN = ("prompt", "preset", "seed", "device", "threads", "run", "export", STAGES)

@@ -85,5 +85,14 @@ def resolve(preset: str = "balanced", overrides: Mapping[str, Any] | None = None
         if not 1 <= int(number) <= len(pages):
             raise UserError(f"{name}: the preset {preset} has {len(pages) or 'no'} stages")
         pages[int(number) - 1][inside] = given[name]
-    values["prompt"] = check_prompt(prompt or values.get("prompt", ""))
+    if values.get("prior.image"):
+        values["prior.image"] = str(Path(values["prior.image"]).expanduser().resolve())
+        if given.get("prior.asks", "image") != "image":
+            raise UserError(f"prior.image answers the question 'image', but prior.asks is {given['prior.asks']!r}; leave one out")
+        values["prior.asks"] = "image"
+    elif values.get("prior.asks") == "image":
+        raise UserError("prior.asks=image needs a reference picture; give one with --image FILE")
+    prompt = prompt or values.get("prompt", "")
+    # With a picture, the prompt may be left open: the prior then says what it sees.
+    values["prompt"] = prompt if not prompt and values.get("prior.image") else check_prompt(prompt)
     return build(values | ({STAGES: pages} if pages else {}))
