@@ -10,10 +10,10 @@ import torch.nn.functional as F
 
 from dreamfusion.priors.denoiser import SPREAD, Denoiser, around_layout
 from dreamfusion.priors.layout import (
+    INSTANCES,
     NO_SHARE,
     PLANE_WIDTH,
     POINT_WIDTH,
-    INSTANCES,
     Layout,
     Sizes,
     before,

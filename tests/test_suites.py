@@ -46,7 +46,10 @@ def test_bundled_153_is_broad_and_half_new() -> None:
     kinds = Counter("held" if is_held_out(p) else "shown" if parts(p)[0] else "plain" for p in prompts)
     assert kinds == {"held": 72, "shown": 51, "plain": 30}
     names = Counter(parts(p)[1] for p in prompts)
-    assert set(names) <= {w for n, said in RECORD["vocabulary"].items() for w in (n, *said.get("synonyms", ()))} and len(names) == 113
+    assert (
+        set(names) <= {w for n, said in RECORD["vocabulary"].items() for w in (n, *said.get("synonyms", ()))}
+        and len(names) == 113
+    )
     assert sum(n == 2 for n in names.values()) == 40 and max(names.values()) == 2, "40 things in two colours"
     colours = Counter(parts(p)[0] for p in prompts if parts(p)[0])
     assert len(colours) == 12 and max(colours.values()) <= 2 * min(colours.values())

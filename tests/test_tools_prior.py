@@ -64,7 +64,9 @@ def test_held_out_looks_are_a_fixed_share_and_never_drawn() -> None:
     rng = np.random.default_rng(0)
     drawn = [draw_look("sofa", rng) for _ in range(400)]
     assert not any(held_out("sofa", look) for look in drawn) and held_out("sofa", Look("red"))
-    assert {look.pattern for look in drawn} == set(PATTERNS) - {p for p in PATTERNS if p and held_out("sofa", Look("", "", p))}
+    assert {look.pattern for look in drawn} == set(PATTERNS) - {
+        p for p in PATTERNS if p and held_out("sofa", Look("", "", p))
+    }
     assert all(not look.second or look.second != look.main for look in drawn)
 
 
@@ -90,7 +92,9 @@ def test_drawn_captions_say_what_they_mean() -> None:
         if caption.look.main and caption.look.second not in ("", "white"):  # white is often left out
             assert caption.look.second in caption.text, caption
     assert len({c.name for c in captions}) > 800 and len({c.text for c in captions}) > 1450
-    assert draw_caption(NAMES, np.random.default_rng(3), "sofa") == draw_caption(NAMES, np.random.default_rng(3), "sofa")
+    assert draw_caption(NAMES, np.random.default_rng(3), "sofa") == draw_caption(
+        NAMES, np.random.default_rng(3), "sofa"
+    )
     assert isinstance(captions[0], Caption)
 
 
@@ -175,7 +179,9 @@ def test_light_and_dark_parts_take_the_two_colours() -> None:
     assert 0.1 < edge < 0.6 and math.isnan(parts_of(seen([0.4, 0.4, 0.4])[:, :3], two[:, 3:4]))
     picture = painted(two, Look("red", "blue"), edge)
     assert (picture[2, :, :4] > picture[0, :, :4]).all() and (picture[0, :, 4:] > picture[2, :, 4:]).all()
-    assert (painted(seen([0.4, 0.4, 0.4]), Look("red", "blue"))[0].diff(dim=0) <= 0.01).all(), "else the lower part is the second"
+    assert (painted(seen([0.4, 0.4, 0.4]), Look("red", "blue"))[0].diff(dim=0) <= 0.01).all(), (
+        "else the lower part is the second"
+    )
 
 
 RED, BLACK, GRAY, WHITE = ([0.8, 0.0, 0.0], [0.05, 0.05, 0.05], [0.5, 0.5, 0.55], [0.9, 0.9, 0.9])

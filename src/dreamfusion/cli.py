@@ -116,7 +116,9 @@ def _sample_options(parser: Parser) -> None:
 
 def _info_options(parser: Parser) -> None:
     parser.add_argument("--prior", default="bundled", metavar="NAME", help="prior to describe [%(default)s]")
-    parser.add_argument("--names", nargs="*", metavar="WORD", help="the names nearest in meaning to these words; without words, all")
+    parser.add_argument(
+        "--names", nargs="*", metavar="WORD", help="the names nearest in meaning to these words; without words, all"
+    )
 
 
 def _presets_options(parser: Parser) -> None:

@@ -51,7 +51,9 @@ def generate(given: argparse.Namespace) -> int:
     from .interrupts import stopped_by_signals
 
     folder = next(path for path in where.values() if isinstance(path, Path))
-    title = f"{config.prompt or Path(config.prior.image).name!r}, preset {config.preset}, seed {config.seed}, in {folder}"
+    title = (
+        f"{config.prompt or Path(config.prior.image).name!r}, preset {config.preset}, seed {config.seed}, in {folder}"
+    )
     begin = time.monotonic()
     with stopped_by_signals() as stop:
         try:

@@ -36,7 +36,9 @@ def read_reference(path: str | Path) -> Tensor:
             if opened.format not in FORMATS:
                 raise UserError(f"{path} is a {opened.format} file; a reference picture is PNG, JPEG or WebP")
             if opened.width * opened.height > LARGEST:
-                raise UserError(f"{path} has {opened.width} x {opened.height} pixels; at most {LARGEST // 10**6} million")
+                raise UserError(
+                    f"{path} has {opened.width} x {opened.height} pixels; at most {LARGEST // 10**6} million"
+                )
             picture = opened.convert("RGBA")
     except Image.DecompressionBombError:
         raise UserError(f"{path} is too large; at most {LARGEST // 10**6} million pixels") from None

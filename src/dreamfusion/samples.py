@@ -18,7 +18,13 @@ from .view.view import View, orbit_view
 
 
 def sample_view_of(
-    prior: Prior, prompt: str, view: View, guidance_scale: float = 0.0, seed: int = 0, asks: Asks = "camera", image: str = ""
+    prior: Prior,
+    prompt: str,
+    view: View,
+    guidance_scale: float = 0.0,
+    seed: int = 0,
+    asks: Asks = "camera",
+    image: str = "",
 ) -> Tensor:
     """Samples (B, 3, H, W) in [0, 1] of a prompt seen from the looks of a view."""
     if asks == "views" and not prior.joint:
@@ -39,7 +45,8 @@ def sample_around(
     asks: Asks = "camera",
     image: str = "",
 ) -> Tensor:
-    """The prompt, or what a reference picture shows (the question 'image'), from ``views`` azimuths all around, (views, 3, H, W) in [0, 1], in front of mid-gray."""
+    """The prompt, or what a reference picture shows (the question 'image'), from ``views`` azimuths all around, in front of
+    mid-gray: (views, 3, H, W) in [0, 1]."""
     cameras = orbit_cameras([360.0 * k / views for k in range(views)], elevation_deg)
     view = replace(orbit_view(cameras, prior.resolution), group=views if asks == "views" else 1)
     return sample_view_of(prior, prompt, view, guidance_scale, seed, asks, image)

@@ -25,13 +25,40 @@ TEMPLATES = (
     "{}", "{}", "{}", "a photo of {}", "a 3d model of {}", "a dslr photo of {}", "a render of {}", "a low poly model of {}",
     "{}, highly detailed", "a picture of {}",
 )  # fmt: skip
-IDLE = ("small", "large", "big", "tiny", "old", "new", "beautiful", "cute", "detailed", "realistic", "simple", "modern", "nice", "fancy")
+IDLE = (
+    "small",
+    "large",
+    "big",
+    "tiny",
+    "old",
+    "new",
+    "beautiful",
+    "cute",
+    "detailed",
+    "realistic",
+    "simple",
+    "modern",
+    "nice",
+    "fancy",
+)
 """Words that the prior has no pictures for; they must not mislead it."""
 PARTS = (
     "roof", "door", "wheels", "legs", "eyes", "handle", "top", "lid", "tail", "wings", "hat", "seat", "base", "buttons", "edges",
     "window", "nose", "ears", "leaves", "shoes", "trim",
 )  # fmt: skip
-PLACES = ("on a table", "on the ground", "in the snow", "in a forest", "on a white background", "in a room", "at night", "in the sun")
+PLACES = (
+    "on a table",
+    "on the ground",
+    "in the snow",
+    "in a forest",
+    "on a white background",
+    "in a room",
+    "at night",
+    "in the sun",
+)
+
+
+PLAIN_LOOK = Look()
 
 
 @dataclass(frozen=True)
@@ -52,7 +79,7 @@ def with_article(words: str, plain: bool = False) -> str:
     return ("an " if words[0] in "aeiou" else "a ") + words
 
 
-def usual(name: Name, look: Look = Look()) -> str:
+def usual(name: Name, look: Look = PLAIN_LOOK) -> str:
     """The usual caption of a look of a thing: 'a red and white striped armchair'."""
     said = f"{adjectives(look)} {name.name}".strip()
     said = with_article(said, name.name in name.plain)

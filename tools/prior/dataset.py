@@ -67,7 +67,9 @@ class Data:
             for k in self.mine
         }
         if missing := [self.shapes[k] for k, paths in files.items() if not paths]:
-            raise DataError(f"{folder} has no pictures of {missing[0]} and {len(missing) - 1} more: go on with build_dataset.py")
+            raise DataError(
+                f"{folder} has no pictures of {missing[0]} and {len(missing) - 1} more: go on with build_dataset.py"
+            )
         counts = {k: [_count(path) for path in paths] for k, paths in files.items()}
         total = sum(sum(c) for c in counts.values())
         self.pixels = np.empty((total, 6, 64, 64), np.uint8)
@@ -120,5 +122,3 @@ class Data:
 def _count(path: Path) -> int:
     with np.load(path) as stored:
         return len(stored["cameras"])
-
-

@@ -114,14 +114,10 @@ def places(depth: Tensor, camera: Tensor) -> Tensor:
     along = depth * 2 + (distance - 1)[:, None, None]  # on the optical axis
     x, y = across[None, None, :] * along, -across[None, :, None] * along
     from_centre = distance[:, None, None] - along
-    return sum(
-        part[..., None] * axis[:, None, None] for part, axis in ((x, right), (y, up), (from_centre, back))
-    )  # type: ignore[return-value]
+    return sum(part[..., None] * axis[:, None, None] for part, axis in ((x, right), (y, up), (from_centre, back)))  # type: ignore[return-value]
 
 
-def compose(
-    pixels: Tensor, camera: Tensor, look: Tensor, mean_luma: Tensor, rule: Tensor, parts: Tensor
-) -> Tensor:
+def compose(pixels: Tensor, camera: Tensor, look: Tensor, mean_luma: Tensor, rule: Tensor, parts: Tensor) -> Tensor:
     """Stored views (B, 6, H, W) in [0, 1] to pictures (B, 3, H, W) in [-1, 1] over mid-gray.
 
     camera (B, 3); look (B, 3) as ``Look.numbers``; mean_luma, rule (B,) as ``paint_rule`` and parts (B,) as ``parts_of`` have them.
@@ -135,7 +131,9 @@ def compose(
     second = tint(albedo, colours, mean_luma, rule)
     whole = (look[:, 2] == PATTERNS.index("camouflage")) | (look[:, 2] == PATTERNS.index("rainbow"))
     stays = torch.where(look[:, 0] >= 2 + len(COLOURS), 0.0, 1.0)[:, None, None, None] * kept(albedo, rule)
-    own = whole_pattern(where, look[:, 2]) * (0.5 + 0.5 * luminance(albedo) / mean_luma[:, None, None, None]).clamp(0.6, 1.2)
+    own = whole_pattern(where, look[:, 2]) * (0.5 + 0.5 * luminance(albedo) / mean_luma[:, None, None, None]).clamp(
+        0.6, 1.2
+    )
     surface = torch.lerp(main, second, on)
     surface = torch.where(whole[:, None, None, None], torch.lerp(own.clamp(0, BRIGHTEST), albedo, stays), surface)
     shaded = surface.clamp(0, 0.92) * pixels[:, 4:5]  # the shading is already multiplied by the coverage
@@ -143,9 +141,7 @@ def compose(
     return (shaded.clamp(0, 1) + (1 - cover) * BACKGROUND) * 2 - 1
 
 
-def painted_main(
-    albedo: Tensor, where: Tensor, main: Tensor, mean_luma: Tensor, rule: Tensor
-) -> tuple[Tensor, Tensor]:
+def painted_main(albedo: Tensor, where: Tensor, main: Tensor, mean_luma: Tensor, rule: Tensor) -> tuple[Tensor, Tensor]:
     """Surfaces (B, 3, H, W) in their main paint (B,), and the strength (B,) of their highlights."""
     colours = torch.tensor([COLOURS.get(name, (0.5, 0.5, 0.5)) for name in MAINS])
     out = tint(albedo, colours[main], mean_luma, rule)
@@ -163,9 +159,7 @@ def painted_main(
     return out, shine
 
 
-def second_part(
-    albedo: Tensor, where: Tensor, look: Tensor, mean_luma: Tensor, parts: Tensor
-) -> tuple[Tensor, Tensor]:
+def second_part(albedo: Tensor, where: Tensor, look: Tensor, mean_luma: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
     """Where the second colour goes, (B, 1, H, W) in [0, 1], and which it is, (B, 3)."""
     _, second, pattern = look.unbind(1)
     colours = torch.tensor([COLOURS.get(name, (0.5, 0.5, 0.5)) for name in SECONDS])[second]

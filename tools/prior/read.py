@@ -63,9 +63,7 @@ def embedded(path: Path, names: dict[str, Name], order: list[str], count: int) -
             tokens[some, : got.shape[1]] = got.half()
             lengths[some] = mask.sum(1).clamp_max(LONGEST)
         number, proportions = {name: k for k, name in enumerate(order)}, list(PROPORTIONS)
-        labels = torch.tensor(
-            [(number[c.name], *c.look.numbers, proportions.index(c.proportion)) for c in captions]
-        )
+        labels = torch.tensor([(number[c.name], *c.look.numbers, proportions.index(c.proportion)) for c in captions])
         save_file({"tokens": tokens, "lengths": lengths, "labels": labels}, path)
     stored = load_file(path)
     return Readings(stored["tokens"], stored["lengths"], stored["labels"])
@@ -125,7 +123,9 @@ def main() -> None:
         rate.step()
         if step % 500 == 0 or step == args.steps:
             found = " ".join(f"{share:.3%}" for share in accuracy(model, readings, hidden))
-            print(f"step {step} loss {float(loss):.4f} name, main, second, pattern, proportion, all: {found}", flush=True)
+            print(
+                f"step {step} loss {float(loss):.4f} name, main, second, pattern, proportion, all: {found}", flush=True
+            )
     with torch.no_grad():
         for head in (model.name, model.look, model.proportion):
             head.weight.mul_(DECIDED)

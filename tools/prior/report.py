@@ -71,7 +71,10 @@ def sample_all(
         some = items[k : k + 32]
         camera = torch.from_numpy(data.cameras[[item.row for item in some]])
         cameras = Cameras(
-            camera[:, 0].deg2rad(), camera[:, 1].deg2rad(), camera[:, 2], torch.full((len(some),), CONDITION_FOV_DEG).deg2rad()
+            camera[:, 0].deg2rad(),
+            camera[:, 1].deg2rad(),
+            camera[:, 2],
+            torch.full((len(some),), CONDITION_FOV_DEG).deg2rad(),
         )
         words = prior.embed([usual(names[item.name], item.look) for item in some])
         view = orbit_view(cameras, prior.resolution)  # in front of mid-gray, as the pictures of the data are

@@ -283,9 +283,7 @@ def main() -> None:
                         if isinstance(model, Layout):
                             record[name] = float(layout_loss(model, check, args.rays)[0])
                         elif layout is not None:
-                            record[name] = float(
-                                denoiser_loss(model, layout, check, torch.Generator().manual_seed(1))
-                            )
+                            record[name] = float(denoiser_loss(model, layout, check, torch.Generator().manual_seed(1)))
                 model.load_state_dict(own, strict=False)
             if together.rank == 0:
                 print(" ".join(f"{k} {v:.5g}" for k, v in record.items()), flush=True)

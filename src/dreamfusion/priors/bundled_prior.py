@@ -24,7 +24,7 @@ from .inference import SIDES, Inference, Inferred, Noisy
 from .layout import INSTANCES, Layout, Sizes
 from .prior import Prior, Unknown, broadcast, cosine_schedule
 from .question import Question, Words
-from .recognition import CLAY_PAINT, Recogniser, Recognised
+from .recognition import CLAY_PAINT, Recognised, Recogniser
 from .subjects import Subjects
 
 WEIGHTS = Path(__file__).parent / "weights" / "bundled.safetensors"
@@ -123,7 +123,9 @@ class BundledPrior(Prior):
         seen = self.recognise(images, captions[0]).subject(self.layout)
         clay = words.look[:, CLAY_PAINT : CLAY_PAINT + 1] > 0.5
         look = torch.where(clay, words.look, seen.look.to(words.look))
-        return Subjects(seen.shape.to(words.shape).expand_as(words.shape), look, torch.ones_like(words.stretch), words.sides)
+        return Subjects(
+            seen.shape.to(words.shape).expand_as(words.shape), look, torch.ones_like(words.stretch), words.sides
+        )
 
     def recognise(self, images: Sequence[Tensor], caption: str = "") -> Recognised:
         """What a reference picture (4, S, S) shows; the caption, where it has a known name, says of which name it is."""
@@ -136,7 +138,8 @@ class BundledPrior(Prior):
             if any(f" {name} " in known for name in self.names):
                 tokens, mask = (x.to(self.device) for x in self.encoder([caption]))
                 name = self.layout.read(tokens, mask).name
-                allowed = sum(self.layout.shape_share(name, k)[0].cpu() for k in range(INSTANCES)) / INSTANCES
+                shares = [self.layout.shape_share(name, k)[0].cpu() for k in range(INSTANCES)]
+                allowed = torch.stack(shares).mean(0)
             self._seen = images[0], caption, Recogniser(self.layout, self.layout.outlines)(picture, allowed)
         return self._seen[2]
 

@@ -212,5 +212,6 @@ class Layout(nn.Module):
             place = (weight[..., None] * points).sum(1) / opacity.clamp_min(1e-3)[..., None]
             texture = fields(place).permute(0, 2, 1)  # (V, F, R)
         return torch.cat(
-            [features, opacity[:, None], (weight * (depth - 2.5)).sum(1)[:, None], texture * opacity.detach()[:, None]], 1
+            [features, opacity[:, None], (weight * (depth - 2.5)).sum(1)[:, None], texture * opacity.detach()[:, None]],
+            1,
         )

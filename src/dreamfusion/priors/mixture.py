@@ -43,6 +43,9 @@ class MixedWords(Words):
 
     parts: tuple[Words, ...]
 
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
     def rows(self, index: Sequence[int]) -> MixedWords:
         return MixedWords(tuple(p.rows(index) for p in self.parts))
 

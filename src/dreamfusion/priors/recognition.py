@@ -130,7 +130,10 @@ class Recogniser:
         best = away.min(1).argsort()[:SHAPES]
         cameras = outline_cameras()
         return [
-            Guess(int(k), 0, cameras[c], float(away[k, c])) for k in best for c in away[k].argsort()[:2] if away[k, c] < 1e3
+            Guess(int(k), 0, cameras[c], float(away[k, c]))
+            for k in best
+            for c in away[k].argsort()[:2]
+            if away[k, c] < 1e3
         ]
 
     def _painted(self, picture: Tensor, box: Tensor, guesses: list[Guess]) -> list[Guess]:

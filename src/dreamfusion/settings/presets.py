@@ -88,7 +88,9 @@ def resolve(preset: str = "balanced", overrides: Mapping[str, Any] | None = None
     if values.get("prior.image"):
         values["prior.image"] = str(Path(values["prior.image"]).expanduser().resolve())
         if given.get("prior.asks", "image") != "image":
-            raise UserError(f"prior.image answers the question 'image', but prior.asks is {given['prior.asks']!r}; leave one out")
+            raise UserError(
+                f"prior.image answers the question 'image', but prior.asks is {given['prior.asks']!r}; leave one out"
+            )
         values["prior.asks"] = "image"
     elif values.get("prior.asks") == "image":
         raise UserError("prior.asks=image needs a reference picture; give one with --image FILE")
