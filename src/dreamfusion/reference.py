@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,10 @@ def read_reference(path: str | Path) -> Tensor:
     """
     path = Path(path).expanduser()
     try:
-        with Image.open(path) as opened:
+        with (
+            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+            Image.open(path) as opened,
+        ):
             if opened.format not in FORMATS:
                 raise UserError(f"{path} is a {opened.format} file; a reference picture is PNG, JPEG or WebP")
             if opened.width * opened.height > LARGEST:

@@ -42,21 +42,32 @@ NETWORKS = ("layout", "denoiser")
 FAST = inference_dtype("auto", torch.device("cpu")) == torch.bfloat16  # elsewhere bfloat16 is ten times slower
 
 
+def style_of(model: Layout, look: Tensor) -> Tensor:
+    """Styles (G, S) of looks (G, 3) by number."""
+    first = torch.tensor([0, *model.sizes.looks[:-1]]).cumsum(0)
+    return model.looks(look + first).sum(1)
+
+
 def drawn_as(model: Layout, shape: Tensor, look: Tensor, camera: Tensor, rays: int = 32) -> Tensor:
     """Pictures over mid-gray and coverage (B, 4, 2 rays, 2 rays) of shapes (G,) and looks (G, 3) by number."""
-    first = torch.tensor([0, *model.sizes.looks[:-1]]).cumsum(0)
-    return model.draw(model.planes(shape), model.looks(look + first).sum(1), camera, rays)
+    return model.draw(model.planes(shape), style_of(model, look), camera, rays)
 
 
-def layout_loss(model: Layout, batch: Batch, rays: int) -> tuple[Tensor, Tensor]:
-    """Mean squared error of the mean picture over mid-gray at twice ``rays`` a side, and what to minimise: that over random
-    backgrounds. A background's channels are uniform in [-1, 1], so the coverage's error counts by their mean square, 1/3.
+def decoder_loss(model: Layout, planes: Tensor, batch: Batch, rays: int) -> tuple[Tensor, Tensor]:
+    """Of planes (G, W): mean squared error of the mean picture over mid-gray at twice ``rays`` a side, and what to minimise: that
+    over random backgrounds. A background's channels are uniform in [-1, 1], so the coverage's error counts by their mean
+    square, 1/3.
     """
     with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
-        pictures = drawn_as(model, batch.shape, batch.look, batch.camera, rays)
+        pictures = model.draw(planes, style_of(model, batch.look), batch.camera, rays)
     wanted = F.interpolate(torch.cat([batch.pictures, batch.cover], 1), size=2 * rays, mode="area")
     error, cover = F.mse_loss(pictures[:, :3], wanted[:, :3]), F.mse_loss(pictures[:, 3], wanted[:, 3])
     return error, error + cover / 3
+
+
+def layout_loss(model: Layout, batch: Batch, rays: int) -> tuple[Tensor, Tensor]:
+    """``decoder_loss`` of the shapes' own planes."""
+    return decoder_loss(model, model.planes(batch.shape), batch, rays)
 
 
 def denoiser_loss(model: Denoiser, layout: Layout, batch: Batch, rng: torch.Generator) -> Tensor:
