@@ -23,7 +23,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from train import READING, decoder_loss, name_shapes, save, sizes_of, start_from
 
-from dreamfusion.priors.denoiser import norm
 from dreamfusion.priors.layout import PLANE_WIDTH, Layout
 
 SIDE, SLABS, NEAR = 32, 8, 0.07
