@@ -100,6 +100,7 @@ class BundledPrior(Prior):
                 network.load_state_dict(parts[name])
                 network.to(self.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
                 network.eval().requires_grad_(False)
+            self.layout.planes.half()  # a few rows of many are read, so they stay small
         except (SafetensorError, RuntimeError, KeyError, OSError) as error:
             raise UserError(f"{path} does not hold this prior's weights: {str(error).splitlines()[0]}") from None
         self.instance = instance

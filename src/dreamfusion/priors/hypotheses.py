@@ -139,7 +139,7 @@ class Hypotheses:
         """Pictures over gray and coverage (N, 4, 64, 64) of a subject from cameras (N, 3)."""
         layout = self.layout
         weight = layout.planes.weight
-        planes = mixed(subject.shape[None].to(weight), weight)
+        planes = mixed(subject.shape[None].to(weight.device), weight)
         style = subject.look[None].to(layout.looks.weight) @ layout.looks.weight
         stretch = subject.stretch[None].to(weight.device)
         met = self.met[1] if keep is not None and self.met is not None and self.met[0] == keep else None

@@ -83,10 +83,10 @@ def before(drawn: Tensor, background: Tensor) -> Tensor:
 
 
 def mixed(share: Tensor, rows: Tensor) -> Tensor:
-    """share (B, T) @ rows (T, W), without the rows whose shares are all below ``NO_SHARE``. Words mostly name one thing,
-    and the planes of all things are 47 MB, which every question would read."""
+    """share (B, T) @ rows (T, W), as float32, without the rows whose shares are all below ``NO_SHARE``. Words mostly name one
+    thing, and the planes of all shapes are 110 MB, which every question would read."""
     some = (share > NO_SHARE).any(0).nonzero()[:, 0]
-    return share[:, some] @ rows[some]
+    return share[:, some].float() @ rows[some].float()
 
 
 class Layout(nn.Module):
@@ -130,7 +130,7 @@ class Layout(nn.Module):
 
     def forward(self, words: Subjects, camera: Tensor, background: Tensor | None = None) -> Tensor:
         """Words and cameras (B, 3); background (B, 3) in [-1, 1], or None for mid-gray."""
-        planes = mixed(words.shape.to(self.planes.weight), self.planes.weight)
+        planes = mixed(words.shape.to(self.planes.weight.device), self.planes.weight)
         style = words.look.to(self.looks.weight) @ self.looks.weight
         drawn = self.draw(planes, style, camera, stretch=words.stretch.float())
         return drawn[:, :3] if background is None else before(drawn, background)
