@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from PIL.Image import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import UserError
 from .question import Question, Words
@@ -69,6 +69,11 @@ class Prior(Frozen):
     """Channels of z: a scene may render latents of as many."""
     limit: float | None = None
     """Bounds of the clean z, +-limit, if it has any (pictures: 1)."""
+
+    def adaptable(self) -> nn.Module | None:
+        """The network to whose layers a rule may add low-rank updates while it asks; None if there is none. Its weights
+        stay as they are."""
+        return None
 
     @abstractmethod
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
