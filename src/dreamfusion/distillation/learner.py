@@ -30,7 +30,7 @@ class Learner(nn.Module):
     def ready(self) -> None:
         """To be called once all parameters are there."""
         self.to(self.prior.device)
-        self.adam = torch.optim.AdamW(self.parameters(), lr=self.rate)
+        self.adam = torch.optim.AdamW(self.parameters(), lr=self.rate, fused=True)
 
     @abstractmethod
     def forward(self, z_t: Tensor, t: Tensor, question: Question, told: Tensor) -> Tensor:
