@@ -100,7 +100,7 @@ def settle(kind: str, steps: int = STEPS, count: int = COUNT, seed: int = 0, **s
         turn = torch.Generator().manual_seed(rule.turn(step) + seed)
         t = 0.02 + 0.96 * torch.rand(count, generator=turn)
         noise = torch.randn(count, 2, 1, 1, generator=turn)
-        adam.param_groups[0]["lr"] = RATE / 2 * min(1.0, 4 * (1 - progress))
+        adam.param_groups[0]["lr"] = RATE / 2 * min(1.0, 2 * (1 - progress))
         picture.grad = rule.at(progress).direction(picture.detach(), question, t, noise).gradient
         adam.step()
         rule.learn(picture.detach(), question, rng)
