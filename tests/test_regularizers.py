@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from dreamfusion import regularizers
+from dreamfusion.scene import volume
 from dreamfusion.scene.scene import Rendering
 from dreamfusion.settings.config import RegularizerSettings
 

@@ -9,7 +9,9 @@ weight is 1. ``expected`` is E[direction | t] by z; the rule's draws minus it ha
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -275,7 +277,7 @@ class Exact(torch.nn.Module):
         super().__init__()
         self.own = own
 
-    def predict(self, z_t: Tensor, t: Tensor, question: Question) -> Tensor:
+    def predict(self, z_t: Tensor, t: Tensor, question: Question, known: Tensor | None = None) -> Tensor:
         return self.own.noise(z_t, *parts(t, 1.0)[:2])
 
 
@@ -405,3 +407,21 @@ def test_uniform_numbers_out_of_levels() -> None:
     u = uniform_of(t)
     assert 0 <= u.min() and u.max() < 1 and abs(float(u.mean()) - 0.5) < 0.01 and abs(float(u.var()) - 1 / 12) < 0.003
     assert abs(float(torch.corrcoef(torch.stack([t, u]))[0, 1])) < 0.03
+
+
+def test_the_page_says_what_each_rule_costs() -> None:
+    """Answers of the prior for each picture and step, without and with guidance, in a step after the first."""
+    page = (Path(__file__).parents[1] / "docs" / "rules.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `(\w+)` \|.*\| (\d+ / \d+) \|", page, re.M))
+    for settings in GUIDED:
+        kind, costs = settings.model_fields["kind"].default, []
+        for w in (0.0, 1.0):
+            prior = (FlowOracle if kind == "rfds" else Oracle)(KNOWN)
+            rule = rule_of(kind, prior, guidance_scale=w)
+            question, t, noise = question_of(rule, 2), torch.full((2,), 0.5), torch.zeros(2, *SHAPE)
+            for _ in range(2):
+                prior.asked = 0
+                rule.direction(torch.full((2, *SHAPE), 0.5), question, t, noise)
+                rule.learn(torch.full((2, *SHAPE), 0.5), question, torch.Generator().manual_seed(0))
+            costs.append(str(prior.asked))
+        assert told[kind] == " / ".join(costs), kind

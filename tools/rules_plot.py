@@ -15,6 +15,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from dreamfusion.distillation.rules import make_rule
+from dreamfusion.distillation.times import draw_times
 from dreamfusion.priors.prior import Prior, cosine_schedule, levels
 from dreamfusion.priors.question import Question, Tokens, Words
 from dreamfusion.settings.names import build
@@ -98,7 +99,8 @@ def settle(kind: str, steps: int = STEPS, count: int = COUNT, seed: int = 0, **s
     for step in range(steps):
         progress = step / steps
         turn = torch.Generator().manual_seed(rule.turn(step) + seed)
-        t = 0.02 + 0.96 * torch.rand(count, generator=turn)
+        t = draw_times(rule.settings, progress, count, turn, prior.alpha_sigma)  # type: ignore[attr-defined]
+        t = t[torch.randperm(count, generator=turn)]
         noise = torch.randn(count, 2, 1, 1, generator=turn)
         adam.param_groups[0]["lr"] = RATE / 2 * min(1.0, 2 * (1 - progress))
         picture.grad = rule.at(progress).direction(picture.detach(), question, t, noise).gradient
@@ -108,4 +110,65 @@ def settle(kind: str, steps: int = STEPS, count: int = COUNT, seed: int = 0, **s
     return picture.detach()[:, :, 0, 0] * 2 - 1
 
 
-PLAIN = {"guidance_scale": 0.0, "threshold": 0.0, "weight": "sigma2"}
+PLAIN: dict[str, Any] = {
+    "guidance_scale": 0.0, "threshold": 0.0, "weight": "uniform", "t_min": 0.02, "t_max": [[0, 0.98], [0.4, 0.98], [0.5, 0.5], [1, 0.3]],
+}  # fmt: skip
+"""What the panels share. Less noise in the second half is ProlificDreamer's annealing; it brings every rule to rest."""
+
+PANELS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("SDS, w = 0", "sds", {}),
+    ("SDS, w = 4", "sds", {"guidance_scale": 4.0}),
+    ("SJC", "sjc", {}),
+    ("VSD (small network)", "vsd", {"learner": "network", "learner_lr": 3e-3, "width": 16}),
+    ("CSD", "csd", {"guidance_scale": 1.0}),
+    ("SSD", "ssd", {"guidance_scale": 1.0}),
+    ("NFSD, w = 1", "nfsd", {"guidance_scale": 1.0}),
+    ("HiFA, 4 steps", "hifa", {"image_weight": 0.0}),
+    ("ISM", "ism", {"interval": 0.1}),
+    ("SDI", "sdi", {"inversion_guidance": 0.0}),
+    ("ASD", "asd", {}),
+    ("Bridge", "bridge", {"guidance_scale": 1.0}),
+    ("Consistent3D", "consistent3d", {}),
+    ("RFDS (flow)", "rfds", {}),
+    ("RFDS-Rev (flow)", "rfds", {"revised": True}),
+    ("samples (ancestral)", "ancestral", {"sample_steps": 30}),
+)
+"""Title, kind and settings of each panel; in the order of docs/rules.md."""
+
+
+def draw(path: Path = PAGE) -> None:
+    """The figure: a panel for each rule, its points over the density of the words."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    axis = torch.linspace(-1.25, 1.25, 200)
+    grid = torch.cartesian_prod(axis, axis)
+    means, weights, spread = WANTED
+    far = (grid[:, None] - means).square().sum(-1)
+    density = (weights * torch.exp(-0.5 * far / spread**2)).sum(1).reshape(200, 200).T
+    figure, places = plt.subplots(4, 4, figsize=(11, 11.6), constrained_layout=True)
+    turn = torch.linspace(0, 2 * torch.pi, 100)
+    for place, (title, kind, settings) in zip(places.flat, PANELS, strict=True):
+        points = settle(kind, **settings)
+        place.contourf(axis, axis, density, levels=12, cmap="Blues", alpha=0.75)
+        for mean, reach, style in ((NOTHING[0][0], NOTHING[2], "--"), (NEGATIVE[0][0], NEGATIVE[2], ":")):
+            place.plot(mean[0] + reach * turn.cos(), mean[1] + reach * turn.sin(), style, color="gray", linewidth=1)
+        shown = points.clamp(-1.23, 1.23)
+        place.scatter(shown[:, 0], shown[:, 1], s=7, color="#d1495b", alpha=0.6, linewidths=0, zorder=3)
+        share = ((points[:, None] - means).norm(dim=-1).argmin(1) == 0).float().mean()
+        place.set_title(f"{title}: {share:.0%} left", fontsize=11)
+        place.set(xlim=(-1.25, 1.25), ylim=(-1.25, 1.25), xticks=[], yticks=[], aspect="equal")
+        print(f"{title}: {share:.0%} left", flush=True)
+    figure.suptitle(
+        "Where 256 points end. Blue: the words (70 % left, 30 % right). Dashed: nothing. Dotted: the negative words.\n"
+        "Every panel starts from the same broad cloud. Points outside of a panel are on its edge.",
+        fontsize=11,
+    )
+    figure.savefig(path, dpi=80, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    draw()

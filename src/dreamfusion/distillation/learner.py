@@ -33,13 +33,15 @@ class Learner(nn.Module):
         self.adam = torch.optim.AdamW(self.parameters(), lr=self.rate, fused=True)
 
     @abstractmethod
-    def forward(self, z_t: Tensor, t: Tensor, question: Question, told: Tensor) -> Tensor:
-        """The noise (B, C, h, w) in z_t; told (B,): 1 where the camera is told, else 0."""
+    def forward(
+        self, z_t: Tensor, t: Tensor, question: Question, told: Tensor, known: Tensor | None = None
+    ) -> Tensor:  # fmt: skip
+        """The noise (B, C, h, w) in z_t; told (B,): 1 where the camera is told, else 0; known: e(y), if it was asked already."""
 
     @torch.no_grad()
-    def predict(self, z_t: Tensor, t: Tensor, question: Question) -> Tensor:
-        """The same for pictures of which the camera is known."""
-        return self(z_t, t, question, torch.ones_like(t))
+    def predict(self, z_t: Tensor, t: Tensor, question: Question, known: Tensor | None = None) -> Tensor:
+        """The same for pictures of which the camera is told."""
+        return self(z_t, t, question, torch.ones_like(t), known)
 
     def learn(self, z_t: Tensor, t: Tensor, question: Question, noise: Tensor, told: Tensor) -> Tensor:
         """One step towards ``noise``; the loss before it."""
@@ -82,9 +84,12 @@ class SmallNetwork(Learner):
         self.out = zeroed(nn.Conv2d(width, channels, 3, padding=1))
         self.ready()
 
-    def forward(self, z_t: Tensor, t: Tensor, question: Question, told: Tensor) -> Tensor:
-        with torch.no_grad():
-            (known,) = self.prior.predict_noise(z_t, t, question, [question.words])
+    def forward(
+        self, z_t: Tensor, t: Tensor, question: Question, told: Tensor, known: Tensor | None = None
+    ) -> Tensor:  # fmt: skip
+        if known is None:
+            with torch.no_grad():
+                (known,) = self.prior.predict_noise(z_t, t, question, [question.words])
         seen = torch.cat([waves(t), camera_features(question).to(t) * told[:, None]], 1)
         styles = self.style(seen).unflatten(1, (4, 2, -1))
         x = self.inside(torch.cat([z_t, known], 1))
@@ -111,7 +116,9 @@ class LowRankLearner(Learner):
         self.updates = LowRank(network, settings.rank, CAMERA)
         self.ready()
 
-    def forward(self, z_t: Tensor, t: Tensor, question: Question, told: Tensor) -> Tensor:
+    def forward(
+        self, z_t: Tensor, t: Tensor, question: Question, told: Tensor, known: Tensor | None = None
+    ) -> Tensor:  # fmt: skip
         network = self.prior.adaptable()
         assert network is not None
         with self.updates.within(network, camera_features(question).to(t) * told[:, None]):

@@ -80,12 +80,21 @@ def predict_guided(
 
     Differentiable in z_t under the caller's grad mode.
     """
+    guided, _, figures = predict_both(prior, z_t, t, question, settings, progress)
+    return guided, figures
+
+
+def predict_both(
+    prior: Prior, z_t: Tensor, t: Tensor, question: Question, settings: GuidedSettings, progress: float = 0.0
+) -> tuple[Tensor, Tensor, Figures]:
+    """The guided prediction, e(y) as it was answered, and figures."""
     guidance_scale = scheduled(settings.guidance_scale, progress)
     if guidance_scale == 0 and not question.repelled:  # (1 + 0) e(y) - 0 e(nothing): one pass is enough
         (conditional,) = prior.predict_noise(z_t, t, question, [question.words])
         unconditional = conditional
     else:
         conditional, unconditional = prior.predict_noise(z_t, t, question, [question.words, question.nothing])
+    plain = conditional
     figures = {"guidance_norm": (conditional - unconditional).detach().square().mean().sqrt()}
     if question.repelled:
         conditional = conditional - repulsion(prior, z_t, t, question, conditional - unconditional, unconditional)
@@ -94,12 +103,12 @@ def predict_guided(
         alpha, sigma = levels(prior, t, z_t)
         clean = clean_from_noise(z_t, noise, alpha, sigma)
         if settings.rescale > 0:
-            plain = clean_from_noise(z_t, conditional, alpha, sigma)
-            clean = rescale_guidance(clean, plain, settings.rescale, question.view.group)
+            narrow = clean_from_noise(z_t, conditional, alpha, sigma)
+            clean = rescale_guidance(clean, narrow, settings.rescale, question.view.group)
         if settings.threshold > 0:
             clean = threshold_clean(clean, settings.threshold)
         noise = (z_t - alpha * clean) / sigma.clamp_min(1e-4)
-    return noise, figures
+    return noise, plain, figures
 
 
 @dataclass(frozen=True)
