@@ -20,10 +20,14 @@ from dreamfusion.loading import load_prior
 from dreamfusion.priors.mixture import Mixture
 from dreamfusion.priors.prior import Prior
 from dreamfusion.run import Run
+from dreamfusion.scene.particles import Particles
 from dreamfusion.scene.scene import Rendering
+from dreamfusion.scene.transfer import Volume
 from dreamfusion.settings.names import build
 from dreamfusion.settings.presets import resolve
 from dreamfusion.trainer import Trainer
+from dreamfusion.view.cameras import orbit_cameras
+from dreamfusion.view.view import orbit_view
 from tests.fakes import SMALL, GrayBallPrior, ask
 
 KINDS = [settings.model_fields["kind"].default for settings in GUIDED]
@@ -264,3 +268,38 @@ def test_penalties_of_samples_need_the_plain_renderer(name: str) -> None:
     fused = Rendering(x, x[:, :1], x[:, :1], x, {"orientation": torch.zeros(())})
     with pytest.raises(UserError, match=rf"regularizers\.{name} looks at the samples .* scene\.fast"):
         regularizers.total(config.regularizers, fused, 0.5)
+
+
+def test_particles_learn_side_by_side_and_resume() -> None:
+    """Each is moved in its own steps, from a start of its own; the asset is the first; a run that is taken up ends the same."""
+    more = {"scene.particles": 3, "steps": 12}
+    config = resolve("balanced", settings("vsd", **more), "a red ball")
+    straight, half, rest = (Trainer(config, GrayBallPrior()) for _ in range(3))
+    scene = straight.scene
+    assert isinstance(scene, Particles) and len(scene.each) == 3
+    start = {n: p.detach().clone() for n, p in scene.named_parameters()}
+    assert not torch.equal(start["scenes.0.table"], start["scenes.1.table"])
+    finish(straight)
+    assert all(not torch.equal(p, start[n]) for n, p in scene.named_parameters() if n.endswith("table"))
+    view = orbit_view(orbit_cameras([0.0]), 12)
+    assert torch.equal(scene.render(view).colour, scene.each[0].render(view).colour)
+    for _ in range(2):
+        half.step()
+    rest.restore(*half.state())
+    finish(rest)
+    ends = [t.state()[0] for t in (straight, rest)]
+    assert ends[0].keys() == ends[1].keys() and all(torch.equal(ends[0][n], ends[1][n]) for n in ends[0])
+
+
+def test_particles_go_on_in_the_next_stage() -> None:
+    """Each of them as it was. A single field starts from the first, which a scene of particles shows as its own."""
+    page = settings("vsd", steps=3) | {"stages": [{"scene.particles": 2}, {"scene.particles": 2}]}
+    trainer = Trainer(build({**page, "prompt": "a red ball"}), GrayBallPrior())
+    for _ in range(3):
+        trainer.step()
+    before = {n: p.detach().clone() for n, p in trainer.scene.named_parameters()}
+    trainer.stage = trainer._begin(1, trainer.stage)
+    assert all(torch.equal(p, before[n]) for n, p in trainer.scene.named_parameters())
+    scene, points = trainer.scene, torch.rand(50, 3) - 0.5
+    assert isinstance(scene, Particles) and isinstance(scene, Volume)
+    assert torch.equal(scene.density(points), scene.each[0].density(points))  # type: ignore[attr-defined]

@@ -87,7 +87,7 @@ class StraightPlane(Plane):
 
 def settle(kind: str, steps: int = STEPS, count: int = COUNT, seed: int = 0, **settings: Any) -> Tensor:
     """Where ``count`` points (count, 2) are after so many steps of a rule; they start from one broad normal."""
-    given = {f"distillation.{name}": value for name, value in PLAIN.items() | settings.items()}
+    given = {f"distillation.{name}": value for name, value in (PLAIN | settings).items()}
     prior = StraightPlane() if kind == "rfds" else Plane()
     rule = make_rule(build({"distillation.kind": kind, **given}).distillation, prior)
     rng = torch.Generator().manual_seed(seed)

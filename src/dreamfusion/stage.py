@@ -23,6 +23,7 @@ from .priors.palette import latent_palette
 from .priors.prior import Frozen, Prior, Scorer, cosine_schedule
 from .scene.field import RadianceField
 from .scene.make import make_scene
+from .scene.particles import Particles
 from .scene.scene import Scene
 from .scene.scene_settings import SceneSettings
 from .schema import scheduled
@@ -188,8 +189,10 @@ def start_scene(
     if config.scene.channels != 3:
         if not isinstance(prior, Prior):
             raise UserError(f"scene.channels is {config.scene.channels}, but {prior.id!r} scores pictures; set it to 3")
-        assert isinstance(scene, RadianceField)
-        scene.set_palette(*latent_palette(prior, config.scene.channels))
+        palette = latent_palette(prior, config.scene.channels)
+        for field in scene.each if isinstance(scene, Particles) else [scene]:
+            assert isinstance(field, RadianceField)
+            field.set_palette(*palette)
     if previous is not None:
         scene.begin_from(previous, rng)
     return scene
