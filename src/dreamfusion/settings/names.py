@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from types import NoneType, UnionType
@@ -88,9 +88,9 @@ def _of_any_kind(members: Sequence[type[BaseModel]], default: type[BaseModel], p
         yield replace(setting, kinds=() if len(having) == len(of) else tuple(having))
 
 
-def _some(kinds: Iterable[str], of: Iterable[str]) -> str:
+def _some(kinds: Collection[str], of: Collection[str]) -> str:
     """Kinds in words: their names, or those of the others where these are fewer."""
-    others = [kind for kind in of if kind not in (kinds := list(kinds))]
+    others = [kind for kind in of if kind not in kinds]
     return ", ".join(kinds) if len(kinds) <= 2 * len(others) else f"all but {', '.join(others)}"
 
 
