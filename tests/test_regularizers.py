@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from dreamfusion import regularizers
+from dreamfusion.scene import volume
 from dreamfusion.scene.scene import Rendering
 from dreamfusion.settings.config import RegularizerSettings
 
@@ -88,3 +89,16 @@ def test_transmittance_follows_its_own_target_schedule():
     own = {"transmittance": 2.0, "transmittance_target": [(0, 0.0), (1, 0.02)]}
     loss, terms = regularizers.total(RegularizerSettings(**OFF | own), rendering(), 0.5)
     assert terms["regularizer_transmittance"].item() == pytest.approx(-0.01) and loss.item() == pytest.approx(-0.02)
+
+
+def test_emptiness_and_variance_of_depth_are_their_formulas() -> None:
+    """Three rays: one hard surface, two halves at 1 and 2 (mean 1.5, variance 1/4), and fog that is left out."""
+    weights = torch.tensor([[0.0, 0.9, 0.0], [0.4, 0.0, 0.4], [0.1, 0.1, 0.1]])
+    distance = torch.tensor([[1.0, 1.5, 2.0]]).expand(3, 3)
+    torch.testing.assert_close(
+        volume.depth_variance(weights, distance), torch.tensor([0.0, 0.25, 0.0]), atol=1e-5, rtol=0
+    )
+    expected = (1 + 10 * weights).log().mean(1)
+    torch.testing.assert_close(volume.emptiness(weights), expected)
+    spread = torch.full((1, 3), 0.3)
+    assert volume.emptiness(spread) > volume.emptiness(weights[:1])  # the same opacity costs more as fog

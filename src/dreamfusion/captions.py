@@ -37,36 +37,41 @@ class Captions:
                 self.places[side, clay] = len(texts)
                 texts.append(with_view(words, side) if side else words)
         negative = rule.negative_prompt.strip() if isinstance(rule, GuidedSettings) else ""
-        images = [read_reference(config.prior.image)] if config.prior.image else []
-        self.nothing: Words | None = None
-        if images:  # the picture is of what is asked, not of what is to be avoided
-            self.embedded = prior.embed(texts, images)
-            self.nothing = prior.embed([negative]) if negative else None
+        self.about_prompt = "{prompt}" in negative  # then there is one for every caption
+        negatives = [negative.replace("{prompt}", text) for text in (texts if self.about_prompt else texts[:1])]
+        negatives = negatives if negative else []
+        self.negative: Words | None = None
+        if config.prior.image:  # the picture is of what is asked, not of what is to be avoided
+            self.embedded = prior.embed(texts, [read_reference(config.prior.image)])
+            self.negative = prior.embed(negatives) if negatives else None
         else:
             # All in one call: the embeddings then have one length, and the text encoder is loaded once.
-            self.embedded = prior.embed([*texts, negative] if negative else texts)
-            self.nothing = self.embedded.rows([len(texts)]) if negative else None
+            self.embedded = prior.embed([*texts, *negatives])
+            if negatives:
+                self.negative = self.embedded.rows(list(range(len(texts), len(texts) + len(negatives))))
 
     def ask(self, view: View) -> Question:
         """The question about a view: the caption of each look's side, and what the settings let the prior know of the view."""
         azimuths, elevations = (x.rad2deg().tolist() for x in (view.cameras.azimuth, view.cameras.elevation))
         clay, settings = view.shading == "textureless", self.config.view
+        sides = [
+            view_words(a, e, settings) if settings.words else "" for a, e in zip(azimuths, elevations, strict=True)
+        ]
         repelled: tuple[tuple[Words, Tensor], ...] = ()
         if self.perp_neg:
             words, repelled = self._perp_neg(azimuths, elevations, clay)
         else:
-            words = self._rows(
-                [
-                    view_words(a, e, settings) if settings.words else ""
-                    for a, e in zip(azimuths, elevations, strict=True)
-                ],
-                clay,
-            )
-        nothing = None if self.nothing is None else self.nothing.rows([0] * len(view))
-        return Question(words, view, self.config.prior.asks, nothing, repelled)
+            words = self._rows(sides, clay)
+        return Question(words, view, self.config.prior.asks, self._nothing(sides, clay), repelled)
 
     def _rows(self, sides: list[str], clay: bool) -> Words:
         return self.embedded.rows([self.places[side, clay] for side in sides])
+
+    def _nothing(self, sides: list[str], clay: bool) -> Words | None:
+        """The negative prompt for each look; one that speaks of the prompt has its words for the side."""
+        if self.negative is None:
+            return None
+        return self.negative.rows([self.places[s, clay] * self.about_prompt for s in sides])
 
     def _perp_neg(
         self, azimuths: list[float], elevations: list[float], clay: bool

@@ -5,9 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from .distillation.rule import Figures
+from .errors import UserError
 from .scene.scene import Rendering
 from .schema import scheduled
 from .settings.config import RegularizerSettings
+
+OF_SAMPLES = ("emptiness", "depth_variance")
+"""Penalties that only renderers give which look at the samples one by one."""
 
 
 def opacity_sparsity(opacity: Tensor) -> Tensor:
@@ -48,7 +52,8 @@ def transmittance(opacity: Tensor, target: float) -> Tensor:
 def total(settings: RegularizerSettings, rendering: Rendering, progress: float) -> tuple[Tensor, Figures]:
     """Weighted sum of the penalties in force at ``progress``, and each one's value without its weight.
 
-    Penalties of weight 0 are not computed; a scene's own that the settings do not know are left out.
+    Penalties of weight 0 are not computed; a scene's own that the settings do not know are left out. UserError for one that
+    this way of rendering does not give.
     """
     penalties = {
         "opacity": lambda: opacity_sparsity(rendering.opacity),
@@ -59,6 +64,8 @@ def total(settings: RegularizerSettings, rendering: Rendering, progress: float) 
     loss, figures = rendering.opacity.new_zeros(()), {}
     for name in type(settings).model_fields:
         if name not in penalties and name not in rendering.penalties:
+            if name in OF_SAMPLES and scheduled(getattr(settings, name), progress):
+                raise UserError(f"regularizers.{name} looks at the samples of each ray; set scene.fast to false")
             continue
         if weight := scheduled(getattr(settings, name), progress):
             value = penalties[name]() if name in penalties else rendering.penalties[name]

@@ -11,16 +11,19 @@ from torch import Tensor
 from . import regularizers
 from .captions import Captions
 from .device import pick_device
+from .distillation.clipping import clip_pixels
 from .distillation.rule import Direction, Rule
 from .distillation.rule_settings import DistillationSettings
 from .distillation.rules import make_rule
+from .distillation.times import draw_times
 from .errors import UserError
 from .metrics import Metrics, clock_of
 from .optimiser import Optimiser
 from .priors.palette import latent_palette
-from .priors.prior import Frozen, Prior, Scorer
+from .priors.prior import Frozen, Prior, Scorer, cosine_schedule
 from .scene.field import RadianceField
 from .scene.make import make_scene
+from .scene.particles import Particles
 from .scene.scene import Scene
 from .scene.scene_settings import SceneSettings
 from .schema import scheduled
@@ -72,6 +75,7 @@ class Stage:
         if previous and previous.backdrop.state_dict().keys() == self.backdrop.state_dict().keys():
             self.backdrop.load_state_dict(previous.backdrop.state_dict())
         self.captions = Captions(prior, config)
+        self.alpha_sigma = prior.alpha_sigma if isinstance(prior, Prior) else cosine_schedule
         self.optimiser = self._new_optimiser()
         self.done = 0
         self.skipped = torch.zeros((), device=self.device)
@@ -102,7 +106,8 @@ class Stage:
         t = self._times(progress, rng)
         noise = torch.randn(self.rule.noise_shape(config.views_per_step), generator=rng).to(self.device)
         question = self.captions.ask(view)
-        direction = self.rule.direction(picture.detach(), question, t, noise)
+        direction = self.rule.at(progress).direction(picture.detach(), question, t, noise)
+        direction = clip_pixels(direction, scheduled(config.distillation.clip_pixels, progress))
         marks["prior"] = self.clock()
         penalty, terms = regularizers.total(config.regularizers, rendering, progress)
         self._backward(picture, direction, penalty)
@@ -115,12 +120,9 @@ class Stage:
         return Metrics(numbers, figures | direction.figures | terms | learned, marks)
 
     def _times(self, progress: float, rng: torch.Generator) -> Tensor:
-        """A noise level (B,) for each look, the same inside a group: one in each of B / group equal parts of the range."""
-        rule = self.config.distillation
-        t_min, t_max = scheduled(rule.t_min, progress), scheduled(rule.t_max, progress)
-        group = self.config.prior.views
-        count = self.config.views_per_step // group
-        t = t_min + (t_max - t_min) * ((torch.arange(count) + torch.rand(count, generator=rng)) / count)
+        """A noise level (B,) for each look, the same inside a group."""
+        config, group = self.config, self.config.prior.views
+        t = draw_times(config.distillation, progress, config.views_per_step // group, rng, self.alpha_sigma)
         return t.repeat_interleave(group).to(self.device)
 
     def _backward(self, picture: Tensor, direction: Direction, penalty: Tensor) -> None:
@@ -187,8 +189,10 @@ def start_scene(
     if config.scene.channels != 3:
         if not isinstance(prior, Prior):
             raise UserError(f"scene.channels is {config.scene.channels}, but {prior.id!r} scores pictures; set it to 3")
-        assert isinstance(scene, RadianceField)
-        scene.set_palette(*latent_palette(prior, config.scene.channels))
+        palette = latent_palette(prior, config.scene.channels)
+        for field in scene.each if isinstance(scene, Particles) else [scene]:
+            assert isinstance(field, RadianceField)
+            field.set_palette(*palette)
     if previous is not None:
         scene.begin_from(previous, rng)
     return scene

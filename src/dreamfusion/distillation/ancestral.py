@@ -12,7 +12,7 @@ from ..priors.question import Question
 from ..priors.sampler import ddim
 from .rule import Direction, mean_over_pixels
 from .rule_settings import AncestralSettings
-from .sds import SDS, predict_guided
+from .sds import SDS
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Ancestral(SDS):
     """
 
     settings: AncestralSettings
-    drawn: dict[bytes, Tensor] = field(default_factory=dict)
+    drawn: dict[str, Tensor] = field(default_factory=dict)
     """Samples by their starting noise. The sampler has no randomness of its own, so a remembered sample is equal to a new
     one, and a resumed run that has lost them continues as if it had not stopped."""
 
@@ -35,7 +35,7 @@ class Ancestral(SDS):
     def draw(self, question: Question, noise: Tensor) -> Tensor:
         """Samples in the prior's space that grow out of ``noise``: DDIM (Song et al. 2021, eta = 0), guided."""
         return ddim(
-            lambda z, t: predict_guided(self.prior, z, t, question, self.settings)[0],
+            lambda z, t: self.guided(z, t, question)[0],
             self.prior.alpha_sigma, noise, self.settings.sample_steps,
         )  # fmt: skip
 
@@ -43,7 +43,7 @@ class Ancestral(SDS):
         """The same samples; remembered if the views are repeated, with their noise."""
         if not self.settings.repeat_views:
             return self.draw(question, noise)
-        key = hashlib.sha256(noise.detach().cpu().float().numpy().tobytes()).digest()
+        key = key_of(noise)
         if key not in self.drawn:
             while len(self.drawn) >= self.settings.repeat_views:
                 self.drawn.pop(next(iter(self.drawn)))
@@ -57,3 +57,8 @@ class Ancestral(SDS):
         residual = z.detach() - self.draw_once(question, noise)
         (gradient,) = torch.autograd.grad(z, picture, residual)
         return Direction(mean_over_pixels(gradient), {"residual_norm": residual.square().mean().sqrt()})
+
+
+def key_of(noise: Tensor) -> str:
+    """A name for this noise, by which what belongs to it is remembered."""
+    return hashlib.sha256(noise.detach().cpu().float().numpy().tobytes()).hexdigest()

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..priors.prior import levels
 from ..priors.question import Question
 from .rule import Direction, mean_over_pixels
-from .sds import SDS, predict_guided, weight
+from .sds import SDS, weight
 
 
 class Reconstruction(SDS):
@@ -29,7 +29,7 @@ class Reconstruction(SDS):
             z = self.prior.encode(picture)
             alpha, sigma = levels(self.prior, t, z)
             z_t = alpha * z + sigma * noise
-            predicted, figures = predict_guided(self.prior, z_t, t, question, self.settings)
+            predicted, figures = self.guided(z_t, t, question)
             residual = predicted - noise
             loss = 0.5 * (weight(self.settings.weight, alpha, sigma) * residual.square()).sum()
             (gradient,) = torch.autograd.grad(loss, picture)

@@ -41,6 +41,10 @@ class Rule(ABC):
     def direction(self, picture: Tensor, question: Question, t: Tensor, noise: Tensor) -> Direction:
         """Which way the pictures (B, C, H, W) in [0, 1] should move; t (B,) in [0, 1]."""
 
+    def at(self, progress: float) -> Rule:
+        """This rule at ``progress`` in [0, 1] of its stage, for rules with schedules. What it learns stays shared."""
+        return self
+
     def learn(self, picture: Tensor, question: Question, rng: torch.Generator) -> Figures:
         """Train what the rule itself learns on the pictures (B, C, H, W) of this step."""
         return {}

@@ -12,8 +12,8 @@ from ..asset import Asset
 from ..errors import UserError
 from ..geometry.mesh import extract_surface, face_components, remove_floaters
 from ..run import Run
-from ..scene.field import RadianceField
 from ..scene.scene import Scene
+from ..scene.transfer import Volume
 
 RESOLUTION = 64
 FLAT = 0.15
@@ -28,8 +28,8 @@ def flatness(mesh: trimesh.Trimesh) -> float:
 
 def floaters(scene: Scene, level: float, resolution: int = RESOLUTION) -> tuple[int, int]:
     """Loose pieces of the raw surface, before any clean-up: (all components, those that the export drops);
-    (0, 0) for scenes that are no radiance fields."""
-    if not isinstance(scene, RadianceField):
+    (0, 0) for scenes that have no density."""
+    if not isinstance(scene, Volume):
         return 0, 0
     mesh = extract_surface(scene.density, resolution, level, radius=1.0)
     before, _ = face_components(mesh)

@@ -126,6 +126,9 @@ class DiffusersPrior(Prior):
         _ = self._nothing
         return words.rows(range(len(captions)))
 
+    def adaptable(self) -> Any:
+        return self._bring("network")
+
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return self.schedule.alpha_sigma(t)
 

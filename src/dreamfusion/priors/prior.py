@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import UserError
 from .question import Question, Words
@@ -73,6 +73,11 @@ class Prior(Frozen):
     """Channels of z: a scene may render latents of as many."""
     limit: float | None = None
     """Bounds of the clean z, +-limit, if it has any (pictures: 1)."""
+
+    def adaptable(self) -> nn.Module | None:
+        """The network to whose layers a rule may add low-rank updates while it asks; None if there is none. Its weights
+        stay as they are."""
+        return None
 
     @abstractmethod
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,23 +11,32 @@ from torch import Tensor
 from .prior import Prior, broadcast, clean_from_noise, guide
 from .question import Question
 
+AlphaSigma = Callable[[Tensor], tuple[Tensor, Tensor]]
+Predict = Callable[[Tensor, Tensor], Tensor]
+
 
 def ddim(
-    predict: Callable[[Tensor, Tensor], Tensor],
-    alpha_sigma: Callable[[Tensor], tuple[Tensor, Tensor]],
-    noise: Tensor,
-    steps: int,
-    limit: float | None = None,
-) -> Tensor:
+    predict: Predict, alpha_sigma: AlphaSigma, noise: Tensor, steps: int, limit: float | None = None
+) -> Tensor:  # fmt: skip
     """A sample (B, C, h, w) grown out of ``noise`` over even steps of t from 0.999 to 0 (DDIM, Song et al. 2021, eta = 0).
 
     ``predict`` (z_t, t (B,)) -> e_hat; ``limit`` bounds the clean picture at every step, for priors of pixels. No gradients.
     """
-    z = noise
+    times = torch.linspace(0.999, 0.0, steps + 1, device=noise.device)
+    return follow(predict, alpha_sigma, noise, times[:, None].expand(-1, len(noise)), limit)
+
+
+def follow(
+    predict: Predict, alpha_sigma: AlphaSigma, z: Tensor, times: Tensor, limit: float | None = None
+) -> Tensor:  # fmt: skip
+    """z (B, …) carried along the probability flow from level to level of ``times`` (K + 1, B), by DDIM steps. No gradients.
+
+    Falling times denoise, rising times invert (Song et al. 2021, section 4.3). A step keeps the prediction at its start:
+    z_s = alpha_s (z_t - sigma_t e_hat) / alpha_t + sigma_s e_hat.
+    """
     with torch.no_grad():
-        for now, then in pairwise(torch.linspace(0.999, 0.0, steps + 1, device=noise.device)):
-            t = now.expand(len(z))
-            (alpha, sigma), (alpha_then, sigma_then) = alpha_sigma(t), alpha_sigma(then.expand(len(z)))
+        for t, then in pairwise(times):
+            (alpha, sigma), (alpha_then, sigma_then) = alpha_sigma(t), alpha_sigma(then)
             predicted = predict(z, t)
             clean = clean_from_noise(z, predicted, alpha, sigma)
             if limit is not None:

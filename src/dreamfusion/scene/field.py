@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, Protocol
 
 import torch
@@ -26,6 +26,7 @@ from .volume import Frustums
 # of 0.03 / world unit (6 % opacity through the whole sphere), the blob's centre (raw 5) 70, its one-sigma shell 10.
 SHARPNESS = 2.0
 SHIFT = 6.5
+ALWAYS = [f.name for f in fields(RayRendering) if f.default is MISSING]
 AT_ONCE = 1 << 13  # rays; large pictures without gradients are drawn in parts, to bound the memory
 
 
@@ -186,7 +187,7 @@ class RadianceField(Scene):
             i = slice(low, low + AT_ONCE)
             some = Rays(rays.origins[i], rays.directions[i], rays.pixel_radius)
             parts.append(self.render_between(some, shading, light[i], ambient, near[i], far[i], offset[i], samples))
-        return RayRendering(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(RayRendering)))
+        return RayRendering(*(torch.cat([getattr(p, name) for p in parts]) for name in ALWAYS))
 
     def render_between(
         self,

@@ -26,7 +26,8 @@ class RayRendering:
 
     colour (N, 3), or latents (N, channels) if those were asked for, premultiplied by opacity, opacity (N,), depth (N,)
     the expected distance (sum of w_i s_i, not divided by the opacity), normal (N, 3) sum of w_i n_i, orientation (N,) sum
-    of w_i max(0, n_i . d)^2 (Ref-NeRF eq. 11).
+    of w_i max(0, n_i . d)^2 (Ref-NeRF eq. 11). emptiness and depth_variance (N,): see ``volume``; None in renderers that do not
+    look at the samples one by one, and without gradients.
     """
 
     colour: Tensor
@@ -34,16 +35,23 @@ class RayRendering:
     depth: Tensor
     normal: Tensor
     orientation: Tensor
+    emptiness: Tensor | None = None
+    depth_variance: Tensor | None = None
 
     def as_pictures(self, size: int) -> Rendering:
         """The same as pictures of ``size`` pixels per side; N = B * size^2, row by row."""
         shape = (-1, size, size)
+        penalties = {
+            "orientation": self.orientation,
+            "emptiness": self.emptiness,
+            "depth_variance": self.depth_variance,
+        }
         return Rendering(
             self.colour.reshape(*shape, self.colour.shape[1]).permute(0, 3, 1, 2),
             self.opacity.reshape(shape)[:, None],
             self.depth.reshape(shape)[:, None],
             self.normal.reshape(*shape, 3).permute(0, 3, 1, 2),
-            {"orientation": self.orientation.mean()},
+            {name: value.mean() for name, value in penalties.items() if value is not None},
         )
 
 

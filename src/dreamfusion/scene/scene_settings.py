@@ -11,7 +11,7 @@ from ..schema import Positive, PositiveSchedule, Rate, Settings
 Levels = Annotated[tuple[Annotated[int, Field(ge=2, le=512)], ...], Field(min_length=1, max_length=16)]
 
 
-HOW = {"samples", "importance", "mean_importance", "hardening", "lr", "lr_head", "fast"}
+HOW = {"particles", "samples", "importance", "mean_importance", "hardening", "lr", "lr_head", "fast"}
 """Settings that say how a field is rendered and learned, not what it is."""
 
 
@@ -21,6 +21,8 @@ class FieldSettings(Settings):
     channels: Annotated[int, Field(ge=3, le=32)] = 3
     """Channels of the field's colour: 3 for colours, or the number of a latent prior's channels (Stable Diffusion: 4) for
     its latents."""
+    particles: Annotated[int, Field(ge=1, le=64)] = 1
+    """Scenes that learn side by side, one of them in each step, for rules that learn from all (VSD). The asset is the first."""
     samples: Annotated[int, Field(ge=8, le=1024)] = 56
     """Samples along a ray through the whole unit sphere."""
     density_bias: float = 2.0

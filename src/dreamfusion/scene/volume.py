@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -92,7 +93,8 @@ def render(field: Field, rays: Rays, samples: Samples, shading: Shading, light: 
     normal = unit_normal(gradient)
     colour = shade(albedo, normal, light[ray], ambient, shading)
     optical = torch.zeros_like(samples.distance).masked_scatter(keep, field.activate(raw) * samples.width[keep])
-    weight = ray_weights(optical)[keep]
+    weights = ray_weights(optical)
+    weight = weights[keep]
     away = (normal * rays.directions[ray]).sum(-1).clamp_min(0).square()
 
     what = torch.cat(
@@ -100,4 +102,22 @@ def render(field: Field, rays: Rays, samples: Samples, shading: Shading, light: 
     )
     total = what.new_zeros((len(rays.origins), what.shape[1])).index_add(0, ray, weight[:, None] * what)
     colour, opacity, depth, normal, orientation = total.split([colour.shape[1], 1, 1, 3, 1], 1)
-    return RayRendering(colour, opacity[:, 0], depth[:, 0], normal, orientation[:, 0])
+    seen = RayRendering(colour, opacity[:, 0], depth[:, 0], normal, orientation[:, 0])
+    if not torch.is_grad_enabled():
+        return seen
+    return replace(seen, emptiness=emptiness(weights), depth_variance=depth_variance(weights, samples.distance))
+
+
+def emptiness(weights: Tensor) -> Tensor:
+    """mean log(1 + 10 w) over the samples, (N,), of weights (N, M): thin fog costs most for what it shows (Wang et al. 2022,
+    SJC, eq. 17)."""
+    return (10 * weights).log1p().mean(-1)
+
+
+def depth_variance(weights: Tensor, distance: Tensor) -> Tensor:
+    """Variance (N,) of the distance along each ray, by its weights divided by their sum (Zhu et al. 2023, HiFA, eq. 13): 0 for
+    one hard surface. Rays that see less than half opacity are left out."""
+    total = weights.sum(-1)
+    share = weights / total.clamp_min(1e-6)[:, None]
+    mean = (share * distance).sum(-1, keepdim=True)
+    return torch.where(total > 0.5, (share * (distance - mean).square()).sum(-1), 0.0)

@@ -28,6 +28,10 @@ class RegularizerSettings(Settings):
     """Penalty on normals that face away from the camera (Verbin et al. 2022, Ref-NeRF, eq. 11)."""
     smoothness: WeightSchedule = 0.05
     """Penalty on the squared difference of neighbouring normals in the picture."""
+    emptiness: WeightSchedule = 0.0
+    """Penalty on the samples' weights along rays, mean log(1 + 10 w) (SJC). It needs scene.fast=false."""
+    depth_variance: WeightSchedule = 0.0
+    """Penalty on the variance of depth along each ray that hits something (HiFA). It needs scene.fast=false."""
     transmittance: WeightSchedule = 0.0
     """Reward for empty space, up to a target: -min(target, mean transmittance) (Dream Fields)."""
     transmittance_target: UnitSchedule = 0.9

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from types import NoneType, UnionType
@@ -80,12 +80,18 @@ def _of_any_kind(members: Sequence[type[BaseModel]], default: type[BaseModel], p
     for name in dict.fromkeys(n for settings in of.values() for n in settings if n != f"{prefix}kind"):
         having = {kind: settings[name] for kind, settings in of.items() if name in settings}
         setting = having.get(chosen) or next(iter(having.values()))
-        helps = {s.help for s in having.values()}
+        helps = {s.help: [kind for kind, other in having.items() if other.help == s.help] for s in having.values()}
         if len(helps) > 1:
-            setting = replace(setting, help=" ".join(f"{kind}: {s.help}" for kind, s in having.items()))
+            setting = replace(setting, help=" ".join(f"{_some(kinds, of)}: {text}" for text, kinds in helps.items()))
         elif len(having) < len(of):
-            setting = replace(setting, help=f"{', '.join(having)}: {setting.help}")
+            setting = replace(setting, help=f"{_some(having, of)}: {setting.help}")
         yield replace(setting, kinds=() if len(having) == len(of) else tuple(having))
+
+
+def _some(kinds: Collection[str], of: Collection[str]) -> str:
+    """Kinds in words: their names, or those of the others where these are fewer."""
+    others = [kind for kind in of if kind not in kinds]
+    return ", ".join(kinds) if len(kinds) <= 2 * len(others) else f"all but {', '.join(others)}"
 
 
 _KINDS = {
