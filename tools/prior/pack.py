@@ -16,7 +16,6 @@ from captions import IDLE, PLACES, TEMPLATES, VIEWS
 from dataset import DataError, shapes_of, shown_by
 from looks import (
     COLOURS,
-    MAINS,
     MATERIALS,
     PATTERN_WORDS,
     PROPORTION_WORDS,
@@ -98,7 +97,7 @@ def vocabulary(data: Path) -> dict[str, object]:
         "materials": list(MATERIALS),
         "patterns": list(PATTERN_WORDS),
         "proportions": [p for p in PROPORTIONS if p],
-        "mains": len(MAINS),
+        
         "words": sorted(words),
         "held_out": [
             f"{main} {name}" for name in shown for main in (*COLOURS, *MATERIALS) if held_out(name, Look(main))
