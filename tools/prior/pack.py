@@ -97,7 +97,6 @@ def vocabulary(data: Path) -> dict[str, object]:
         "materials": list(MATERIALS),
         "patterns": list(PATTERN_WORDS),
         "proportions": [p for p in PROPORTIONS if p],
-        
         "words": sorted(words),
         "held_out": [
             f"{main} {name}" for name in shown for main in (*COLOURS, *MATERIALS) if held_out(name, Look(main))

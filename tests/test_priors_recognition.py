@@ -1,0 +1,98 @@
+"""Reference pictures are recognised: the bundled prior finds its own pictures again, framed in other ways."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from dreamfusion.errors import UserError
+from dreamfusion.priors.bundled_prior import BundledPrior
+from dreamfusion.priors.question import Question
+from dreamfusion.priors.recognition import boxes, framed, outline_cameras
+from dreamfusion.settings.presets import resolve
+from dreamfusion.view.cameras import orbit_cameras
+from dreamfusion.view.view import orbit_view
+from tests.fakes import GrayBallPrior
+
+
+@pytest.fixture(scope="module")
+def prior() -> BundledPrior:
+    return BundledPrior()
+
+
+def picture_of(prior: BundledPrior, prompt: str, azimuth: float, elevation: float) -> Tensor:
+    """The layout's picture of a prompt as a reference picture, (4, 64, 64)."""
+    subject = prior.embed([prompt])[0]
+    camera = orbit_cameras([azimuth], elevation).condition()
+    drawn = prior.inference.hypotheses.draw(subject, camera)[0]
+    return torch.cat([drawn[:3] / 2 + 0.5, drawn[3:]]).clamp(0, 1)
+
+
+def test_boxes_and_frames_are_of_what_is_covered() -> None:
+    cover = torch.zeros(1, 64, 64)
+    cover[0, 10:20, 30:50] = 1  # rows, columns
+    box = boxes(cover)
+    torch.testing.assert_close(box, torch.tensor([[40 / 32 - 1, 15 / 32 - 1, 20 / 64]]))
+    cut = framed(cover[:, None], box, 20)
+    assert cut[0, 0, 5:15].mean() > 0.99 and cut[0, 0, :4].max() < 0.01 and cut[0, 0, 16:].max() < 0.01
+    assert boxes(torch.zeros(1, 8, 8)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "azimuth", "elevation"), [("a red armchair", 40, 15), ("a teapot", -70, 30), ("a green car", 130, 10)]
+)
+def test_a_picture_is_recognised_from_its_side(
+    prior: BundledPrior, prompt: str, azimuth: float, elevation: float
+) -> None:
+    picture = picture_of(prior, prompt, azimuth, elevation)
+    smaller = framed(
+        picture[None] - torch.tensor([0.5, 0.5, 0.5, 0])[:, None, None], torch.tensor([[0.1, -0.1, 1.4]]), 96
+    )[0]
+    smaller[:3] += 0.5
+    seen = prior.recognise([smaller])
+    turn = math.degrees(float(seen.camera[0])) - azimuth
+    assert abs((turn + 180) % 360 - 180) < 15 and abs(math.degrees(float(seen.camera[1])) - elevation) < 15
+    said = prior.describe(smaller)
+    assert said.startswith(prompt), said
+    words = prior.embed([f"a back view of {prompt}", f"a clay model of {prompt}"], [smaller])
+    assert words.shape[0].argmax() == prior.embed([prompt]).shape[0].argmax()
+    assert words.look[0].argmax() != 1 and words.look[1, 1] > 0.5 and words.sides.tolist()[0] == [0, 0, 1, 0]
+
+
+def test_words_say_which_name_a_picture_is_of(prior: BundledPrior) -> None:
+    picture = picture_of(prior, "a red armchair", 30, 15)
+    assert "sofa" in prior.describe(picture, "a sofa") and "armchair" in prior.describe(picture)
+    assert "armchair" in prior.describe(picture, "my favourite")
+
+
+def test_outlines_are_stored_of_every_shape(prior: BundledPrior) -> None:
+    outlines = prior.layout.outlines
+    assert outlines.shape == (prior.layout.sizes.shapes, len(outline_cameras()), 32)
+    assert (outlines.float().sum(2) > 0).float().mean() > 0.99
+
+
+def test_questions_that_do_not_fit_are_one_line(prior: BundledPrior, tmp_path: Path) -> None:
+    picture = picture_of(prior, "a teapot", 0, 15)
+    with pytest.raises(UserError, match="one reference picture, not 2"):
+        prior.embed(["a teapot"], [picture, picture])
+    with pytest.raises(UserError, match="takes no reference pictures"):
+        GrayBallPrior().embed(["a teapot"], [picture])
+    with pytest.raises(UserError, match="needs a reference picture"):
+        resolve("zero123", {}, "a mug")
+    with pytest.raises(UserError, match="leave one out"):
+        resolve("words", {"image": str(tmp_path / "a.png"), "prior.asks": "words"}, "a mug")
+    config = resolve("fast", {"image": str(tmp_path / "a.png")})
+    assert config.prior.asks == "image" and config.prompt == ""
+
+
+def test_the_question_image_is_answered_with_its_camera(prior: BundledPrior) -> None:
+    picture = picture_of(prior, "a green car", 20, 15)
+    view = orbit_view(orbit_cameras([110], 15), 64)
+    words = prior.embed(["a green car"], [picture])
+    told = prior.mean_picture(Question(words, view, "image"))
+    expected = prior.mean_picture(Question(prior.embed(["a green car"]), view))
+    assert (told - expected).square().mean() < 0.01
