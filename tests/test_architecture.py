@@ -25,7 +25,7 @@ LAYERS = (
     ("trainer", "recorded"),
     ("loop", "evaluation"),
     ("generation",),
-    ("display", "doctor", "interrupts", "output"),
+    ("display", "doctor", "interrupts", "output", "streams"),
     ("commands",),
     ("cli",),
     ("__main__", "__init__"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 import warnings
@@ -13,8 +12,10 @@ from typing import Any
 
 from . import __version__, commands
 from .errors import UserError, nearest
+from .interrupts import Ended, ended_by_signals
 from .output import Output
 from .settings.options import Parser, add_settings
+from .streams import forgiving_streams
 
 HELP = ("-h", "--help")
 ABOUT = "From a sentence to a textured 3D asset, by score distillation of a 2D diffusion model."
@@ -176,8 +177,23 @@ def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code. 0 done, 1 something is missing (doctor), 2 a user's mistake, 128 + signal
-    when stopped."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    when stopped.
+
+    Output that cannot be written never stops a command. It is an error of a command that makes nothing else.
+    """
+    argv, output = list(sys.argv[1:] if argv is None else argv), Output()
+    with forgiving_streams() as (out, err):
+        code = act(argv, output)
+        out.flush()
+        if out.lost:
+            said = "warning" if code or output.files else "error"
+            print(f"dreamfusion: {said}: cannot write to standard output: {out.lost}", file=err)
+            code = code if output.files else code or 2
+        return code
+
+
+def act(argv: Sequence[str], output: Output) -> int:
+    """Do what a command line says; the exit code."""
     if not argv or argv[0] in HELP or (argv[0] == "prior" and argv[1:2] in (["-h"], ["--help"])):
         print(usage())
         return 0
@@ -188,9 +204,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = show_warning
         try:
             name, given = parse(argv)
-            given.output = Output(given.json)
-            code = COMMANDS[name].act(given)
-            given.output.end()
+            output.as_json, given.output = given.json, output
+            with ended_by_signals():
+                code = COMMANDS[name].act(given)
+            output.end()
             return code
         except UserError as error:
             print(f"dreamfusion: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -200,9 +217,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("dreamfusion: stopped", file=sys.stderr)
             return 128 + signal.SIGINT
-        except BrokenPipeError:  # … | head
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 128 + signal.SIGPIPE
+        except Ended as ended:
+            print(f"dreamfusion: stopped (signal {ended.signal})", file=sys.stderr)
+            return 128 + ended.signal
 
 
 def run() -> None:

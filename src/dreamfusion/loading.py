@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from .clip.guide import is_guide
 from .clip.guide import load as load_guide
 from .device import pick_device
 from .errors import UserError
+from .files import readable, user_path
 from .priors.bundled_prior import WEIGHTS, BundledPrior
 from .priors.finding import find_checkpoint
 from .priors.memory import Memory, refuse_what_cannot_fit
@@ -42,7 +41,7 @@ def load_prior(
     if id == "bundled":
         return BundledPrior(WEIGHTS, device, precision)
     if id.endswith(".safetensors"):
-        return BundledPrior(Path(id), device, precision)
+        return BundledPrior(user_path(id), device, precision)
     checkpoint = find_checkpoint(id, device, precision)
     from .priors.diffusers_prior import DiffusersPrior  # diffusers is an extra
     from .priors.hub_checkpoint import download

@@ -7,9 +7,11 @@ removal of the old tensors file; so there is a whole checkpoint at all times.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
+import os
 import platform
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
@@ -23,7 +25,9 @@ import yaml
 
 from . import __version__
 from .errors import UserError
-from .files import explained, locked, make_folder, write_atomic
+from .files import (
+    check_folder, explained, kind_of, locked, make_folder, readable, reason, user_path, write_atomic,
+)  # fmt: skip
 from .prompts import slug
 from .settings.config import Config
 from .settings.names import build
@@ -74,7 +78,7 @@ class Run:
 
         UserError if something else is there already, or if the folder cannot be written to.
         """
-        path = Path(path)
+        path = user_path(path)
         with explained(path):
             if (path / CONFIG).is_file():
                 made = [name for name in (f"{CHECKPOINT}/{META}", "asset.glb") if (path / name).exists()]
@@ -84,15 +88,15 @@ class Run:
                 raise UserError(f"{path} exists and is not a run; choose another --out")
             elif path.exists() and not path.is_dir():
                 raise UserError(f"{path} exists and is a file, not a run; choose another --out")
-        _check_writable(path)
+        check_folder(path)
         return cls(path, config)
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """An existing run. UserError if there is none, or if another version made it."""
-        path = Path(path)
-        if not path.is_dir():
-            raise UserError(f"there is no run at {path}: {'it is a file' if path.exists() else 'no such folder'}")
+        path = user_path(path)
+        if (found := kind_of(path)) != "folder":
+            raise UserError(f"there is no run at {path}: {'it is a file' if found == 'file' else 'no such folder'}")
         page = _read_page(path)
         if page["format"] not in READABLE:
             raise UserError(
@@ -149,7 +153,13 @@ class Run:
     def read_log(self) -> list[dict[str, Any]]:
         """All whole lines of metrics.jsonl; a line torn by a crash is left out."""
         path = self.path / LOG
-        lines = path.read_bytes().splitlines() if path.exists() else []
+        try:
+            with readable(path):
+                lines = path.read_bytes().splitlines()
+        except UserError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            lines = []
         return [entry for entry in map(_entry, lines) if entry is not None]
 
     def truncate_log(self, step: int) -> None:
@@ -196,9 +206,8 @@ class Run:
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise UserError(
-                f"the checkpoint in {folder} is damaged: cannot read {path.name}: {error.strerror}"
-            ) from None
+            damaged = f"the checkpoint in {folder} is damaged: " if error.errno == errno.ENOENT else ""
+            raise UserError(f"{damaged}cannot read {path}: {reason(error, path)}") from None
         expected = page["tensors"]
         if len(data) != expected["bytes"]:
             raise UserError(f"the checkpoint {path} is truncated: {len(data)} bytes, expected {expected['bytes']}")
@@ -208,11 +217,12 @@ class Run:
 
     def _read_meta(self, path: Path) -> dict[str, Any]:
         try:
-            page = json.loads(path.read_bytes())
+            if not os.path.lexists(path) and kind_of(path) == "nothing":
+                raise UserError(f"{self.path} has no checkpoint yet; start again with --out {self.path}")
+            with readable(path):
+                page = json.loads(path.read_bytes())
             version_found, stated = page["format"], page.pop("sha256")
-        except FileNotFoundError:
-            raise UserError(f"{self.path} has no checkpoint yet; start again with --out {self.path}") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise UserError(
                 f"the checkpoint {path} is truncated or altered: it is not what dreamfusion writes"
             ) from None
@@ -227,32 +237,18 @@ class Run:
         return page
 
 
-def _check_writable(path: Path) -> None:
-    missing = [p for p in (path, *path.parents) if not p.exists()]
-    made: list[Path] = []
-    try:
-        with explained(path):
-            for folder in reversed(missing):
-                folder.mkdir()
-                made.append(folder)
-            probe = path / ".tmp-probe"
-            probe.touch()
-            probe.unlink()
-    finally:
-        for folder in reversed(made):
-            folder.rmdir()
-
-
 def _read_page(path: Path) -> dict[str, Any]:
+    page = path / CONFIG
+    if not os.path.lexists(page) and kind_of(page) == "nothing":
+        raise UserError(f"{path} is not a run: it holds no {CONFIG}")
     try:
-        page = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is not a run: it holds no {CONFIG}") from None
-    except (OSError, ValueError, yaml.YAMLError):
-        raise UserError(f"{path / CONFIG} cannot be read as YAML") from None
-    if not isinstance(page, dict) or not isinstance(page.get("config"), dict) or "format" not in page:
+        with readable(page):
+            found = yaml.safe_load(page.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError, RecursionError):
+        raise UserError(f"{page} cannot be read as YAML") from None
+    if not isinstance(found, dict) or not isinstance(found.get("config"), dict) or "format" not in found:
         raise UserError(f"{path} is not a run: its {CONFIG} lacks 'format' or 'config'")
-    return page
+    return found
 
 
 def _digest(page: Mapping[str, Any]) -> str:

@@ -110,13 +110,14 @@ def suite_hash(prompts: Sequence[str]) -> str:
 def read(path: str | Path) -> dict[str, Any]:
     """An ``evaluation.json`` that was written earlier. UserError if the file is something else."""
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        with readable(path := user_path(path)):
+            found = json.loads(path.read_text(encoding="utf-8"))
         if found["format"] != FORMAT:
             raise UserError(
                 f"{path} has format {found['format']}; this is dreamfusion {__version__}, which reads {FORMAT}"
             )
         for key in ("clip", "suite", "views", "seed", "assets"):
             found[key]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is not an evaluation that dreamfusion wrote") from None
     return found
