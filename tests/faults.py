@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +71,38 @@ def one_line(said: str) -> str:
     (line,) = said.splitlines()
     assert line.startswith("dreamfusion: error: "), said
     return line.removeprefix("dreamfusion: error: ")
+
+
+def as_nobody(act: Callable[[], Any]) -> Any:
+    """What ``act`` answers (JSON) in a process without root's privileges: root may read and write everything.
+
+    Modules that it needs must be imported before: their files may be out of reach for it."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.getuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            os.write(write, json.dumps(act()).encode())
+        except BaseException:
+            os.write(write, json.dumps(traceback.format_exc()).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with open(read, "rb") as answer:
+        said = answer.read()
+    os.waitpid(child, 0)
+    return json.loads(said)
+
+
+@contextmanager
+def open_to_all() -> Iterator[Path]:
+    """A temporary folder that every user can reach. pytest's own are for their owner only."""
+    folder = Path(tempfile.mkdtemp(prefix="dreamfusion-test-"))
+    folder.chmod(0o777)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)

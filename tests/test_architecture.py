@@ -15,6 +15,7 @@ HOME = Path(dreamfusion.__file__).parent
 # From the bottom up. A room imports rooms of earlier lines, and itself.
 LAYERS = (
     ("errors", "schema"),
+    ("paths",),
     ("files", "prompts", "device"),
     ("view", "models", "geometry", "kernels"),
     ("scene", "priors"),

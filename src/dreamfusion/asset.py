@@ -15,9 +15,9 @@ import trimesh
 from .errors import UserError
 from .export.formats import METADATA, write_asset
 from .export.texture import Picture, bake, unwrap
-from .files import readable, user_path
 from .geometry.export_settings import ExportSettings
 from .geometry.mesh import Mesh
+from .paths import readable, user_path
 from .scene.scene import Scene
 
 

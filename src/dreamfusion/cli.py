@@ -45,9 +45,9 @@ def _generate_options(parser: Parser) -> None:
 def _export_options(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument(
-        "--format", default="glb", metavar="A,B,…", help="formats: glb, obj, ply, stl, usdz [%(default)s]"
+        "--format", metavar="A,B,…", help="formats: glb, obj, ply, stl, usdz [that of --out's name, else glb]"
     )
-    parser.add_argument("--out", metavar="FOLDER", help="where to write [the run's folder]")
+    parser.add_argument("--out", metavar="FOLDER|FILE", help="a folder, or one file such as x.glb [the run's folder]")
     parser.add_argument("--faces", metavar="N", help="most triangles, 100 to 2000000 [the run's]")
     parser.add_argument("--texture-size", metavar="N", help="texels per side, 64 to 8192 [the run's]")
     parser.add_argument("--resolution", metavar="N", help="samples per side for the surface, 16 to 512 [the run's]")
@@ -68,7 +68,8 @@ def _render_options(parser: Parser) -> None:
     parser.add_argument("--radius", default="2.5", metavar="X", help="the camera's distance, 1 to 100 [%(default)s]")
     parser.add_argument("--turntable", action="store_true", help="a film (.mp4, .gif) instead of stills")
     parser.add_argument("--frames", default="120", metavar="N", help="the film's frames, 1 to 2000 [%(default)s]")
-    parser.add_argument("--out", metavar="FOLDER", help="where to write [stills in RUN/views, films in RUN]")
+    out = "a folder, or one still such as x.png [stills in RUN/views, films in RUN]"
+    parser.add_argument("--out", metavar="FOLDER|FILE", help=out)
 
 
 def _judge_options(parser: Parser) -> None:
@@ -209,8 +210,11 @@ def act(argv: Sequence[str], output: Output) -> int:
                 code = COMMANDS[name].act(given)
             output.end()
             return code
-        except UserError as error:
-            print(f"dreamfusion: error: {' '.join(str(error).split())}", file=sys.stderr)
+        except (UserError, OSError) as error:
+            if isinstance(error, OSError) and error.filename is None:
+                raise  # a bug
+            said = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
+            print(f"dreamfusion: error: {' '.join(said.split())}", file=sys.stderr)
             return 2
         except SystemExit as stop:  # --help
             return int(stop.code or 0)

@@ -14,7 +14,6 @@ from .device import pick_device, set_threads
 from .distillation.rules import kept_graphs
 from .errors import UserError
 from .export.turntable import turntable, write_preview
-from .files import make_folder
 from .loading import load_prior
 from .loop import keep
 from .priors.prior import Frozen, Prior, Scorer
@@ -56,20 +55,31 @@ def generate(
     ``config.prior``. Callbacks are called after each step; what they raise ends the run, with a checkpoint.
     ``stop``, once set (by any thread), ends it after the step in progress: Stopped is raised. Raises UserError too.
     """
-    run: Run | None = None
-    if resume is not None:
-        if overrides or config is not None:
-            raise UserError("a resumed run keeps its own settings; give either resume or settings")
-        run = Run.open(resume)
-        config = run.config
-    elif config is None:
-        config = resolve(preset, overrides, prompt)
-    check_prompt(config.prompt)
-    if resume is None and out is not None:
-        run = Run.create(out, config)
-    if run is not None and run.path.is_dir():
-        with run.locked():  # fail before a large prior is loaded
-            pass
+    with ExitStack() as held:  # from now on nobody else writes into the run's folder
+        run: Run | None = None
+        if resume is not None:
+            if overrides or config is not None:
+                raise UserError("a resumed run keeps its own settings; give either resume or settings")
+            run = Run.open(resume)
+            held.enter_context(run.locked())
+            config = run.config
+        elif config is None:
+            config = resolve(preset, overrides, prompt)
+        check_prompt(config.prompt)
+        if resume is None and out is not None:
+            run = held.enter_context(Run.claim(out, config))
+        return _generate(config, run, resume is not None, prior, callbacks, stop)
+
+
+def _generate(
+    config: Config,
+    run: Run | None,
+    resumed: bool,
+    prior: Prior | Scorer | None,
+    callbacks: Sequence[Callback],
+    stop: threading.Event | None,
+) -> Asset:
+    """The asset of these settings. ``run``, where it is recorded, is locked."""
     set_threads(config.threads)
     load = Loader()
     first = prior or load(stage_configs(config)[0])
@@ -78,9 +88,7 @@ def generate(
     with ExitStack() as until_done:
         steps: Iterator[Progress] = trainer.steps()
         if run is not None:
-            make_folder(run.path)
-            until_done.enter_context(run.locked())
-            begin(run, trainer, first, resume is not None)
+            begin(run, trainer, first, resumed)
             steps = until_done.enter_context(closing(keep(trainer, run)))  # type: ignore[type-var]
         for progress in steps:
             for callback in callbacks:

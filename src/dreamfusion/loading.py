@@ -8,7 +8,7 @@ from .clip.guide import is_guide
 from .clip.guide import load as load_guide
 from .device import pick_device
 from .errors import UserError
-from .files import readable, user_path
+from .paths import file_to_read, readable
 from .priors.bundled_prior import WEIGHTS, BundledPrior
 from .priors.finding import find_checkpoint
 from .priors.memory import Memory, refuse_what_cannot_fit
@@ -16,6 +16,7 @@ from .priors.mixture import Mixture, is_mixture, parse_mixture
 from .priors.prior import Prior, Scorer
 
 
+@readable()
 def load_prior(
     id: str = "bundled",
     device: str | torch.device = "auto",
@@ -41,7 +42,7 @@ def load_prior(
     if id == "bundled":
         return BundledPrior(WEIGHTS, device, precision)
     if id.endswith(".safetensors"):
-        return BundledPrior(user_path(id), device, precision)
+        return BundledPrior(file_to_read(id), device, precision)
     checkpoint = find_checkpoint(id, device, precision)
     from .priors.diffusers_prior import DiffusersPrior  # diffusers is an extra
     from .priors.hub_checkpoint import download

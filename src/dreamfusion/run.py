@@ -13,8 +13,8 @@ import json
 import math
 import os
 import platform
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -25,9 +25,8 @@ import yaml
 
 from . import __version__
 from .errors import UserError
-from .files import (
-    check_folder, explained, kind_of, locked, make_folder, readable, reason, user_path, write_atomic,
-)  # fmt: skip
+from .files import locked, make_folder, remove_strays, write_atomic
+from .paths import check_folder, explained, kind_of, readable, reason, user_path
 from .prompts import slug
 from .settings.config import Config
 from .settings.names import build
@@ -51,7 +50,7 @@ def default_path(prompt: str, seed: int, base: Path = Path("runs")) -> Path:
     """A free folder for a new run: runs/<prompt>-<seed>, then …-2, …-3."""
     name = f"{slug(prompt)}-{seed}"
     taken = (base / f"{name}{suffix}" for suffix in ("", *(f"-{k}" for k in range(2, 1_000_000))))
-    return next(path for path in taken if not path.exists())
+    return next(path for path in taken if not os.path.lexists(path))
 
 
 def installed_versions() -> dict[str, str]:
@@ -79,17 +78,32 @@ class Run:
         UserError if something else is there already, or if the folder cannot be written to.
         """
         path = user_path(path)
-        with explained(path):
-            if (path / CONFIG).is_file():
-                made = [name for name in (f"{CHECKPOINT}/{META}", "asset.glb") if (path / name).exists()]
-                if made:
-                    raise UserError(f"{path} already holds a run; go on with --resume {path}, or choose another --out")
-            elif path.is_dir() and any(path.iterdir()):
-                raise UserError(f"{path} exists and is not a run; choose another --out")
-            elif path.exists() and not path.is_dir():
-                raise UserError(f"{path} exists and is a file, not a run; choose another --out")
+        check_free(path)
         check_folder(path)
         return cls(path, config)
+
+    @classmethod
+    @contextmanager
+    def claim(cls, path: str | Path | None, config: Config) -> Iterator[Run]:
+        """``create``, with the folder made and locked at once, so that nobody else takes it during the slow parts.
+
+        Without ``path`` it is the first free default folder. A folder in which nothing was written is removed at the
+        end. UserError if the folder is taken or cannot be written to.
+        """
+        if path is None:
+            path, made = _make_default(config)
+        else:
+            path = cls.create(path, config).path
+            made = [p for p in (path, *path.parents) if not os.path.lexists(p)]
+            make_folder(path)
+        try:
+            with locked(path):
+                try:
+                    yield cls.create(path, config)  # somebody may have been faster
+                finally:
+                    _remove_empty(made[:1])
+        finally:
+            _remove_empty(made)
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -113,8 +127,13 @@ class Run:
         return locked(self.path)
 
     def write_config(self, prior_id: str, prior_hash: str) -> None:
-        """Make the folder and write run.yaml: all that is needed to repeat the run exactly (no names of machines)."""
+        """Make the folder and write run.yaml: all that is needed to repeat the run exactly (no names of machines).
+
+        UserError if a run with results is there by now.
+        """
         import torch
+
+        check_free(self.path)
 
         page = {
             "format": FORMAT,
@@ -166,8 +185,7 @@ class Run:
         """Before a run is resumed at ``step``: drop the lines after it, and the temporary files of a killed process."""
         kept = [entry for entry in self.read_log() if entry.get("step", 0) <= step]
         write_atomic(self.path / LOG, b"".join(json.dumps(entry).encode() + b"\n" for entry in kept))
-        for stray in self.path.glob(".tmp-*"):
-            stray.unlink(missing_ok=True)
+        remove_strays(self.path)
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Replace the checkpoint. ``meta`` (JSON) must have ``step``. UserError if the disk is full."""
@@ -235,6 +253,40 @@ class Run:
         if stated != _digest(page):
             raise UserError(f"the checkpoint {path} was altered: its SHA-256 is not {str(stated)[:12]}…")
         return page
+
+
+def check_free(path: Path) -> None:
+    """UserError if a folder holds something else than a run without results."""
+    with explained(path):
+        if (path / CONFIG).is_file():
+            made = [name for name in (f"{CHECKPOINT}/{META}", "asset.glb") if (path / name).exists()]
+            if made:
+                raise UserError(f"{path} already holds a run; go on with --resume {path}, or choose another --out")
+        elif path.is_dir() and any(path.iterdir()):
+            raise UserError(f"{path} exists and is not a run; choose another --out")
+        elif path.exists() and not path.is_dir():
+            raise UserError(f"{path} exists and is a file, not a run; choose another --out")
+
+
+def _make_default(config: Config) -> tuple[Path, list[Path]]:
+    """Make the first free default folder: its path, and the folders that were made, the innermost first."""
+    while True:
+        path = default_path(config.prompt, config.seed)
+        made = [p for p in (path, *path.parents) if not os.path.lexists(p)]
+        make_folder(path.parent)
+        try:
+            with explained(path):
+                path.mkdir()
+            return path, made
+        except UserError as error:
+            if not isinstance(error.__cause__, FileExistsError | FileNotFoundError):
+                raise  # else another process was faster, or has removed the parent
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _read_page(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..errors import UserError, nearest
-from ..files import kind_of, readable, user_path
+from ..paths import kind_of, readable, user_path
 from .bundled_clip import WEIGHTS, BundledClip
 from .clip import Clip, Role
 from .public_clip import PublicClip, download

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..files import names_in
 from ..models.hashes import file_sha256
+from ..paths import names_in
 from .clip import Clip
 from .towers import resized
 

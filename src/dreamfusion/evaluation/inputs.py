@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import UserError
-from ..files import kind_of, names_in, user_path
+from ..paths import kind_of, names_in, user_path
 from ..priors.bundled_prior import WEIGHTS
 from ..run import CHECKPOINT, CONFIG, META, Run
 from ..suites import load_suite, suite_names
@@ -24,8 +24,7 @@ def find_runs(places: Sequence[str | Path]) -> list[Run]:
             runs.append(Run.open(place))
             runs[-1].load_checkpoint()
             continue
-        folders = [place / name for name in names_in(place) if kind_of(place / name) == "folder"]
-        inside = [path for path in folders if CONFIG in names_in(path)]
+        inside = [place / name for name in names_in(place) if _is_run(place / name)]
         ready = [path for path in inside if kind_of(path / CHECKPOINT / META) == "file"]
         if not ready:
             what = f"{len(inside)} runs without a checkpoint" if inside else f"neither a {CONFIG} nor folders with one"
@@ -36,6 +35,15 @@ def find_runs(places: Sequence[str | Path]) -> list[Run]:
         runs += map(Run.open, ready)
     paths = [run.path.resolve() for run in runs]
     return [run for k, run in enumerate(runs) if paths[k] not in paths[:k]]
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a path is a run's folder. One that cannot be read is left out, with a warning."""
+    try:
+        return kind_of(path) == "folder" and CONFIG in names_in(path)
+    except UserError as error:
+        warnings.warn(f"left out: {error}", stacklevel=2)
+        return False
 
 
 def choose_suite(prompts: Sequence[str], asked: str | Path | None) -> tuple[str, list[str]]:

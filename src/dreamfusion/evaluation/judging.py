@@ -12,6 +12,7 @@ from .. import __version__
 from ..clip import load_judge
 from ..clip.clip import Clip
 from ..errors import UserError
+from ..paths import readable, user_path
 from .ceiling import judge_samples
 from .html import page
 from .inputs import choose_suite, find_runs

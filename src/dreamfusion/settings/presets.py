@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from ..errors import UserError, nearest
-from ..files import reason, user_path
+from ..paths import reason, user_path
 from ..prompts import check_prompt
 from .config import Config
 from .migration import from_format_1

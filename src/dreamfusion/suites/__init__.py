@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import UserError, nearest
-from ..files import kind_of, readable, user_path
+from ..paths import kind_of, readable, user_path
 from ..prompts import check_prompt
 
 HOME = Path(__file__).parent
