@@ -100,7 +100,7 @@ def as_nobody(act: Callable[[], Any]) -> Any:
 @contextmanager
 def open_to_all() -> Iterator[Path]:
     """A temporary folder that every user can reach. pytest's own are for their owner only."""
-    folder = Path(tempfile.mkdtemp(prefix="dreamfusion-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="dreamfusion-test-", dir="/tmp"))
     folder.chmod(0o777)
     try:
         yield folder

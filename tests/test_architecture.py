@@ -14,9 +14,9 @@ HOME = Path(dreamfusion.__file__).parent
 
 # From the bottom up. A room imports rooms of earlier lines, and itself.
 LAYERS = (
-    ("errors", "schema"),
+    ("errors", "reports", "schema"),
     ("paths",),
-    ("files", "prompts", "device"),
+    ("files", "prompts", "device", "torch_state"),
     ("view", "models", "geometry", "kernels"),
     ("scene", "priors"),
     ("clip", "distillation", "export", "suites"),

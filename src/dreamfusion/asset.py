@@ -19,6 +19,7 @@ from .geometry.export_settings import ExportSettings
 from .geometry.mesh import Mesh
 from .paths import readable, user_path
 from .scene.scene import Scene
+from .torch_state import own_torch
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Asset:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
+    @own_torch()
     def from_scene(
         cls,
         scene: Scene,

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import __version__, commands
+from .display import Waiting
 from .errors import UserError, nearest
 from .interrupts import Ended, ended_by_signals
 from .output import Output
+from .reports import reporting
 from .settings.options import Parser, add_settings
 from .streams import forgiving_streams
 
@@ -206,7 +208,7 @@ def act(argv: Sequence[str], output: Output) -> int:
         try:
             name, given = parse(argv)
             output.as_json, given.output = given.json, output
-            with ended_by_signals():
+            with ended_by_signals(), reporting(Waiting()):
                 code = COMMANDS[name].act(given)
             output.end()
             return code

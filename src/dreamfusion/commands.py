@@ -96,6 +96,7 @@ def export(given: argparse.Namespace) -> int:
     from .asset import Asset
     from .export.formats import FORMATS, check_format
     from .recorded import load_scene
+    from .torch_state import threads
 
     out = user_path(given.out) if given.out else run.path
     formats = names(given.format, FORMATS, "format") if given.format else ["glb"]
@@ -109,8 +110,9 @@ def export(given: argparse.Namespace) -> int:
         paths = [out]
     for path in paths:
         check_file(path)
-    scene, _ = load_scene(run)
-    asset = Asset.from_scene(scene, config.export, config.prompt, {"preset": config.preset, "seed": config.seed})
+    with threads(config.threads):
+        scene, _ = load_scene(run)
+        asset = Asset.from_scene(scene, config.export, config.prompt, {"preset": config.preset, "seed": config.seed})
     for target in paths:
         for path in asset.save(target):
             given.output.file(path)
@@ -126,10 +128,12 @@ def render(given: argparse.Namespace) -> int:
     frames = whole("--frames", given.frames, 1, 2000)
     elevation = number("--elevation", given.elevation, -90, 90)
     radius = number("--radius", given.radius, 1, 100)
+    from .export.film import write_film
     from .export.formats import png_bytes
     from .export.pictures import render_view
-    from .export.turntable import orbit_azimuths, to_uint8, write_film
+    from .export.turntable import orbit_azimuths, to_uint8
     from .recorded import load_scene
+    from .torch_state import threads
     from .view.cameras import orbit_cameras
     from .view.view import orbit_view
 
@@ -141,23 +145,24 @@ def render(given: argparse.Namespace) -> int:
             f"--out {out} is one file; name a folder, or ask for one still (--views 0, --kind color) and a .png"
         )
     check_file(out) if one else check_folder(out)
-    scene, _ = load_scene(run)
+    with threads(run.config.threads):
+        scene, _ = load_scene(run)
 
-    def draw(kind: str, azimuth: float) -> Any:
-        view = orbit_view(orbit_cameras([azimuth], elevation, radius), size)
-        return to_uint8(render_view(scene, view, KINDS[kind]))[0]
+        def draw(kind: str, azimuth: float) -> Any:
+            view = orbit_view(orbit_cameras([azimuth], elevation, radius), size)
+            return to_uint8(render_view(scene, view, KINDS[kind]))[0]
 
-    for kind in kinds:
-        if given.turntable:
-            folder = out / (kind if kind != "color" else "")
-            films = write_film(folder, (draw(kind, a) for a in orbit_azimuths(frames)), frames)
-            for path in films:
+        for kind in kinds:
+            if given.turntable:
+                folder = out / (kind if kind != "color" else "")
+                films = write_film(folder, (draw(kind, a) for a in orbit_azimuths(frames)), frames)
+                for path in films:
+                    given.output.file(path)
+                continue
+            for azimuth in azimuths:
+                path = out if one else out / f"{kind}-{azimuth:g}.png"
+                write_atomic(path, png_bytes(draw(kind, azimuth)))
                 given.output.file(path)
-            continue
-        for azimuth in azimuths:
-            path = out if one else out / f"{kind}-{azimuth:g}.png"
-            write_atomic(path, png_bytes(draw(kind, azimuth)))
-            given.output.file(path)
     return 0
 
 

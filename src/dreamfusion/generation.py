@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .asset import Asset
-from .device import pick_device, set_threads
+from .device import pick_device
 from .distillation.rules import kept_graphs
 from .errors import UserError
 from .export.turntable import turntable, write_preview
@@ -18,11 +18,13 @@ from .loading import load_prior
 from .loop import keep
 from .priors.prior import Frozen, Prior, Scorer
 from .prompts import check_prompt
+from .reports import reporting
 from .run import Run
 from .scene.scene import Scene
 from .settings.config import Config
 from .settings.names import stage_configs
 from .settings.presets import resolve
+from .torch_state import own_torch, threads
 from .trainer import Progress, Trainer
 
 Callback = Callable[[Progress], None]
@@ -53,7 +55,8 @@ def generate(
     ``preset`` and ``overrides`` (dotted names, ``distillation__guidance_scale=20``) give the settings, or ``config`` all
     of them. With ``out`` (a folder) the run is recorded there; ``resume`` continues a recorded run. ``prior`` replaces
     ``config.prior``. Callbacks are called after each step; what they raise ends the run, with a checkpoint.
-    ``stop``, once set (by any thread), ends it after the step in progress: Stopped is raised. Raises UserError too.
+    ``stop``, once set (by any thread), ends it after the step in progress, or between parts of the export: Stopped is
+    raised. Raises UserError too.
     """
     with ExitStack() as held:  # from now on nobody else writes into the run's folder
         run: Run | None = None
@@ -68,6 +71,7 @@ def generate(
         check_prompt(config.prompt)
         if resume is None and out is not None:
             run = held.enter_context(Run.claim(out, config))
+        held.enter_context(threads(config.threads))
         return _generate(config, run, resume is not None, prior, callbacks, stop)
 
 
@@ -80,7 +84,6 @@ def _generate(
     stop: threading.Event | None,
 ) -> Asset:
     """The asset of these settings. ``run``, where it is recorded, is locked."""
-    set_threads(config.threads)
     load = Loader()
     first = prior or load(stage_configs(config)[0])
     warn_unknown_words(first, config.prompt)
@@ -93,9 +96,17 @@ def _generate(
         for progress in steps:
             for callback in callbacks:
                 callback(progress)
-            if stop is not None and stop.is_set() and progress.step < progress.steps:
-                raise Stopped(run.path if run else None)
-        return finish(trainer.scene, config, run)
+            if progress.step < progress.steps:
+                stop_if_asked(stop, run)
+        late = stop if stop is not None and not stop.is_set() else None  # what came in the last step stops nothing
+        with reporting(lambda *_: stop_if_asked(late, run)):
+            return finish(trainer.scene, config, run)
+
+
+def stop_if_asked(stop: threading.Event | None, run: Run | None) -> None:
+    """Raise Stopped once ``stop`` is set."""
+    if stop is not None and stop.is_set():
+        raise Stopped(run.path if run else None)
 
 
 class Loader:
@@ -114,6 +125,7 @@ class Loader:
         return self.last[1]
 
 
+@own_torch()
 def warn_unknown_words(prior: Frozen, prompt: str) -> None:
     """Warn once about words of the prompt that the prior was never taught, and name the nearest that it knows."""
     if unknown := prior.unknown_words(prompt):
@@ -123,6 +135,7 @@ def warn_unknown_words(prior: Frozen, prompt: str) -> None:
         warnings.warn(f"the bundled prior was never taught {said}{instead}", stacklevel=3)
 
 
+@own_torch()
 def begin(run: Run, trainer: Trainer, prior: Frozen, resumed: bool) -> None:
     """Bring the trainer to a resumed run's checkpoint, or write a new run's settings. ``prior``: the first stage's."""
     if resumed:

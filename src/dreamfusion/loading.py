@@ -14,9 +14,12 @@ from .priors.finding import find_checkpoint
 from .priors.memory import Memory, refuse_what_cannot_fit
 from .priors.mixture import Mixture, is_mixture, parse_mixture
 from .priors.prior import Prior, Scorer
+from .torch_state import kept_random, own_torch
 
 
 @readable()
+@own_torch()
+@kept_random()
 def load_prior(
     id: str = "bundled",
     device: str | torch.device = "auto",

@@ -117,3 +117,28 @@ def check_file(path: Path) -> None:
         if path.is_dir():
             raise UserError(f"cannot write {path}: it is a folder; name a file")
     check_folder(path.parent)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a path is in this user's ``temporary_folder``."""
+    found = temporary_folder("")
+    return found is not None and path.is_relative_to(found)
+
+
+def temporary_folder(name: str) -> Path | None:
+    """A folder of this user's own below the system's temporary one, for a cache that has no better place.
+
+    None if there is none, or if it is another user's: what is in a cache is trusted.
+    """
+    me = os.getuid() if hasattr(os, "getuid") else 0
+    try:
+        base = Path(tempfile.gettempdir()) / f"dreamfusion-{me}"
+        for folder in (base, base / name):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            found = folder.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != me or found.st_mode & 0o022:
+                return None
+        check_folder(base / name)
+    except (OSError, UserError):
+        return None
+    return base / name

@@ -15,9 +15,12 @@ from .priors.bundled_prior import WEIGHTS
 from .priors.finding import find_checkpoint
 from .priors.memory import MARGIN, Memory, choose, free_memory, gigabytes, needs_of_folder, parameter_bytes
 from .priors.mixture import is_mixture, parse_mixture
+from .torch_state import kept_random, own_torch
 
 
 @readable()
+@own_torch()
+@kept_random()
 def describe_prior(id: str, device: str | torch.device = "auto", precision: str = "auto") -> dict[str, Any]:
     """Figures for people (texts and numbers). UserError for an unknown id. A prior that does not fit is no error here."""
     device = pick_device(str(device))

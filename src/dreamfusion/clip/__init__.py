@@ -6,6 +6,7 @@ import torch
 
 from ..errors import UserError, nearest
 from ..paths import kind_of, readable, user_path
+from ..torch_state import kept_random, own_torch
 from .bundled_clip import WEIGHTS, BundledClip
 from .clip import Clip, Role
 from .public_clip import PublicClip, download
@@ -23,6 +24,8 @@ def load_guide(name: str = "bundled-guide", device: str | torch.device = "cpu") 
     return _load(name, {"bundled-guide": "guide"}, "guide", device)
 
 
+@own_torch()
+@kept_random()
 def _load(name: str, bundled: dict[str, str], wanted: Role, device: str | torch.device) -> Clip:
     clip: Clip
     if name in bundled:

@@ -13,6 +13,7 @@ from ..clip import load_judge
 from ..clip.clip import Clip
 from ..errors import UserError
 from ..paths import readable, user_path
+from ..torch_state import kept_random, own_torch, threads
 from .ceiling import judge_samples
 from .html import page
 from .inputs import choose_suite, find_runs
@@ -42,6 +43,8 @@ def evaluate(
     return evaluate_full(runs, clip, prompts, views=views, seed=seed, ceiling=ceiling, progress=progress)[0]
 
 
+@own_torch()
+@kept_random()
 def evaluate_full(
     runs: Sequence[str | Path],
     clip: str | Clip = "bundled",
@@ -61,7 +64,8 @@ def evaluate_full(
     judge = Judge(load_judge(clip) if isinstance(clip, str) else clip, suite, views, seed)
     judged: list[Judgement] = []
     for k, run in enumerate(found):
-        judged.append(judge.run(run))
+        with threads(run.config.threads):
+            judged.append(judge.run(run))
         progress(f"{k + 1}/{len(found)} {said(judged[-1].figures)}")
     samples = _ceiling(judge, list(dict.fromkeys(asked)) or suite, progress) if ceiling else []
     assets = with_ceiling([j.figures for j in judged], [s.figures for s in samples])

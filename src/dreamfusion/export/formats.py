@@ -22,6 +22,7 @@ from trimesh.visual.material import PBRMaterial, SimpleMaterial
 from ..errors import UserError, nearest
 from ..files import write_files
 from ..geometry.mesh import Mesh
+from ..reports import report
 from . import usdz
 from .texture import Picture, vertex_colours
 
@@ -119,6 +120,7 @@ def check_format(path: Path) -> Writer:
 
 def write_asset(path: Path, mesh: Mesh, texture: Picture, prompt: str, metadata: Mapping[str, Any]) -> list[Path]:
     """Write a mesh with normals and uv, placed by ``place``, in the format of the path's suffix; the files written."""
+    report(f"writing {path.name}", 0, 1)
     files = check_format(path)(path, place(mesh), texture, {"prompt": prompt, **metadata})
     write_files(files)
     return list(files)
