@@ -269,7 +269,8 @@ def test_exports_can_be_stopped(
 
 
 @pytest.mark.parametrize("work", ["surface", "texture", "writing asset.glb", "film"])
-def test_a_run_that_is_stopped_in_its_export_is_resumed(work: str) -> None:
+def test_a_run_that_is_stopped_in_its_export_is_resumed(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(GrayBallPrior(), monkeypatch)
     stop, told = threading.Event(), []
 
     def ask(what: str, *_: int) -> None:

@@ -109,7 +109,7 @@ def _finish(process: subprocess.Popen[bytes], path: Path) -> None:
     code = process.wait()
     if "No space left" in complaint:
         raise OSError(errno.ENOSPC, complaint, str(path))
-    if code or not path.stat().st_size:
+    if code or not path.exists() or not path.stat().st_size:
         how = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
         raise NoEncoder(f"ffmpeg {how}{f' ({complaint})' if complaint else ''}")
 
