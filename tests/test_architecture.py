@@ -14,8 +14,9 @@ HOME = Path(dreamfusion.__file__).parent
 
 # From the bottom up. A room imports rooms of earlier lines, and itself.
 LAYERS = (
-    ("errors", "schema"),
-    ("files", "prompts", "device"),
+    ("errors", "reports", "schema"),
+    ("paths",),
+    ("files", "prompts", "device", "torch_state"),
     ("view", "models", "geometry", "kernels"),
     ("scene", "priors"),
     ("clip", "distillation", "export", "suites"),
@@ -25,7 +26,7 @@ LAYERS = (
     ("trainer", "recorded"),
     ("loop", "evaluation"),
     ("generation",),
-    ("display", "doctor", "interrupts", "output"),
+    ("display", "doctor", "interrupts", "output", "streams"),
     ("commands",),
     ("cli",),
     ("__main__", "__init__"),

@@ -15,7 +15,7 @@ from PIL import Image
 from dreamfusion.errors import UserError
 from dreamfusion.export import formats as files
 from dreamfusion.export import usdz
-from dreamfusion.export.formats import place, write_asset
+from dreamfusion.export.formats import place, plain_stem, write_asset
 from dreamfusion.export.texture import bake, sample_texture, unwrap
 from dreamfusion.geometry.mesh import Mesh, extract_surface, with_normals
 
@@ -153,17 +153,19 @@ def test_a_glb_read_by_pygltflib(model, tmp_path: Path):
 
 def test_an_obj_brings_its_material_and_texture(model, tmp_path: Path):
     path = save(model, tmp_path / "my thing.obj")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["my thing.obj", "my_thing.mtl", "my_thing.png"]
+    stem = plain_stem(path)
+    assert stem.startswith("my_thing-") and stem != plain_stem(tmp_path / "my_thing.obj") == "my_thing"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["my thing.obj", f"{stem}.mtl", f"{stem}.png"]
     text = path.read_text()
-    assert "mtllib my_thing.mtl" in text and text.startswith("# a knobbly thing")
-    assert "map_Kd my_thing.png" in (tmp_path / "my_thing.mtl").read_text()
+    assert f"mtllib {stem}.mtl" in text and text.startswith("# a knobbly thing")
+    assert f"map_Kd {stem}.png" in (tmp_path / f"{stem}.mtl").read_text()
     rows = [line.split() for line in text.splitlines()]
     vertices = np.array([r[1:4] for r in rows if r and r[0] == "v"], float)
     uv = np.array([r[1:3] for r in rows if r and r[0] == "vt"], float)
     assert sum(r[0] == "vn" for r in rows if r) > 0
     corners = [c.split("/") for r in rows if r and r[0] == "f" for c in r[1:]]
     at, where = (np.array([int(c[i]) - 1 for c in corners]) for i in (0, 1))
-    texture = np.asarray(Image.open(tmp_path / "my_thing.png").convert("RGB"))
+    texture = np.asarray(Image.open(tmp_path / f"{stem}.png").convert("RGB"))
     seen = sample_texture(texture, uv[where])  # v = 0 is the bottom
     front = vertices[at][:, 2] > vertices[:, 2].max() * 0.8
     assert np.allclose(seen[front].mean(0), [1, 0, 0], atol=0.03)

@@ -17,7 +17,9 @@ from .export.formats import METADATA, write_asset
 from .export.texture import Picture, bake, unwrap
 from .geometry.export_settings import ExportSettings
 from .geometry.mesh import Mesh
+from .paths import readable, user_path
 from .scene.scene import Scene
+from .torch_state import own_torch
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Asset:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
+    @own_torch()
     def from_scene(
         cls,
         scene: Scene,
@@ -52,16 +55,14 @@ class Asset:
 
         In files the object is 1 m tall and stands on the ground; see ``export.formats.place``.
         """
-        return write_asset(Path(path), self.mesh, self.texture, self.prompt, self.metadata)
+        return write_asset(user_path(path), self.mesh, self.texture, self.prompt, self.metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> Asset:
         """Read a GLB that ``save`` has written. UserError if the file is missing or something else."""
-        path = Path(path)
-        try:
+        path = user_path(path)
+        with readable(path):
             data = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from error
         try:
             details = _glb_tree(data)["asset"]["extras"][METADATA]
             scene = trimesh.load_scene(io.BytesIO(data), file_type="glb", process=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 import warnings
@@ -12,9 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import __version__, commands
+from .display import Waiting
 from .errors import UserError, nearest
+from .interrupts import Ended, ended_by_signals
 from .output import Output
+from .reports import reporting
 from .settings.options import Parser, add_settings
+from .streams import forgiving_streams
 
 HELP = ("-h", "--help")
 ABOUT = "From a sentence to a textured 3D asset, by score distillation of a 2D diffusion model."
@@ -44,9 +47,9 @@ def _generate_options(parser: Parser) -> None:
 def _export_options(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument(
-        "--format", default="glb", metavar="A,B,…", help="formats: glb, obj, ply, stl, usdz [%(default)s]"
+        "--format", metavar="A,B,…", help="formats: glb, obj, ply, stl, usdz [that of --out's name, else glb]"
     )
-    parser.add_argument("--out", metavar="FOLDER", help="where to write [the run's folder]")
+    parser.add_argument("--out", metavar="FOLDER|FILE", help="a folder, or one file such as x.glb [the run's folder]")
     parser.add_argument("--faces", metavar="N", help="most triangles, 100 to 2000000 [the run's]")
     parser.add_argument("--texture-size", metavar="N", help="texels per side, 64 to 8192 [the run's]")
     parser.add_argument("--resolution", metavar="N", help="samples per side for the surface, 16 to 512 [the run's]")
@@ -67,7 +70,8 @@ def _render_options(parser: Parser) -> None:
     parser.add_argument("--radius", default="2.5", metavar="X", help="the camera's distance, 1 to 100 [%(default)s]")
     parser.add_argument("--turntable", action="store_true", help="a film (.mp4, .gif) instead of stills")
     parser.add_argument("--frames", default="120", metavar="N", help="the film's frames, 1 to 2000 [%(default)s]")
-    parser.add_argument("--out", metavar="FOLDER", help="where to write [stills in RUN/views, films in RUN]")
+    out = "a folder, or one still such as x.png [stills in RUN/views, films in RUN]"
+    parser.add_argument("--out", metavar="FOLDER|FILE", help=out)
 
 
 def _judge_options(parser: Parser) -> None:
@@ -180,8 +184,23 @@ def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code. 0 done, 1 something is missing (doctor), 2 a user's mistake, 128 + signal
-    when stopped."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    when stopped.
+
+    Output that cannot be written never stops a command. It is an error of a command that makes nothing else.
+    """
+    argv, output = list(sys.argv[1:] if argv is None else argv), Output()
+    with forgiving_streams() as (out, err):
+        code = act(argv, output)
+        out.flush()
+        if out.lost:
+            said = "warning" if code or output.files else "error"
+            print(f"dreamfusion: {said}: cannot write to standard output: {out.lost}", file=err)
+            code = code if output.files else code or 2
+        return code
+
+
+def act(argv: Sequence[str], output: Output) -> int:
+    """Do what a command line says; the exit code."""
     if not argv or argv[0] in HELP or (argv[0] == "prior" and argv[1:2] in (["-h"], ["--help"])):
         print(usage())
         return 0
@@ -192,21 +211,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = show_warning
         try:
             name, given = parse(argv)
-            given.output = Output(given.json)
-            code = COMMANDS[name].act(given)
-            given.output.end()
+            output.as_json, given.output = given.json, output
+            with ended_by_signals(), reporting(Waiting()):
+                code = COMMANDS[name].act(given)
+            output.end()
             return code
-        except UserError as error:
-            print(f"dreamfusion: error: {' '.join(str(error).split())}", file=sys.stderr)
+        except (UserError, OSError) as error:
+            if isinstance(error, OSError) and error.filename is None:
+                raise  # a bug
+            said = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
+            print(f"dreamfusion: error: {' '.join(said.split())}", file=sys.stderr)
             return 2
         except SystemExit as stop:  # --help
             return int(stop.code or 0)
         except KeyboardInterrupt:
             print("dreamfusion: stopped", file=sys.stderr)
             return 128 + signal.SIGINT
-        except BrokenPipeError:  # … | head
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 128 + signal.SIGPIPE
+        except Ended as ended:
+            print(f"dreamfusion: stopped (signal {ended.signal})", file=sys.stderr)
+            return 128 + ended.signal
 
 
 def run() -> None:

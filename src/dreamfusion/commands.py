@@ -5,14 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import UserError, nearest
+from .files import write_atomic
 from .output import Output
+from .paths import check_file, check_folder, kind_of, user_path
 from .settings.options import given_settings
+
+if TYPE_CHECKING:
+    from .run import Run
 
 KINDS: dict[str, Any] = {
     "color": "lambertian",
@@ -23,10 +28,12 @@ KINDS: dict[str, Any] = {
     "opacity": "opacity",
 }
 """What ``render --kind`` takes, and the renderer's words for it."""
+MODEL_FILES = ("glb", "gltf", "obj", "ply", "stl", "usdz", "usd", "usda", "usdc", "fbx", "dae")
+"""A name that ends so is meant as a file, whether or not the format is known."""
 
 
 def generate(given: argparse.Namespace) -> int:
-    from .run import Run, default_path
+    from .run import Run
     from .settings.presets import resolve
 
     settings = given_settings(given)
@@ -37,23 +44,23 @@ def generate(given: argparse.Namespace) -> int:
         if extra:
             raise UserError(f"--resume uses the run's own settings; leave out {', '.join(extra)}")
         run = Run.open(given.resume)
-        run.load_checkpoint(resumable=True)
-        config = run.config
-        where: dict[str, Any] = {"resume": Path(given.resume)}
-    else:
-        config = resolve(given.preset or "balanced", settings, given.prompt or "")
-        name = config.prompt or Path(config.prior.image).stem
-        out = Path(given.out) if given.out else default_path(name, config.seed)
-        Run.create(out, config)
-        where = {"out": out, "config": config}
+        with run.locked():
+            run.load_checkpoint(resumable=True)
+            return record(given.output, run, resume=run.path)
+    config = resolve(given.preset or "balanced", settings, given.prompt or "")
+    with Run.claim(run_folder(given.out) if given.out else None, config) as run:
+        return record(given.output, run, out=run.path, config=config)
+
+
+def record(output: Output, run: Run, **where: Any) -> int:
+    """Make a run's asset until a signal stops it; ``where``: what ``generate`` is told about the run."""
     from . import generation
     from .display import Display
     from .interrupts import stopped_by_signals
 
-    folder = next(path for path in where.values() if isinstance(path, Path))
-    title = (
-        f"{config.prompt or Path(config.prior.image).name!r}, preset {config.preset}, seed {config.seed}, in {folder}"
-    )
+    folder = run.path
+    shown = run.config.prompt or Path(run.config.prior.image).name
+    title = f"{shown!r}, preset {run.config.preset}, seed {run.config.seed}, in {folder}"
     begin = time.monotonic()
     with stopped_by_signals() as stop:
         try:
@@ -62,7 +69,7 @@ def generate(given: argparse.Namespace) -> int:
         except generation.Stopped as stopped:
             print(f"dreamfusion: {stopped} (signal {stop.signal})", file=sys.stderr)
             return 128 + stop.signal
-    summary(given.output, folder, asset.geometry_report(), time.monotonic() - begin)
+    summary(output, folder, asset.geometry_report(), time.monotonic() - begin)
     return 0
 
 
@@ -88,15 +95,27 @@ def export(given: argparse.Namespace) -> int:
     options = {f"export.{name}": getattr(given, name) for name in ("faces", "texture_size", "resolution", "level")}
     config = changed(run.config, {k: v for k, v in options.items() if v is not None})
     from .asset import Asset
-    from .export.formats import FORMATS
+    from .export.formats import FORMATS, check_format
     from .recorded import load_scene
+    from .torch_state import threads
 
-    formats = names(given.format, FORMATS, "format")
-    scene, _ = load_scene(run)
-    asset = Asset.from_scene(scene, config.export, config.prompt, {"preset": config.preset, "seed": config.seed})
-    folder = Path(given.out) if given.out else run.path
-    for kind in formats:
-        for path in asset.save(folder / f"asset.{kind}"):
+    out = user_path(given.out) if given.out else run.path
+    formats = names(given.format, FORMATS, "format") if given.format else ["glb"]
+    paths = [out / f"asset.{kind}" for kind in formats]
+    if names_file(out, MODEL_FILES):
+        check_format(out)
+        if given.format and formats != [out.suffix[1:].lower()]:
+            raise UserError(
+                f"--out {out} is one file, and --format {given.format} asks for something else; give a folder"
+            )
+        paths = [out]
+    for path in paths:
+        check_file(path)
+    with threads(config.threads):
+        scene, _ = load_scene(run)
+        asset = Asset.from_scene(scene, config.export, config.prompt, {"preset": config.preset, "seed": config.seed})
+    for target in paths:
+        for path in asset.save(target):
             given.output.file(path)
     return 0
 
@@ -110,32 +129,41 @@ def render(given: argparse.Namespace) -> int:
     frames = whole("--frames", given.frames, 1, 2000)
     elevation = number("--elevation", given.elevation, -90, 90)
     radius = number("--radius", given.radius, 1, 100)
+    from .export.film import write_film
     from .export.formats import png_bytes
     from .export.pictures import render_view
-    from .export.turntable import orbit_azimuths, to_uint8, write_film
-    from .files import write_atomic
+    from .export.turntable import orbit_azimuths, to_uint8
     from .recorded import load_scene
+    from .torch_state import threads
     from .view.cameras import orbit_cameras
     from .view.view import orbit_view
 
     kinds = names(given.kind, KINDS, "kind")
-    scene, _ = load_scene(run)
+    out = user_path(given.out) if given.out else run.path if given.turntable else run.path / "views"
+    one = names_file(out, ("png", "mp4", "gif"))
+    if one and (given.turntable or out.suffix.lower() != ".png" or len(kinds) * len(azimuths) > 1):
+        raise UserError(
+            f"--out {out} is one file; name a folder, or ask for one still (--views 0, --kind color) and a .png"
+        )
+    check_file(out) if one else check_folder(out)
+    with threads(run.config.threads):
+        scene, _ = load_scene(run)
 
-    def draw(kind: str, azimuth: float) -> Any:
-        view = orbit_view(orbit_cameras([azimuth], elevation, radius), size)
-        return to_uint8(render_view(scene, view, KINDS[kind]))[0]
+        def draw(kind: str, azimuth: float) -> Any:
+            view = orbit_view(orbit_cameras([azimuth], elevation, radius), size)
+            return to_uint8(render_view(scene, view, KINDS[kind]))[0]
 
-    for kind in kinds:
-        if given.turntable:
-            folder = Path(given.out or run.path) / (kind if kind != "color" else "")
-            films = write_film(folder, (draw(kind, a) for a in orbit_azimuths(frames)), frames)
-            for path in films:
+        for kind in kinds:
+            if given.turntable:
+                folder = out / (kind if kind != "color" else "")
+                films = write_film(folder, (draw(kind, a) for a in orbit_azimuths(frames)), frames)
+                for path in films:
+                    given.output.file(path)
+                continue
+            for azimuth in azimuths:
+                path = out if one else out / f"{kind}-{azimuth:g}.png"
+                write_atomic(path, png_bytes(draw(kind, azimuth)))
                 given.output.file(path)
-            continue
-        for azimuth in azimuths:
-            path = Path(given.out or run.path / "views") / f"{kind}-{azimuth:g}.png"
-            write_atomic(path, png_bytes(draw(kind, azimuth)))
-            given.output.file(path)
     return 0
 
 
@@ -143,17 +171,18 @@ def evaluate(given: argparse.Namespace) -> int:
     from .run import CONFIG
 
     views, seed = whole("--views", given.views, 1, 64), whole("--seed", given.seed, 0, 2**31)
-    out, page = Path(given.out), Path(given.html) if given.html else None
+    out, page = user_path(given.out), user_path(given.html) if given.html else None
     if out.suffix.lower() != ".json":
         raise UserError(f"--out {out}: the figures are JSON; its name must end in .json")
     for run in given.runs:
-        if not Path(run).exists():
+        if kind_of(user_path(run)) == "nothing":
             raise UserError(f"there is no run at {run}: no such folder (a run's folder holds {CONFIG})")
+    for path in (out, *([page] if page else [])):
+        check_file(path)
     import json
 
     from .evaluation import evaluate_full
     from .evaluation.summary import table
-    from .files import write_atomic
 
     def progress(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
@@ -171,19 +200,26 @@ def evaluate(given: argparse.Namespace) -> int:
 
 
 def compare(given: argparse.Namespace) -> int:
-    out = Path(given.out) if given.out else None
+    out = user_path(given.out) if given.out else None
+    if out:
+        check_file(out)
     import json
 
     from .evaluation import compare, evaluate, read
     from .evaluation.comparison import table
-    from .files import write_atomic
 
-    def judged(place: str) -> dict[str, Any]:
-        if Path(place).is_file():
-            return read(place)
+    places = [user_path(given.first), user_path(given.second)]
+    for place in places:
+        if kind_of(place) == "nothing":
+            raise UserError(f"there is no run and no evaluation at {place}: no such file or folder")
+    earlier = {place: read(place) for place in places if kind_of(place) == "file"}
+
+    def judged(place: Path) -> dict[str, Any]:
+        if place in earlier:
+            return earlier[place]
         return evaluate([place], given.clip, given.prompts, progress=lambda line: print(line, file=sys.stderr))
 
-    found = compare(judged(given.first), judged(given.second))
+    found = compare(*map(judged, places))
     given.output.say(table(found))
     given.output.note(**found)
     if out:
@@ -199,16 +235,16 @@ def prior_sample(given: argparse.Namespace) -> int:
     views = whole("--views", given.views, 1, 64)
     guidance = number("--guidance-scale", given.guidance_scale, 0, 1000)
     seed = whole("--seed", given.seed, 0, 2**63 - 1)
-    out = Path(given.out or f"{slug(prompt or Path(given.image).stem)}-prior.png")
+    out = user_path(given.out or f"{slug(prompt or Path(given.image).stem)}-prior.png")
     if sum([given.jointly, given.words_only, bool(given.image)]) > 1:
         raise UserError("--jointly, --words-only and --image are different questions; leave all but one out")
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the contact sheet is a picture; its name must end in .png")
+    check_file(out)
     import numpy as np
 
     from .export.formats import png_bytes
     from .export.turntable import to_uint8
-    from .files import write_atomic
     from .generation import warn_unknown_words
     from .loading import load_prior
     from .priors.prior import Prior
@@ -298,6 +334,19 @@ def doctor(given: argparse.Namespace) -> int:
     for finding in findings:
         given.output.say(str(finding))
     return 1 if any(f.missing for f in findings) else 0
+
+
+def run_folder(text: str) -> Path:
+    """The folder that ``generate --out`` names; UserError for a name that looks like an asset's file."""
+    path = user_path(text)
+    if names_file(path, MODEL_FILES):
+        raise UserError(f"--out {path}: a run is a folder, which holds asset.glb; 'dreamfusion export' writes one file")
+    return path
+
+
+def names_file(path: Path, suffixes: Iterable[str]) -> bool:
+    """Whether a path that is not a folder ends in one of the suffixes ('glb')."""
+    return path.suffix.lower().lstrip(".") in tuple(suffixes) and not path.is_dir()
 
 
 def names(text: str, choices: Any, what: str) -> list[str]:

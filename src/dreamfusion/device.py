@@ -1,8 +1,6 @@
-"""Where to compute, in which arithmetic, on how many threads."""
+"""Where to compute, and in which arithmetic."""
 
 from __future__ import annotations
-
-import os
 
 import torch
 
@@ -33,10 +31,3 @@ def inference_dtype(precision: str, device: torch.device) -> torch.dtype:
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         return torch.bfloat16 if native else torch.float32
     return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
-
-
-def set_threads(count: int) -> int:
-    """Use this many CPU threads (0: as many as this process may run on); how many that is."""
-    count = count or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else count or os.cpu_count() or 1
-    torch.set_num_threads(count)
-    return count

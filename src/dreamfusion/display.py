@@ -46,6 +46,19 @@ def figures(metrics: Mapping[str, Any]) -> str:
     return "  ".join(said) + (f"  skipped {metrics['skipped']:.0f}" if metrics.get("skipped") else "")
 
 
+class Waiting:
+    """A ``reports.Report``: a line now and then about work that takes long. Quick work is not mentioned."""
+
+    def __init__(self, stream: TextIO | None = None, every: float = 5.0):
+        self.stream, self.every = stream or sys.stderr, every
+        self.said = time.monotonic()
+
+    def __call__(self, what: str, done: int, parts: int) -> None:
+        if time.monotonic() - self.said >= self.every:
+            self.said = time.monotonic()
+            print(f"{what} {done / parts:.0%}", file=self.stream, flush=True)
+
+
 class Display:
     """A callback for ``generate``: a live bar on a terminal, a plain line now and then elsewhere."""
 

@@ -1,35 +1,35 @@
-"""Files that appear whole or not at all: write a temporary file, fsync it, rename it, fsync the folder."""
+"""Files that appear whole or not at all: write a temporary file, fsync it, rename it, fsync the folder. And locks."""
 
 from __future__ import annotations
 
-import errno
 import os
-import tempfile
+import secrets
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import UserError
+from .paths import explained
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-REFUSED = {
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG,
-    errno.ELOOP, errno.EINVAL, errno.EBUSY,
-}  # fmt: skip
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+HELD: dict[tuple[int, int], tuple[int, int]] = {}
+"""The folders that this process has locked, by device and inode: the thread that holds each, and its descriptor."""
 
 
-@contextmanager
-def explained(path: str | Path, size: int | None = None) -> Iterator[None]:
-    """Turn the operating system's refusals to write ``path`` (``size`` bytes) into a UserError of one line."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL:
-            need = f" ({size / 1e6:.1f} MB needed)" if size is not None else ""
-            raise UserError(f"disk full: cannot write {path}{need}; free some space, then use --resume") from error
-        if error.errno in REFUSED:
-            raise UserError(f"cannot write {path}: {error.strerror}; choose another place") from error
-        raise
+def _let_go() -> None:
+    # A forked child has its parent's descriptors, and would keep the parent's folders locked for as long as it lives.
+    for _, handle in HELD.values():
+        os.close(handle)
+    HELD.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def make_folder(path: Path) -> None:
@@ -40,29 +40,49 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder. The kernel releases the lock when this process ends, however it ends.
+    """Keep other processes and threads out of a folder. The kernel releases the lock when this process ends, however it
+    ends. The thread that holds a folder may lock it again.
 
-    UserError if another process holds it. The folder itself is locked, so no lock file is left behind. Systems that
-    cannot lock a folder (Windows, some network drives) run without a lock.
+    UserError if somebody else holds it. The folder itself is locked, so no lock file is left behind. Systems that
+    cannot lock a folder (Windows, some network drives) run without a lock between processes.
     """
-    try:
-        import fcntl
-    except ImportError:
+    if fcntl is None:
         yield
         return
     with explained(folder):
         handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    found, me = os.fstat(handle), threading.get_ident()
+    key = found.st_dev, found.st_ino
+    if key in HELD or not _lock(handle) or not _is_at(handle, folder):
         os.close(handle)
-        raise UserError(f"{folder} is in use by another process; wait until it has ended, or stop it") from None
-    except OSError:
-        pass
+        if HELD.get(key, (0, 0))[0] != me:
+            raise UserError(f"{folder} is in use by another process; wait until it has ended, or stop it")
+        yield
+        return
+    HELD[key] = me, handle
     try:
         yield
     finally:
-        os.close(handle)
+        if HELD.pop(key, None):
+            os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file or folder, if nobody has. True where locks are not supported."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open folder is still at its path: another process may have removed it before we locked it."""
+    with suppress(OSError):
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    return False
 
 
 def sync_folder(path: Path) -> None:
@@ -84,19 +104,33 @@ def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
     path = Path(path)
     with explained(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = path.parent / f".tmp-{secrets.token_hex(8)}{path.suffix}"
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         try:
+            if fcntl is not None:
+                _lock(handle)  # it is in use: ``remove_strays`` leaves it alone
             yield temporary
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
-            temporary.chmod(0o666 & ~_umask())
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+        finally:
+            os.close(handle)
         sync_folder(path.parent)
+
+
+def remove_strays(folder: Path) -> None:
+    """Remove the temporary files that killed processes have left in a folder, and not those that are being written."""
+    for stray in folder.glob(".tmp-*"):
+        with suppress(OSError):
+            handle = os.open(stray, os.O_RDONLY)
+            try:
+                if fcntl is None or _lock(handle):
+                    stray.unlink()
+            finally:
+                os.close(handle)
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:
@@ -109,10 +143,3 @@ def write_files(files: Mapping[Path, bytes]) -> None:
     """Write several files, in order, each as ``write_atomic`` does."""
     for path, data in files.items():
         write_atomic(path, data)
-
-
-def _umask() -> int:
-    # mkstemp makes private files; a user's files should have the user's usual permissions.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

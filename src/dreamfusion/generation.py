@@ -10,21 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from .asset import Asset
-from .device import pick_device, set_threads
+from .device import pick_device
 from .distillation.rules import kept_graphs
 from .errors import UserError
 from .export.turntable import turntable, write_preview
-from .files import make_folder, write_atomic
+from .files import write_atomic
 from .loading import load_prior
 from .loop import keep
 from .priors.prior import Frozen, Prior, Scorer
 from .prompts import check_prompt
 from .reference import read_reference
+from .reports import reporting
 from .run import Run
 from .scene.scene import Scene
 from .settings.config import Config
 from .settings.names import stage_configs
 from .settings.presets import resolve
+from .torch_state import own_torch, threads
 from .trainer import Progress, Trainer
 
 REFERENCE = "reference"
@@ -58,26 +60,38 @@ def generate(
     ``preset`` and ``overrides`` (dotted names, ``distillation__guidance_scale=20``) give the settings, or ``config`` all
     of them. With ``out`` (a folder) the run is recorded there; ``resume`` continues a recorded run. ``prior`` replaces
     ``config.prior``. Callbacks are called after each step; what they raise ends the run, with a checkpoint.
-    ``stop``, once set (by any thread), ends it after the step in progress: Stopped is raised. Raises UserError too.
+    ``stop``, once set (by any thread), ends it after the step in progress, or between parts of the export: Stopped is
+    raised. Raises UserError too.
     """
-    run: Run | None = None
-    if resume is not None:
-        if overrides or config is not None:
-            raise UserError("a resumed run keeps its own settings; give either resume or settings")
-        run = Run.open(resume)
-        config = run.config
-        if config.prior.image:
-            config.prior.image = str(run.path / REFERENCE)
-    elif config is None:
-        config = resolve(preset, overrides, prompt)
-    if not config.prior.image:
-        check_prompt(config.prompt)
-    if resume is None and out is not None:
-        run = Run.create(out, config)
-    if run is not None and run.path.is_dir():
-        with run.locked():  # fail before a large prior is loaded
-            pass
-    set_threads(config.threads)
+    with ExitStack() as held:  # from now on nobody else writes into the run's folder
+        run: Run | None = None
+        if resume is not None:
+            if overrides or config is not None:
+                raise UserError("a resumed run keeps its own settings; give either resume or settings")
+            run = Run.open(resume)
+            held.enter_context(run.locked())
+            config = run.config
+            if config.prior.image:
+                config.prior.image = str(run.path / REFERENCE)
+        elif config is None:
+            config = resolve(preset, overrides, prompt)
+        if not config.prior.image:
+            check_prompt(config.prompt)
+        if resume is None and out is not None:
+            run = held.enter_context(Run.claim(out, config))
+        held.enter_context(threads(config.threads))
+        return _generate(config, run, resume is not None, prior, callbacks, stop)
+
+
+def _generate(
+    config: Config,
+    run: Run | None,
+    resumed: bool,
+    prior: Prior | Scorer | None,
+    callbacks: Sequence[Callback],
+    stop: threading.Event | None,
+) -> Asset:
+    """The asset of these settings. ``run``, where it is recorded, is locked."""
     load = Loader()
     first = prior or load(stage_configs(config)[0])
     if config.prior.image:
@@ -88,16 +102,22 @@ def generate(
     with ExitStack() as until_done:
         steps: Iterator[Progress] = trainer.steps()
         if run is not None:
-            make_folder(run.path)
-            until_done.enter_context(run.locked())
-            begin(run, trainer, first, resume is not None)
+            begin(run, trainer, first, resumed)
             steps = until_done.enter_context(closing(keep(trainer, run)))  # type: ignore[type-var]
         for progress in steps:
             for callback in callbacks:
                 callback(progress)
-            if stop is not None and stop.is_set() and progress.step < progress.steps:
-                raise Stopped(run.path if run else None)
-        return finish(trainer.scene, config, run)
+            if progress.step < progress.steps:
+                stop_if_asked(stop, run)
+        late = stop if stop is not None and not stop.is_set() else None  # what came in the last step stops nothing
+        with reporting(lambda *_: stop_if_asked(late, run)):
+            return finish(trainer.scene, config, run)
+
+
+def stop_if_asked(stop: threading.Event | None, run: Run | None) -> None:
+    """Raise Stopped once ``stop`` is set."""
+    if stop is not None and stop.is_set():
+        raise Stopped(run.path if run else None)
 
 
 class Loader:
@@ -125,6 +145,7 @@ def read_as(prior: Frozen, config: Config) -> str:
     return config.prompt or seen.partition(" (")[0]
 
 
+@own_torch()
 def warn_unknown_words(prior: Frozen, prompt: str) -> None:
     """Warn once about words of the prompt that the prior was never taught, and name the nearest that it knows."""
     if unknown := prior.unknown_words(prompt):
@@ -134,6 +155,7 @@ def warn_unknown_words(prior: Frozen, prompt: str) -> None:
         warnings.warn(f"the bundled prior was never taught {said}{instead}", stacklevel=3)
 
 
+@own_torch()
 def begin(run: Run, trainer: Trainer, prior: Frozen, resumed: bool) -> None:
     """Bring the trainer to a resumed run's checkpoint, or write a new run's settings. ``prior``: the first stage's."""
     if resumed:

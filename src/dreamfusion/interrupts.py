@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Ended(BaseException):
+    """SIGTERM or SIGHUP came. It passes through a command as KeyboardInterrupt does, so that nothing half is left."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.signal = number
 
 
 class StopRequest:
@@ -29,9 +37,35 @@ class StopRequest:
 def stopped_by_signals() -> Iterator[StopRequest]:
     """Turn SIGINT, SIGTERM and SIGHUP into a request to stop. Call it from the main thread."""
     request = StopRequest()
-    before = {number: signal.signal(number, request.note) for number in NUMBERS}
-    try:
+    with _handled(NUMBERS, request.note):
         yield request
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into ``Ended``, as Python turns SIGINT into KeyboardInterrupt."""
+
+    def end(number: int, _frame: object) -> None:
+        raise Ended(number)
+
+    with _handled(NUMBERS[1:], end):
+        yield
+
+
+@contextmanager
+def _handled(numbers: tuple[int, ...], handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Handle signals, and put back the handlers from before. Outside of the main thread nothing is handled.
+
+    A SIGHUP that is ignored stays ignored: ``nohup`` asks for that.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    hangup = getattr(signal, "SIGHUP", None)
+    chosen = [n for n in numbers if n != hangup or signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in chosen}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from .clip.guide import is_guide
 from .clip.guide import load as load_guide
 from .device import pick_device
 from .errors import UserError
+from .paths import file_to_read, readable
 from .priors.bundled_prior import WEIGHTS, BundledPrior
 from .priors.finding import find_checkpoint
 from .priors.memory import Memory, refuse_what_cannot_fit
 from .priors.mixture import Mixture, is_mixture, parse_mixture
 from .priors.prior import Prior, Scorer
+from .torch_state import kept_random, own_torch
 
 
+@readable()
+@own_torch()
+@kept_random()
 def load_prior(
     id: str = "bundled",
     device: str | torch.device = "auto",
@@ -43,7 +46,7 @@ def load_prior(
     if id == "bundled":
         return BundledPrior(WEIGHTS, device, precision, instance)
     if id.endswith(".safetensors"):
-        return BundledPrior(Path(id), device, precision, instance)
+        return BundledPrior(file_to_read(id), device, precision, instance)
     checkpoint = find_checkpoint(id, device, precision)
     from .priors.diffusers_prior import DiffusersPrior  # diffusers is an extra
     from .priors.hub_checkpoint import download

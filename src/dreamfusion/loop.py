@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from .export.turntable import SHEET_SIZE, write_preview
 from .metrics import Metrics
 from .run import Run
+from .torch_state import own_torch
 from .trainer import Progress, Trainer
 
 LOG_SECONDS = 1.0
@@ -44,6 +45,7 @@ class Keeper:
         self.preview_cost = 0.0
         self.previews_cost = 0.0
 
+    @own_torch()
     def after(self, progress: Progress) -> None:
         """Upkeep after a step."""
         self.unsaved = True
@@ -65,6 +67,7 @@ class Keeper:
         self.unlogged = []
         self.logged = time.monotonic()
 
+    @own_torch()
     def checkpoint(self) -> None:
         """Write the log; then a checkpoint, if a step was done since the last one."""
         self.log()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,12 +10,17 @@ from .clip.guide import is_guide
 from .clip.guide import load as load_guide
 from .device import inference_dtype, pick_device
 from .errors import UserError
+from .paths import file_to_read, readable
 from .priors.bundled_prior import WEIGHTS
 from .priors.finding import find_checkpoint
 from .priors.memory import MARGIN, Memory, choose, free_memory, gigabytes, needs_of_folder, parameter_bytes
 from .priors.mixture import is_mixture, parse_mixture
+from .torch_state import kept_random, own_torch
 
 
+@readable()
+@own_torch()
+@kept_random()
 def describe_prior(id: str, device: str | torch.device = "auto", precision: str = "auto") -> dict[str, Any]:
     """Figures for people (texts and numbers). UserError for an unknown id. A prior that does not fit is no error here."""
     device = pick_device(str(device))
@@ -25,9 +29,11 @@ def describe_prior(id: str, device: str | torch.device = "auto", precision: str 
     if is_guide(id):
         return load_guide(id, device).info() | {"fits": True}
     if id == "bundled" or id.endswith(".safetensors"):
-        path = WEIGHTS if id == "bundled" else Path(id)
+        path = WEIGHTS if id == "bundled" else file_to_read(id)
         if not path.is_file():
             raise UserError(f"the prior's weights are missing: {path}")
+        with path.open("rb"):
+            pass  # a file that cannot be opened cannot be loaded either
         return {"id": id, "family": "bundled", "from": str(path), "size": gigabytes(path.stat().st_size), "fits": True}
     dtype = inference_dtype(precision, device)
     checkpoint = find_checkpoint(id, device, precision)

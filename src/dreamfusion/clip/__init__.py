@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from ..errors import UserError, nearest
+from ..paths import kind_of, readable, user_path
+from ..torch_state import kept_random, own_torch
 from .bundled_clip import WEIGHTS, BundledClip
 from .clip import Clip, Role
 from .public_clip import PublicClip, download
@@ -24,17 +24,19 @@ def load_guide(name: str = "bundled-guide", device: str | torch.device = "cpu") 
     return _load(name, {"bundled-guide": "guide"}, "guide", device)
 
 
+@own_torch()
+@kept_random()
 def _load(name: str, bundled: dict[str, str], wanted: Role, device: str | torch.device) -> Clip:
-    path = Path(name).expanduser()
     clip: Clip
     if name in bundled:
         clip = BundledClip(WEIGHTS / f"{bundled[name]}.safetensors", name, device)
     elif name.startswith("hf:"):
         clip = PublicClip(download(name), name, device)
-    elif path.is_dir():
+    elif (found := kind_of(path := user_path(name))) == "folder":
         clip = PublicClip(path, str(path), device)
-    elif path.is_file():
-        clip = BundledClip(path, str(path), device)
+    elif found == "file":
+        with readable():
+            clip = BundledClip(path, str(path), device)
     else:
         raise UserError(f"unknown CLIP {name!r}{nearest(name, bundled)}; or hf:OWNER/NAME, or a path")
     if clip.role not in (wanted, "any"):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..models.hashes import file_sha256
+from ..paths import names_in
 from .clip import Clip
 from .towers import resized
 
@@ -42,6 +43,7 @@ class PublicClip(Clip):
 
     def __init__(self, folder: Path, id: str, device: str | torch.device = "cpu"):
         """UserError of one line for anything that does not load."""
+        names_in(folder)  # a folder that cannot be read is not an empty one
         weights = sorted(folder.glob("*.safetensors"))
         if not (folder / "config.json").is_file() or not weights:
             pickled = " (only pickled ones)" if any(folder.glob("*.bin")) else ""

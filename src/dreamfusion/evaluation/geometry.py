@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from typing import Any
 
 import numpy as np
@@ -37,14 +39,24 @@ def floaters(scene: Scene, level: float, resolution: int = RESOLUTION) -> tuple[
     return before, before - after
 
 
+def finished(run: Run) -> Asset | None:
+    """A run's asset, if there is one. One that cannot be read is not there, and a warning says why."""
+    if not os.path.lexists(path := run.path / "asset.glb"):
+        return None
+    try:
+        return Asset.load(path)
+    except UserError as error:
+        warnings.warn(f"{error}; its surface is extracted again", stacklevel=2)
+        return None
+
+
 def report(run: Run, scene: Scene) -> dict[str, Any]:
     """The geometry of a run: {'empty': True} if there is no surface, else watertight, components, triangles, genus,
     floaters and flatness. The finished asset is read if there is one, otherwise it is made from the scene."""
     export = run.config.export
     try:
         raw, loose = floaters(scene, export.level)
-        path = run.path / "asset.glb"
-        asset = Asset.load(path) if path.is_file() else Asset.from_scene(scene, export, run.config.prompt)
+        asset = finished(run) or Asset.from_scene(scene, export, run.config.prompt)
     except UserError as error:
         return {"empty": True, "why": str(error)}
     sound = asset.geometry_report()

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import UserError
+from ..paths import kind_of, names_in, user_path
 from ..priors.bundled_prior import WEIGHTS
 from ..run import CHECKPOINT, CONFIG, META, Run
 from ..suites import load_suite, suite_names
@@ -18,13 +19,13 @@ def find_runs(places: Sequence[str | Path]) -> list[Run]:
     """The runs at ``places``: each a run's folder, or a folder of them (by name; those without a checkpoint are left out,
     with a warning). UserError if a place holds no run."""
     runs: list[Run] = []
-    for place in map(Path, places):
-        if (place / CONFIG).is_file() or not place.is_dir():
+    for place in map(user_path, places):
+        if kind_of(place) != "folder" or CONFIG in names_in(place):
             runs.append(Run.open(place))
             runs[-1].load_checkpoint()
             continue
-        inside = sorted(path.parent for path in place.glob(f"*/{CONFIG}"))
-        ready = [path for path in inside if (path / CHECKPOINT / META).is_file()]
+        inside = [place / name for name in names_in(place) if _is_run(place / name)]
+        ready = [path for path in inside if kind_of(path / CHECKPOINT / META) == "file"]
         if not ready:
             what = f"{len(inside)} runs without a checkpoint" if inside else f"neither a {CONFIG} nor folders with one"
             raise UserError(f"there is no run to evaluate in {place}: it holds {what}")
@@ -34,6 +35,15 @@ def find_runs(places: Sequence[str | Path]) -> list[Run]:
         runs += map(Run.open, ready)
     paths = [run.path.resolve() for run in runs]
     return [run for k, run in enumerate(runs) if paths[k] not in paths[:k]]
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a path is a run's folder. One that cannot be read is left out, with a warning."""
+    try:
+        return kind_of(path) == "folder" and CONFIG in names_in(path)
+    except UserError as error:
+        warnings.warn(f"left out: {error}", stacklevel=2)
+        return False
 
 
 def choose_suite(prompts: Sequence[str], asked: str | Path | None) -> tuple[str, list[str]]:

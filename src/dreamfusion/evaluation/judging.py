@@ -12,6 +12,8 @@ from .. import __version__
 from ..clip import load_judge
 from ..clip.clip import Clip
 from ..errors import UserError
+from ..paths import readable, user_path
+from ..torch_state import kept_random, own_torch, threads
 from .ceiling import judge_samples
 from .html import page
 from .inputs import choose_suite, find_runs
@@ -41,6 +43,8 @@ def evaluate(
     return evaluate_full(runs, clip, prompts, views=views, seed=seed, ceiling=ceiling, progress=progress)[0]
 
 
+@own_torch()
+@kept_random()
 def evaluate_full(
     runs: Sequence[str | Path],
     clip: str | Clip = "bundled",
@@ -60,7 +64,8 @@ def evaluate_full(
     judge = Judge(load_judge(clip) if isinstance(clip, str) else clip, suite, views, seed)
     judged: list[Judgement] = []
     for k, run in enumerate(found):
-        judged.append(judge.run(run))
+        with threads(run.config.threads):
+            judged.append(judge.run(run))
         progress(f"{k + 1}/{len(found)} {said(judged[-1].figures)}")
     samples = _ceiling(judge, list(dict.fromkeys(asked)) or suite, progress) if ceiling else []
     assets = with_ceiling([j.figures for j in judged], [s.figures for s in samples])
@@ -110,13 +115,14 @@ def suite_hash(prompts: Sequence[str]) -> str:
 def read(path: str | Path) -> dict[str, Any]:
     """An ``evaluation.json`` that was written earlier. UserError if the file is something else."""
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        with readable(path := user_path(path)):
+            found = json.loads(path.read_text(encoding="utf-8"))
         if found["format"] != FORMAT:
             raise UserError(
                 f"{path} has format {found['format']}; this is dreamfusion {__version__}, which reads {FORMAT}"
             )
         for key in ("clip", "suite", "views", "seed", "assets"):
             found[key]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is not an evaluation that dreamfusion wrote") from None
     return found

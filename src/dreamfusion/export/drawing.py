@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry.mesh import Mesh
+from ..kernels.caching import njit
 from ..scene.shading import CLAY
 from ..view.view import View
 from .raster import rasterise
@@ -17,7 +17,7 @@ SUPERSAMPLING = 2
 Float32s = NDArray[np.float32]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _shade(
     face: NDArray[np.int32], weights: Float32s, faces: NDArray[np.int64], normals: Float32s, uv: Float32s,
     texture: Picture, light: Float32s, ambient: float, lit: bool, textured: bool, clay: float,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from trimesh.visual.material import PBRMaterial, SimpleMaterial
 from ..errors import UserError, nearest
 from ..files import write_files
 from ..geometry.mesh import Mesh
+from ..reports import report
 from . import usdz
 from .texture import Picture, vertex_colours
 
@@ -68,8 +70,17 @@ def _glb(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any]) -> d
     return {path: bytes(data)}
 
 
+def plain_stem(path: Path) -> str:
+    """The name of an OBJ's material and texture files. Names inside the files may hold no blanks; where one is changed, a
+    piece of its hash keeps 'chair 1.obj' and 'chair_1.obj' apart."""
+    plain = re.sub(r"[^\w.-]+", "_", path.stem)
+    if plain == path.stem and path.suffix == ".obj":
+        return plain
+    return f"{plain}-{hashlib.sha256(path.name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
 def _obj(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any]) -> dict[Path, bytes]:
-    stem = re.sub(r"[^\w.-]+", "_", path.stem)  # the names inside the files may hold no blanks
+    stem = plain_stem(path)
     image = Image.open(io.BytesIO(png_bytes(texture)))
     white, black = [255, 255, 255, 255], [0, 0, 0, 255]
     material = SimpleMaterial(name=stem, image=image, diffuse=white, ambient=black, specular=black, glossiness=1)
@@ -109,6 +120,7 @@ def check_format(path: Path) -> Writer:
 
 def write_asset(path: Path, mesh: Mesh, texture: Picture, prompt: str, metadata: Mapping[str, Any]) -> list[Path]:
     """Write a mesh with normals and uv, placed by ``place``, in the format of the path's suffix; the files written."""
+    report(f"writing {path.name}", 0, 1)
     files = check_format(path)(path, place(mesh), texture, {"prompt": prompt, **metadata})
     write_files(files)
     return list(files)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..scene.scene import Rendering, Scene
+from ..torch_state import plain_torch
 from ..view.view import Shading, View
 
 Kind = Shading | Literal["normal", "depth", "opacity"]
@@ -16,6 +17,7 @@ Kind = Shading | Literal["normal", "depth", "opacity"]
 white (over black, whatever the background)."""
 
 
+@plain_torch()
 @torch.no_grad()
 def render_view(scene: Scene, view: View, kind: Kind = "lambertian") -> Tensor:
     """Pictures (B, 3, H, W) in [0, 1] of a view that has a background, without gradients or jitter."""

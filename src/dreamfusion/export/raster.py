@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.caching import njit
 
-@numba.njit(cache=True, nogil=True)
+
+@njit(nogil=True)
 def rasterise(
     corners: NDArray[np.float32], nearness: NDArray[np.float32], height: int, width: int, slack: float
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

@@ -18,12 +18,15 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from ..geometry.mesh import Floats, Mesh
+from ..reports import report
 from .raster import interpolate, rasterise
 
 Picture = NDArray[np.uint8]
 
 PADDING = 4
 """Texels between charts."""
+TEXELS = 1 << 18
+"""Texels whose colours are asked for at once: some seconds of work, after which it can be stopped."""
 
 
 def unwrap(mesh: Mesh, size: int) -> Mesh:
@@ -42,6 +45,7 @@ def unwrap(mesh: Mesh, size: int) -> Mesh:
     points = ((mesh.vertices - mesh.vertices.min(0)) * 100).astype(np.float32)
     charts.max_chart_area *= 100**2
     atlas.add_mesh(points, mesh.faces.astype(np.uint32))
+    report("unwrapping", 0, 1)
     atlas.generate(charts, pack)
     source, faces, uv = atlas[0]
     normals = None if mesh.normals is None else mesh.normals[source]
@@ -62,14 +66,21 @@ def bake(mesh: Mesh, colour: Callable[[Tensor, Tensor], Tensor], size: int) -> P
     Texels outside all charts take the colour of the nearest texel of a chart, so that no filter finds a seam.
     """
     assert mesh.normals is not None
+    report("texels", 0, 1)
     face, weights = cover(mesh, size)
     filled = face >= 0
     face, weights = face[filled], weights[filled]
-    points = torch.from_numpy(interpolate(mesh.vertices, mesh.faces, face, weights))
-    normals = torch.nn.functional.normalize(torch.from_numpy(interpolate(mesh.normals, mesh.faces, face, weights)))
-    colours = torch.nan_to_num(colour(points, normals).float().cpu()).clamp(0, 1).numpy()
+    colours = np.zeros((len(face), 3), np.uint8)
+    for start in range(0, len(face), TEXELS):
+        report("texture", start, len(face))
+        some = slice(start, start + TEXELS)
+        points = torch.from_numpy(interpolate(mesh.vertices, mesh.faces, face[some], weights[some]))
+        normals = torch.from_numpy(interpolate(mesh.normals, mesh.faces, face[some], weights[some]))
+        found = colour(points, torch.nn.functional.normalize(normals)).float().cpu()
+        colours[some] = np.round(torch.nan_to_num(found).clamp(0, 1).numpy() * 255).astype(np.uint8)
     texture = np.zeros((size, size, 3), np.uint8)
-    texture[filled] = np.round(colours * 255).astype(np.uint8)
+    texture[filled] = colours
+    report("texels without a face", 0, 1)
     nearest = distance_transform_edt(~filled, return_distances=False, return_indices=True)
     return np.asarray(texture[nearest[0], nearest[1]], np.uint8)
 

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
-import imageio.v2 as imageio
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..files import replacing, write_atomic
+from ..files import write_atomic
 from ..geometry.mesh import Mesh
 from ..scene.scene import Scene
+from ..torch_state import own_torch
 from ..view.cameras import Cameras, orbit_cameras
 from ..view.view import orbit_view
 from .drawing import draw_mesh
+from .film import write_film
 from .formats import png_bytes
 from .pictures import Kind, render_view
 from .texture import Picture
 
-GIF_FRAMES = 60
-GIF_SIZE = 256
 SHEET_SIZE = 192
 SHEET_KINDS: tuple[Kind, ...] = ("lambertian", "normal", "textureless")
 
@@ -56,38 +54,7 @@ def mesh_frames(mesh: Mesh, texture: Picture, cameras: Cameras, size: int, threa
         )
 
 
-def write_film(folder: Path, frames: Iterable[Picture], count: int, fps: int = 30) -> list[Path]:
-    """Write ``count`` frames (H, W, 3) as turntable.mp4 (H.264, yuv420p: every player shows it) and turntable.gif (at
-    most ``GIF_FRAMES`` frames, at most ``GIF_SIZE`` wide, one palette for all). Returns the two paths."""
-    film, animation = folder / "turntable.mp4", folder / "turntable.gif"
-    stride = -(-count // GIF_FRAMES)
-    small: list[Image.Image] = []
-    with replacing(film) as path:
-        writer = imageio.get_writer(
-            path, fps=fps, codec="libx264", pixelformat="yuv420p", macro_block_size=2, quality=None,
-            output_params=["-crf", "18", "-preset", "medium", "-movflags", "+faststart"], ffmpeg_log_level="error",
-        )  # fmt: skip
-        with closing(writer):  # unlike the writer's own context, also after an error
-            for i, frame in enumerate(frames):
-                writer.append_data(frame)  # type: ignore[attr-defined]
-                if i % stride == 0:
-                    image = Image.fromarray(frame)
-                    image.thumbnail((GIF_SIZE, GIF_SIZE), Image.Resampling.LANCZOS)
-                    small.append(image)
-    with replacing(animation) as path:
-        _write_gif(path, small, 1000 * stride / fps)
-    return [film, animation]
-
-
-def _write_gif(path: Path, frames: list[Image.Image], milliseconds: float) -> None:
-    """A GIF that loops. One adaptive palette, taken from views all around, keeps still pixels still."""
-    some = [np.asarray(frame) for frame in frames[:: max(1, len(frames) // 8)]]
-    palette = Image.fromarray(np.concatenate(some)).quantize(255, method=Image.Quantize.MEDIANCUT)
-    indexed = [frame.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for frame in frames]
-    duration = max(20, round(milliseconds / 10) * 10)  # GIF counts in hundredths; players distrust less than two
-    indexed[0].save(path, format="GIF", save_all=True, append_images=indexed[1:], duration=duration, loop=0)
-
-
+@own_torch()
 def turntable(
     folder: str | Path,
     scene: Scene | None,
@@ -103,7 +70,7 @@ def turntable(
     fov_deg: float = 47.0,
     fps: int = 30,
 ) -> Literal["field", "mesh", "none"]:
-    """Write turntable.mp4 and turntable.gif into ``folder``; tells what the frames show.
+    """Write turntable.mp4 and turntable.gif into ``folder`` (``film.write_film``); tells what the frames show.
 
     The field is rendered afresh at ``size``, whatever the training resolution was. Where that would take longer than
     ``seconds`` (judged by a few frames; fields without fused kernels are that slow) and a textured mesh in world units
@@ -138,6 +105,7 @@ def _field_seconds(scene: Scene, cameras: Cameras, size: int) -> float:
     return sum(spent[1:]) / 2 * (size / small) ** 2 * len(cameras)
 
 
+@own_torch()
 def preview_sheet(
     scene: Scene,
     size: int = SHEET_SIZE,

@@ -21,6 +21,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from ..errors import UserError
+from ..reports import report
 from .manifold import unpinch
 
 Floats = NDArray[np.float64]
@@ -66,6 +67,7 @@ def sample_grid(
         wanted = wanted[(square[:, None, None] + square[None, :, None] + square[None, None, :]).flatten() < reach**2]
     with torch.no_grad():
         for start in range(0, len(wanted), chunk):
+            report("surface", start, len(wanted))
             index = wanted[start : start + chunk]
             points = torch.stack([axis[index // resolution**k % resolution] for k in (2, 1, 0)], -1)
             if radius is not None:

@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from .caching import njit
 from .grid_kernels import ALBEDO, INDEX, LANES, OPTIONS, TEXTURELESS, corner
 
 _F = np.float32

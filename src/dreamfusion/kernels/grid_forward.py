@@ -8,8 +8,8 @@ from math import sqrt
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from .caching import njit
 from .grid_kernels import ALBEDO, EXACT, INDEX, LANES, OPTIONS, TEXTURELESS, corner, exponential, softplus_and_slope
 
 _F = np.float32

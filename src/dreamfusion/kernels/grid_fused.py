@@ -7,6 +7,7 @@ summed in a fixed order. So the result depends only on the number of threads, an
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -34,6 +35,10 @@ def _shares(rays: int, threads: int) -> list[np.ndarray]:
     """Which rays each thread walks: tiles dealt out in turn, so that the object's rays are spread evenly."""
     tile = np.arange(rays) // TILE
     return [np.flatnonzero(tile % threads == s) for s in range(threads)]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # its threads are the parent's
 
 
 class FusedGrid:

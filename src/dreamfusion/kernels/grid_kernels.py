@@ -17,14 +17,14 @@ from math import log
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from .caching import njit
 
 LANES = 64
 INDEX = (1 << 40) - 1
 ALBEDO, LAMBERTIAN, TEXTURELESS = 0, 1, 2
 OPTIONS: dict[str, Any] = {
     "nogil": True,
-    "cache": True,
     "error_model": "numpy",
     "fastmath": {"reassoc", "contract", "nsz"},
 }

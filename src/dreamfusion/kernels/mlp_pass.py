@@ -9,6 +9,7 @@ matrix products, and the threads' sums are added in a fixed order.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -53,6 +54,10 @@ def single_threaded_pool(threads: int) -> ThreadPoolExecutor:
         job.result()
     torch.set_num_threads(before)
     return pool
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=single_threaded_pool.cache_clear)  # its threads are the parent's
 
 
 def deal(work: Any, count: int) -> list[Any]:

@@ -15,9 +15,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
+from .caching import njit
 from .grid_kernels import OPTIONS, exponential
 
 EPS = 1e-5  # of torch's layer norm

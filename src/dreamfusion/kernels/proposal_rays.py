@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from .caching import njit
 from .grid_kernels import INDEX, OPTIONS, corner, exponential
 from .mlp_pass import single_threaded_pool
 

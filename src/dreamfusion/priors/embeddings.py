@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import json
 import os
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from safetensors.torch import load, save
 
 from ..errors import UserError
 from ..files import write_atomic
+from ..paths import temporary_folder, user_path
 from .checkpoint import Checkpoint, Part, fingerprint
 from .families import whole
 from .question import Tokens
@@ -29,8 +31,14 @@ from .question import Tokens
 def cache_folder() -> Path:
     """Where embeddings are kept: $DREAMFUSION_CACHE, else the user's cache folder."""
     if given := os.environ.get("DREAMFUSION_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dreamfusion"
+        return user_path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "dreamfusion"
+
+
+def cache_folders() -> list[Path]:
+    """``cache_folder``, and what takes its place where it cannot be written to."""
+    found = temporary_folder("cache")
+    return [cache_folder(), *([found] if found else [])]
 
 
 def load_part(part: Part, folder: Path, dtype: torch.dtype, **options: Any) -> Any:
@@ -57,6 +65,7 @@ class TextEncoders:
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, eight_bit: bool = False):
         assert checkpoint.folder is not None
+        self.warned = False
         self.checkpoint, self.device, self.dtype, self.eight_bit = checkpoint, device, dtype, eight_bit
         files = [w for p in checkpoint.text_parts for w in p.weights]
         files += [
@@ -136,20 +145,28 @@ class TextEncoders:
         )
         return wanted(**{**none, **extra, **loaded})
 
-    def _place(self, caption: str) -> Path:
+    def _place(self, caption: str, cache: Path) -> Path:
         key = hashlib.sha256(json.dumps([*self.identity, caption]).encode()).hexdigest()
-        return cache_folder() / "embeddings" / key[:2] / f"{key}.safetensors"
+        return cache / "embeddings" / key[:2] / f"{key}.safetensors"
 
     def _read(self, caption: str) -> Tokens | None:
-        with suppress(OSError, SafetensorError, KeyError):  # a damaged cache entry is ignored
-            stored = load(self._place(caption).read_bytes())
-            return whole(stored["tokens"], stored.get("pooled"))
+        for cache in cache_folders():
+            with suppress(OSError, SafetensorError, KeyError):  # a damaged cache entry is ignored
+                stored = load(self._place(caption, cache).read_bytes())
+                return whole(stored["tokens"], stored.get("pooled"))
         return None
 
     def _write(self, caption: str, words: Tokens) -> None:
         tensors = {"tokens": words.tokens} | ({} if words.pooled is None else {"pooled": words.pooled})
-        with suppress(UserError):  # a cache that cannot be written costs time, not the run
-            write_atomic(self._place(caption), save({k: v.contiguous() for k, v in tensors.items()}))
+        data = save({k: v.contiguous() for k, v in tensors.items()})
+        for cache in cache_folders():
+            try:
+                write_atomic(self._place(caption, cache), data)
+                return
+            except UserError as error:  # a cache that cannot be written costs time, not the run
+                if not self.warned:
+                    self.warned = True
+                    warnings.warn(f"the cache of embeddings cannot be used: {error} (DREAMFUSION_CACHE)", stacklevel=2)
 
 
 def eight_bit_config() -> Any:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 
 import torch
 
 from ..device import inference_dtype
 from ..errors import UserError, nearest
+from ..paths import kind_of, user_path
 from .checkpoint import Checkpoint, open_folder
 
 NAMES = ("bundled", "guide")
@@ -16,8 +16,8 @@ NAMES = ("bundled", "guide")
 
 def find_checkpoint(id: str, device: str | torch.device = "cpu", precision: str = "auto") -> Checkpoint:
     """The checkpoint of an id that is neither 'bundled' nor a mixture; nothing large is read. UserError for an unknown id."""
-    hub_id, path = id.startswith("hf:"), Path(id).expanduser()
-    if not hub_id and not path.exists():
+    hub_id, path = id.startswith("hf:"), user_path(id)
+    if not hub_id and kind_of(path) == "nothing":
         if "*" in id or "+" in id:
             raise UserError(f"unknown prior {id!r}; a mixture is written 0.7*A + 0.3*B, with spaces around the plus")
         if id.count("/") == 1 and not id.startswith((".", "~", "/")):

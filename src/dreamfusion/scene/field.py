@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..geometry.export_settings import ExportSettings
 from ..geometry.surface import Surface, volume_surface
 from ..schema import scheduled
+from ..torch_state import plain_torch
 from ..view.view import Shading, View
 from . import ray_samples, volume
 from .occupancy import Occupancy
@@ -129,11 +130,13 @@ class RadianceField(Scene):
         """False (P,) where the density is known to be negligible."""
         return self.occupancy.lookup(points)
 
+    @plain_torch()
     def density(self, points: Tensor) -> Tensor:
         """Density (P,) in 1 / world unit at points (P, 3); zero outside the unit sphere."""
         sigma = self.activate(self.query(points, colour=False)[0])
         return torch.where(points.square().sum(-1) < 1, sigma, 0.0)
 
+    @plain_torch()
     def albedo(self, points: Tensor) -> Tensor:
         """Albedo (P, 3) in [0, 1] at points (P, 3)."""
         albedo = self.query(points)[1]
@@ -159,6 +162,7 @@ class RadianceField(Scene):
     def begin_from(self, previous: Scene, rng: torch.Generator) -> None:
         resample(previous, self, rng)
 
+    @plain_torch()
     def render(self, view: View, rng: torch.Generator | None = None) -> Rendering:
         device = self.occupancy.values.device
         rays = camera_rays(view.cameras, view.size, device)

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from ..errors import UserError, nearest
+from ..paths import reason, user_path
 from ..prompts import check_prompt
 from .config import Config
 from .migration import from_format_1
@@ -30,14 +31,14 @@ def preset_text(name: str) -> str:
     """A preset's page as it is written, with its comments, by its name or as a YAML file. UserError if there is none."""
     if name in preset_names():
         return (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
-    path = Path(name)
+    path = user_path(name)
     if path.suffix not in (".yaml", ".yml"):
         raise UserError(f"unknown preset {name!r}{nearest(name, preset_names())}; a file's name must end in .yaml")
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UserError(f"cannot read the preset {name}: {reason}") from None
+        why = reason(error, path) if isinstance(error, OSError) else "not UTF-8 text"
+        raise UserError(f"cannot read the preset {name}: {why}") from None
 
 
 def load_preset(name: str = "balanced") -> dict[str, Any]:

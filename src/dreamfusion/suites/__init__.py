@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import UserError, nearest
+from ..paths import kind_of, readable, user_path
 from ..prompts import check_prompt
 
 HOME = Path(__file__).parent
@@ -23,12 +24,13 @@ def load_suite(name: str | Path) -> list[str]:
     UserError of one line, with the line's number, for a prompt that appears twice or is not allowed; for an empty file, and
     for more than ``MOST`` prompts.
     """
-    path = HOME / f"{name}.txt" if str(name) in suite_names() else Path(name).expanduser()
-    if not path.is_file():
+    path = HOME / f"{name}.txt" if str(name) in suite_names() else user_path(name)
+    if kind_of(path) == "nothing":
         raise UserError(f"there is no suite or file {str(name)!r}{nearest(str(name), suite_names())}")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError):
+        with readable(path):
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
         raise UserError(f"{path} cannot be read as UTF-8 text; a suite holds one prompt a line") from None
     first: dict[str, int] = {}
     for number, line in enumerate(lines, 1):

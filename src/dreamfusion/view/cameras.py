@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..torch_state import plain_torch
 from .view_settings import ViewSettings
 
 CONDITION_FOV_DEG = 47.0  # the field of view in which the prior's camera distance is measured
@@ -106,6 +107,7 @@ def sample_cameras(settings: ViewSettings, count: int, generator: torch.Generato
     return Cameras(torch.deg2rad(azimuth), torch.deg2rad(elevation), radius, fov)
 
 
+@plain_torch()
 def orbit_cameras(
     azimuths_deg: Sequence[float], elevation_deg: float = 15.0, radius: float = 2.5, fov_deg: float = 47.0
 ) -> Cameras:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..torch_state import plain_torch
 from .cameras import Cameras
 from .lights import camera_lights
 
@@ -57,6 +58,7 @@ class View:
         return behind.detach()[:, :, 0, 0]
 
 
+@plain_torch()
 def orbit_view(
     cameras: Cameras,
     size: int,

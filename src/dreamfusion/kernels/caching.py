@@ -1,0 +1,83 @@
+"""numba's ``njit``, with a cache on disk that may be missing, full or unreadable.
+
+Compiled kernels are kept where numba keeps them: in $NUMBA_CACHE_DIR, beside the source, or in the user's cache. If none of
+these can be written to, they are kept in the temporary folder; if that fails too, each process compiles them anew.
+"""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache
+
+from ..paths import temporary_folder
+
+UNUSABLE = (OSError, EOFError, ValueError, TypeError, AttributeError, ImportError, LookupError, pickle.PickleError)
+"""What reading or writing a cache may raise: a full disk, another user's files, a damaged or foreign file."""
+WARNED: set[str] = set()
+
+
+class KernelCache(FunctionCache):
+    """A cache whose failures cost the time to compile, and nothing else."""
+
+    @contextmanager
+    def _guard_against_spurious_io_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except UNUSABLE as error:
+            why = " ".join(str(error).split()) or type(error).__name__
+            warn_once(
+                f"the cache of compiled kernels in {self.cache_path} cannot be used ({why}); they are compiled anew"
+            )
+
+
+def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """``numba.njit(cache=True, **options)`` that works without a cache."""
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        dispatcher = numba.njit(**options)(function)
+        if (cache := cache_for(function)) is not None:
+            dispatcher._cache = cache  # as its enable_caching does
+        return dispatcher
+
+    return compiled
+
+
+def cache_for(function: Callable[..., Any]) -> KernelCache | None:
+    """The cache of a function's compiled code; None, with one warning, if it can be written nowhere."""
+    try:
+        return KernelCache(function)
+    except RuntimeError:  # numba has no place for it
+        pass
+    before, folder = numba.config.CACHE_DIR, temporary_folder("kernels")
+    if folder is not None:
+        try:
+            numba.config.CACHE_DIR = str(folder)
+            cache = KernelCache(function)
+            warn_once(f"no cache folder can be written to; compiled kernels are kept in {folder}. Set NUMBA_CACHE_DIR")
+            return cache
+        except RuntimeError:
+            pass
+        finally:
+            numba.config.CACHE_DIR = before
+    warn_once("no cache folder can be written to; kernels are compiled in each process anew. Set NUMBA_CACHE_DIR")
+    return None
+
+
+def cache_folder_of(kernel: Any) -> Path | None:
+    """Where a kernel's compiled code is kept; None for nowhere."""
+    cache = getattr(kernel, "_cache", None)
+    return Path(cache.cache_path) if isinstance(cache, KernelCache) else None
+
+
+def warn_once(message: str) -> None:
+    """One warning, however many kernels have the same trouble."""
+    if not WARNED:
+        WARNED.add(message)
+        warnings.warn(message, stacklevel=3)

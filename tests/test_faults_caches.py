@@ -1,0 +1,304 @@
+"""Caches that cannot be written, read or found: a temporary one, then none, with one warning. And ``doctor`` says so."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numba
+import pytest
+import torch
+
+from dreamfusion import cli, doctor
+from dreamfusion.doctor import Finding
+from dreamfusion.kernels import caching
+from dreamfusion.kernels.caching import KernelCache, cache_folder_of, njit
+from dreamfusion.paths import is_temporary, temporary_folder
+from dreamfusion.priors import embeddings
+from dreamfusion.priors.question import Tokens
+from tests.faults import as_nobody, environment, open_to_all, program
+
+SOURCE = "def twice(x):\n    return 2 * x\n"
+
+
+@pytest.fixture(autouse=True)
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing is kept anywhere yet, and nobody has been warned."""
+    monkeypatch.setattr(caching, "WARNED", set())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.delenv("DREAMFUSION_CACHE", raising=False)
+    (tmp_path / "tmp").mkdir()
+    yield
+
+
+def function(folder: Path) -> Callable[[int], int]:
+    """A function of a module in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "some.py").write_text(SOURCE)
+    spec = importlib.util.spec_from_file_location("some", folder / "some.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.twice  # type: ignore[no-any-return]
+
+
+def block(*places: Path) -> None:
+    """Put files where folders are wanted: root may write everywhere else."""
+    for place in places:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("")
+
+
+def warned(act: Callable[[], Any]) -> tuple[Any, list[str]]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        return act(), [str(w.message) for w in caught if "dreamfusion" in w.filename or "kernels" in str(w.message)]
+
+
+def test_kernels_are_kept_beside_the_source_if_that_can_be_written(tmp_path: Path) -> None:
+    kernel, said = warned(lambda: njit()(function(tmp_path / "src")))
+    assert kernel(3) == 6 and said == [] and cache_folder_of(kernel) == tmp_path / "src" / "__pycache__"
+    assert list((tmp_path / "src" / "__pycache__").glob("some.twice-*.nbc"))
+
+
+@pytest.mark.parametrize("xdg", ["a file", "missing"])
+def test_then_in_the_users_cache(xdg: str, tmp_path: Path) -> None:
+    block(tmp_path / "src" / "__pycache__", *([tmp_path / "xdg"] if xdg == "a file" else []))
+    kernel, said = warned(lambda: njit()(function(tmp_path / "src")))
+    assert kernel(3) == 6
+    folder = cache_folder_of(kernel)
+    assert folder is not None and is_temporary(folder) == (xdg == "a file") == bool(said)
+
+
+def test_then_in_a_temporary_folder_with_one_warning(tmp_path: Path) -> None:
+    block(tmp_path / "a" / "__pycache__", tmp_path / "b" / "__pycache__", tmp_path / "xdg")
+    kernels, said = warned(lambda: [njit()(function(tmp_path / name)) for name in "ab"])
+    assert [kernel(4) for kernel in kernels] == [8, 8]
+    kept = tmp_path / "tmp" / f"dreamfusion-{os.getuid()}" / "kernels"
+    assert said == [f"no cache folder can be written to; compiled kernels are kept in {kept}. Set NUMBA_CACHE_DIR"]
+    assert len(list(kept.rglob("*.nbc"))) == 2
+    again, said = warned(lambda: njit()(function(tmp_path / "a")))
+    assert again(5) == 10 and dict(again.stats.cache_hits), "a later process finds it"
+    assert numba.config.CACHE_DIR == "", "other packages' caches stay where they are"
+
+
+def test_then_nowhere_with_one_warning(tmp_path: Path) -> None:
+    (tmp_path / "tmp").rmdir()
+    block(tmp_path / "src" / "__pycache__", tmp_path / "xdg", tmp_path / "tmp")
+    kernels, said = warned(lambda: [njit(nogil=True)(function(tmp_path / "src")) for _ in range(3)])
+    assert [k(4) for k in kernels] == [8] * 3 and cache_folder_of(kernels[0]) is None
+    assert said == ["no cache folder can be written to; kernels are compiled in each process anew. Set NUMBA_CACHE_DIR"]
+
+
+def test_a_cache_folder_that_was_asked_for_and_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block(tmp_path / "asked")
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "asked"))
+    kernel, said = warned(lambda: njit()(function(tmp_path / "src")))
+    assert kernel(1) == 2 and said == [] and cache_folder_of(kernel) == tmp_path / "src" / "__pycache__"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO])
+def test_a_cache_that_fails_while_it_is_written(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = njit()(function(tmp_path / "src"))
+
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(kernel._cache._cache_file, "save", refuse)
+    results, said = warned(lambda: [kernel(3), kernel(3.5)])
+    assert results == [6, 7.0]
+    assert len(said) == 1 and os.strerror(code) in said[0] and "they are compiled anew" in said[0]
+
+
+@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "a folder", "a dangling link"])
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+def test_a_damaged_cache(suffix: str, damage: str, tmp_path: Path) -> None:
+    assert njit()(function(tmp_path / "src"))(3) == 6
+    (path,) = (tmp_path / "src" / "__pycache__").glob(f"*.{suffix}")
+    whole = path.read_bytes()
+    path.unlink()
+    if damage == "a folder":
+        path.mkdir()
+    elif damage == "a dangling link":
+        path.symlink_to("nowhere")
+    else:
+        path.write_bytes({"cut": whole[: len(whole) // 2], "garbage": b"\x80garbage" * 9, "empty": b""}[damage])
+    kernel, _ = warned(lambda: njit()(function(tmp_path / "src")))
+    result, said = warned(lambda: kernel(4))
+    assert result == 8 and len(said) <= 1
+
+
+def test_another_users_cache_is_not_read(tmp_path: Path) -> None:
+    """What is in a cache is executed."""
+    mine = temporary_folder("kernels")
+    assert mine == tmp_path / "tmp" / f"dreamfusion-{os.getuid()}" / "kernels" and mine.stat().st_mode & 0o777 == 0o700
+    mine.chmod(0o777)
+    assert temporary_folder("kernels") is None
+    mine.chmod(0o700)
+    os.rename(mine.parent, tmp_path / "elsewhere")
+    mine.parent.symlink_to(tmp_path / "elsewhere")
+    assert temporary_folder("kernels") is None
+
+
+def test_a_user_without_rights_and_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's usual case: an unknown user, site-packages of root, HOME that is not there."""
+    with open_to_all() as folder:
+        monkeypatch.setattr(tempfile, "tempdir", str(folder / "tmp"))
+        (folder / "tmp").mkdir()
+        (folder / "tmp").chmod(0o777)
+        twice = function(folder / "src")
+        monkeypatch.setenv("HOME", "/nonexistent")
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        njit()(lambda x: x)
+
+        def act() -> list[Any]:
+            kernel, said = warned(lambda: njit()(twice))
+            return [kernel(4), said, str(cache_folder_of(kernel))]
+
+        (folder / "src").chmod(0o755)
+        result, said, kept = as_nobody(act)
+        assert result == 8 and len(said) == 1 and kept.startswith(str(folder / "tmp" / "dreamfusion-"))
+
+
+def test_the_package_is_imported_where_nothing_can_be_written(tmp_path: Path) -> None:
+    """numba says 'no locator available' there; the package's folders are stood in for by a copy with links."""
+    import dreamfusion
+
+    home = Path(dreamfusion.__file__).parent
+    for source in home.rglob("*.py"):
+        place = tmp_path / "site" / "dreamfusion" / source.relative_to(home)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(source)
+        if not (place.parent / "__pycache__").exists():
+            block(place.parent / "__pycache__")
+    env = environment(
+        PYTHONPATH=str(tmp_path / "site"), PYTHONDONTWRITEBYTECODE="1", HOME="/dev/null", TMPDIR=str(tmp_path / "tmp")
+    )
+    env |= {"XDG_CACHE_HOME": "/dev/null", "NUMBA_CACHE_DIR": "/dev/null"}
+    code = "import dreamfusion.kernels.grid_forward, dreamfusion.kernels.mlp_rows as m; m.row_kernels('float32'); print('ok')"
+    done = program(["-W", "always", "-c", code], env=env, cwd="/")
+    assert done.returncode == 0 and done.stdout == "ok\n", done.stderr
+    assert done.stderr.count("compiled kernels are kept in") == 1 and "Traceback" not in done.stderr
+
+
+class Encoders(embeddings.TextEncoders):
+    """The cache of embeddings without its text encoders."""
+
+    def __init__(self) -> None:
+        self.identity, self.warned, self.asked = ["x"], False, 0
+
+    def _encode(self, captions: list[str]) -> list[Tokens]:
+        self.asked += len(captions)
+        return [embeddings.whole(torch.ones(1, 2, 3)) for _ in captions]
+
+
+@pytest.mark.parametrize("where", ["DREAMFUSION_CACHE", "XDG_CACHE_HOME", "HOME"])
+def test_embeddings_without_a_lasting_cache(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    block(tmp_path / "file")
+    if where == "HOME":
+        monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv(where, str(tmp_path / "file"))
+    encoders = Encoders()
+    words, said = warned(lambda: encoders(["a", "b"]))
+    assert words.tokens.shape == (2, 2, 3) and encoders.asked == 2
+    assert len(said) == 1 and "the cache of embeddings cannot be used: cannot write" in said[0]
+    assert Encoders()(["a"]).tokens.shape == (1, 2, 3)
+    other = Encoders()
+    other(["a", "b"])
+    assert other.asked == 0, "the temporary cache has them"
+
+
+def test_embeddings_without_any_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tmp").rmdir()
+    block(tmp_path / "file", tmp_path / "tmp")
+    monkeypatch.setenv("DREAMFUSION_CACHE", str(tmp_path / "file"))
+    encoders = Encoders()
+    words, said = warned(lambda: encoders(["a", "b", "c"]))
+    assert words.tokens.shape == (3, 2, 3) and len(said) == 1
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: str(path))  # as for a user id without an entry
+    assert Encoders()(["a"]).tokens.shape == (1, 2, 3)
+
+
+def found(finding: Finding) -> tuple[bool, str]:
+    return finding.missing, finding.found
+
+
+def test_doctor_finds_no_fault_here() -> None:
+    for look in (doctor._runs_folder, doctor._kernel_cache, doctor._caption_cache, doctor._ffmpeg):
+        assert not look().missing, look().found
+
+
+def test_doctor_finds_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    block(tmp_path / "runs")
+    missing, said = found(doctor._runs_folder())
+    assert missing and said.startswith(f"cannot write {tmp_path}/runs: ") and "needed for: generate" in said
+
+
+def test_doctor_finds_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    usage = doctor.shutil._ntuple_diskusage(10**9, 10**9 - 5 * 10**6, 5 * 10**6)  # type: ignore[attr-defined]
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage)
+    for look in (doctor._runs_folder, doctor._kernel_cache, doctor._caption_cache):
+        missing, said = found(look())
+        assert missing and "has 5 MB free" in said
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        (None, "each run compiles its kernels anew; set NUMBA_CACHE_DIR"),
+        ("tmp", "which does not last; set NUMBA_CACHE_DIR"),
+    ],
+)
+def test_doctor_finds_a_kernel_cache_that_does_not_last(
+    folder: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caching, "cache_folder_of", lambda _: temporary_folder("kernels") if folder else None)
+    missing, line = found(doctor._kernel_cache())
+    assert missing and said in line
+
+
+def test_doctor_finds_a_cache_variable_that_leads_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/dev/null/x")
+    missing, line = found(doctor._kernel_cache())
+    assert missing and line.startswith("NUMBA_CACHE_DIR=/dev/null/x cannot be written to; ")
+    block(tmp_path / "file")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    missing, line = found(doctor._caption_cache())
+    assert missing and line.startswith(f"cannot write {tmp_path}/file/dreamfusion: Not a directory")
+
+
+def test_doctor_ends_with_1_where_something_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "_prior", lambda _: Finding("prior", "here"))
+    monkeypatch.setattr(doctor, "_text_encoder", lambda: Finding("text encoder", "here"))
+    assert cli.main(["doctor"]) == 0
+    block(tmp_path / "runs")
+    assert cli.main(["doctor"]) == 1
+    assert "MISSING runs" in capsys.readouterr().out
+
+
+def test_all_kernels_have_a_cache_that_forgives() -> None:
+    from dreamfusion.export import drawing, raster
+    from dreamfusion.kernels import grid_kernels, proposal_rays
+
+    for kernel in (grid_kernels.density, proposal_rays.shares, drawing._shade, raster.rasterise):
+        assert isinstance(kernel._cache, KernelCache)

@@ -1,0 +1,347 @@
+"""Whatever state torch is in: the same asset to the bit, and the same state afterwards. Also in forked processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dreamfusion import Asset, UserError, generate, load_prior, torch_state
+from dreamfusion.export.turntable import preview_sheet, turntable
+from dreamfusion.recorded import load_scene
+from dreamfusion.run import Run
+from dreamfusion.samples import sample_around
+from dreamfusion.scene.mlp import MlpField
+from dreamfusion.settings.presets import resolve
+from dreamfusion.torch_state import kept_random, own_torch, plain_torch, threads
+from dreamfusion.trainer import Trainer
+from dreamfusion.view.cameras import orbit_cameras
+from dreamfusion.view.view import orbit_view
+from tests.fakes import GrayBallPrior
+from tests.faults import TINY, use
+
+FAST = TINY | {"scene.fast": True}
+"""The compiled renderer: it takes the types of what it is given as they are."""
+MLP = TINY | {"scene.kind": "mlp", "scene.hidden": 16, "scene.depth": 2, "scene.fast": True}
+del MLP["scene.levels"]
+PRIOR = GrayBallPrior()
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@contextmanager
+def default_device(name: str) -> Iterator[None]:
+    torch.set_default_device(name)
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+@contextmanager
+def precision(name: str) -> Iterator[None]:
+    torch.set_float32_matmul_precision(name)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+@contextmanager
+def deterministic(warn_only: bool) -> Iterator[None]:
+    torch.use_deterministic_algorithms(True, warn_only=warn_only)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@contextmanager
+def grad_disabled() -> Iterator[None]:
+    before = torch.is_grad_enabled()
+    torch.set_grad_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(before)
+
+
+STATES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "no_grad": torch.no_grad,
+    "set_grad_enabled": grad_disabled,
+    "inference_mode": torch.inference_mode,
+    "float64": lambda: default_dtype(torch.float64),
+    "float16": lambda: default_dtype(torch.float16),
+    "bfloat16": lambda: default_dtype(torch.bfloat16),
+    "meta": lambda: default_device("meta"),
+    "with meta": lambda: torch.device("meta"),
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "medium precision": lambda: precision("medium"),
+    "deterministic": lambda: deterministic(False),
+    "deterministic, warning": lambda: deterministic(True),
+    "anomalies": lambda: torch.autograd.detect_anomaly(False),
+}
+
+
+def state() -> tuple[Any, ...]:
+    """Everything that a caller may have set."""
+    return (
+        torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype(),
+        str(torch.get_default_device()), torch.is_autocast_enabled("cpu"), torch.get_float32_matmul_precision(),
+        torch.are_deterministic_algorithms_enabled(), torch.is_anomaly_enabled(), torch.get_num_threads(),
+        torch.random.default_generator.get_state().numpy().tobytes(), random.getstate(), str(np.random.get_state()),  # noqa: NPY002
+    )  # fmt: skip
+
+
+def made(settings: dict[str, Any] = FAST, **more: Any) -> Asset:
+    return generate("a ball", prior=PRIOR, **settings, **more)
+
+
+def same(one: Asset, other: Asset) -> bool:
+    meshes = np.array_equal(one.mesh.vertices, other.mesh.vertices) and np.array_equal(one.mesh.faces, other.mesh.faces)
+    return meshes and np.array_equal(one.texture, other.texture)
+
+
+@pytest.fixture(scope="module")
+def plain() -> Asset:
+    return made()
+
+
+@pytest.fixture(scope="module")
+def plain_mlp() -> Asset:
+    return made(MLP)
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_the_same_asset_and_the_same_state(name: str, plain: Asset) -> None:
+    with warnings.catch_warnings(), STATES[name]():
+        warnings.simplefilter("ignore")  # anomalies and their speed
+        before = state()
+        asset = made()
+        assert state() == before
+    assert same(asset, plain)
+
+
+@pytest.mark.parametrize("name", ["inference_mode", "float64", "with meta"])
+def test_the_same_asset_of_an_mlp(name: str, plain_mlp: Asset) -> None:
+    with STATES[name]():
+        before = state()
+        asset = made(MLP)
+        assert state() == before
+    assert same(asset, plain_mlp)
+
+
+@pytest.mark.parametrize("name", ["inference_mode", "float64", "meta", "autocast"])
+def test_a_recorded_run_and_what_is_made_of_it(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(PRIOR, monkeypatch)
+    more: Any = {"export.turntable_frames": 2}
+    made(FAST | more, out=tmp_path / "plain")
+    with STATES[name]():
+        before = state()
+        made(FAST | more, out=tmp_path / "run")
+        generate(resume=tmp_path / "run", prior=PRIOR)
+        scene, config = load_scene(Run.open(tmp_path / "run"))
+        drawn = scene.render(orbit_view(orbit_cameras([0, 90]), 8))
+        again = Asset.from_scene(scene, config.export)
+        sheet = preview_sheet(scene, 8, 1)
+        turntable(tmp_path / "film", scene, frames=2, size=16)
+        assert state() == before
+    checkpoints = [next((tmp_path / n / "checkpoint").glob("*.safetensors")).name for n in ("plain", "run")]
+    assert checkpoints[0] == checkpoints[1], "named after the SHA-256 of its tensors"
+    for file in ("asset.glb", "preview.png", "turntable.gif", "turntable.mp4"):
+        assert (tmp_path / "plain" / file).read_bytes() == (tmp_path / "run" / file).read_bytes(), file
+    other, config = load_scene(Run.open(tmp_path / "plain"))
+    expected = other.render(orbit_view(orbit_cameras([0, 90]), 8))
+    assert drawn.colour.dtype == torch.float32 and torch.equal(drawn.colour, expected.colour)
+    assert same(again, Asset.from_scene(other, config.export)) and np.array_equal(sheet, preview_sheet(other, 8, 1))
+
+
+@pytest.mark.parametrize("name", ["inference_mode", "float64", "with meta", "autocast"])
+def test_the_bundled_prior(name: str) -> None:
+    def look() -> torch.Tensor:
+        return sample_around(load_prior("bundled", "cpu"), "a red cup", views=1, seed=3)
+
+    with STATES[name]():
+        before = state()
+        drawn = look()
+        assert state() == before
+    assert drawn.dtype == torch.float32 and torch.equal(drawn, sampled_once(look))
+
+
+SAMPLED: list[torch.Tensor] = []
+
+
+def sampled_once(look: Callable[[], torch.Tensor]) -> torch.Tensor:
+    if not SAMPLED:
+        SAMPLED.append(look())
+    return SAMPLED[0]
+
+
+def test_a_callback_sees_its_own_state() -> None:
+    seen = []
+    with torch.inference_mode(), default_dtype(torch.float64):
+        made(callbacks=[lambda _: seen.append((torch.is_inference_mode_enabled(), torch.get_default_dtype()))])
+    assert seen == [(True, torch.float64)] * 2
+
+
+def test_a_loop_of_ones_own() -> None:
+    config = resolve("balanced", FAST, "a ball")
+    with torch.no_grad(), default_dtype(torch.float64):
+        trainer = Trainer(config, PRIOR)
+        for _ in trainer.steps():
+            assert torch.zeros(1).dtype == torch.float64 and not torch.is_grad_enabled()
+        tensors, meta = trainer.state()
+        trainer.restore(tensors, meta)
+    other = Trainer(config, PRIOR)
+    for _ in other.steps():
+        pass
+    assert all(torch.equal(value, other.state()[0][name]) for name, value in tensors.items())
+
+
+def test_the_caller_decides_on_gradients_of_a_rendering() -> None:
+    scene = Trainer(resolve("balanced", FAST, "a ball"), PRIOR).scene
+    view = orbit_view(orbit_cameras([0]), 8)
+    assert scene.render(view).colour.requires_grad
+    with torch.no_grad():
+        assert not scene.render(view).colour.requires_grad
+
+
+def test_state_is_put_back_after_an_exception() -> None:
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    with torch.inference_mode(), default_dtype(torch.float64):
+        before = state()
+        with pytest.raises(ZeroDivisionError):
+            made(callbacks=[fail])
+        with pytest.raises(UserError):
+            load_prior("nowhere")
+        assert state() == before
+
+
+@pytest.mark.parametrize("found", [1, 2, 3])
+@pytest.mark.parametrize("asked", [0, 1, 2])
+def test_the_thread_count_is_put_back(found: int, asked: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(found)
+    seen: list[int] = []
+    try:
+        made(FAST | {"threads": asked, "steps": 1}, callbacks=[lambda _: seen.append(torch.get_num_threads())])
+        assert torch.get_num_threads() == found
+        assert seen == [asked or len(os.sched_getaffinity(0))]
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_networks_draw_nothing_from_the_global_streams() -> None:
+    before = state()
+    with kept_random():
+        MlpField(resolve("balanced", MLP, "a ball").scene, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+        torch.rand(3), random.random(), np.random.rand()  # noqa: NPY002
+    assert state() == before
+    torch.manual_seed(1)
+    one = made()
+    torch.manual_seed(2)
+    assert same(one, made()), "nor do they depend on them"
+
+
+def test_threads_that_overlap_put_the_shared_state_back_once() -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with own_torch():
+            inside.set()
+            leave.wait()
+
+    with default_dtype(torch.float64):
+        other = threading.Thread(target=work)
+        other.start()
+        inside.wait()
+        with plain_torch():
+            assert torch.get_default_dtype() == torch.float32
+        assert torch.get_default_dtype() == torch.float32, "the other thread still needs it"
+        leave.set()
+        other.join()
+        assert torch.get_default_dtype() == torch.float64
+
+
+def in_a_child(queue: Any, settings: dict[str, Any]) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        asset = made(settings)
+        made(settings)
+    said = [str(w.message) for w in caught if "forked" in str(w.message)]
+    queue.put((asset.mesh.vertices.tobytes(), asset.texture.tobytes(), said, torch.get_num_threads()))
+
+
+@pytest.mark.parametrize("kind", ["grid", "mlp", "plain"])
+def test_generate_works_in_a_forked_child_after_one_in_the_parent(kind: str) -> None:
+    """The threads of OpenMP and of our pools are not in the child; it would wait for them for ever."""
+    settings = {"grid": FAST, "mlp": MLP, "plain": TINY}[kind]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        made(settings | {"threads": 2})
+        torch.randn(512, 512) @ torch.randn(512, 512)
+        fork = multiprocessing.get_context("fork")
+        queue = fork.Queue()
+        child = fork.Process(target=in_a_child, args=(queue, settings | {"threads": 2}))
+        child.start()
+        vertices, texture, said, count = queue.get(timeout=60)
+        child.join(10)
+    finally:
+        torch.set_num_threads(before)
+    alone = made(settings | {"threads": 1})
+    assert vertices == alone.mesh.vertices.tobytes() and texture == alone.texture.tobytes()
+    assert count == 1 and len(said) == 1 and "it works on one thread" in said[0] and "spawn" in said[0]
+
+
+def test_a_trainer_of_the_parent_goes_on_in_a_child() -> None:
+    config = resolve("balanced", FAST | {"threads": 2, "steps": 4}, "a ball")
+    with threads(2):
+        trainer = Trainer(config, PRIOR)
+        trainer.step()
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            trainer.step()
+            os.write(write, b"done")
+            os._exit(0)
+    os.close(write)
+    with open(read, "rb") as answer:
+        assert answer.read() == b"done"
+    os.waitpid(child, 0)
+
+
+def test_what_torch_refuses_in_a_forked_process_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, …"
+    with pytest.raises(RuntimeError, match="re-initialize"), own_torch():
+        raise RuntimeError(said)
+    monkeypatch.setattr(torch_state._FORK, "happened", True)
+    with pytest.raises(UserError, match="start it with multiprocessing's 'spawn' instead"), own_torch():
+        raise RuntimeError(said)
+
+
+def test_nothing_is_changed_where_nothing_has_to_be() -> None:
+    before = state()
+    with plain_torch(), nullcontext():
+        assert state() == before
+    with own_torch():
+        assert state() == before
