@@ -20,7 +20,7 @@ LAYERS = (
     ("scene", "priors"),
     ("clip", "distillation", "export", "suites"),
     ("settings",),
-    ("asset", "captions", "optimiser", "metrics", "regularizers", "loading", "run"),
+    ("asset", "captions", "optimiser", "metrics", "regularizers", "loading", "more_steps", "no_effect", "prompt_checks", "run"),
     ("prior_report", "samples", "stage"),
     ("trainer", "recorded"),
     ("loop", "evaluation"),

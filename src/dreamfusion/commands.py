@@ -26,20 +26,22 @@ KINDS: dict[str, Any] = {
 
 
 def generate(given: argparse.Namespace) -> int:
+    from .more_steps import is_steps
     from .run import Run, default_path
     from .settings.presets import resolve
 
     settings = given_settings(given)
     # Mistakes are found before torch is loaded, which takes seconds.
     if given.resume:
-        extra = [*(["a prompt"] if given.prompt else []), *settings]
+        more = {name: value for name, value in settings.items() if is_steps(name)}
+        extra = [*(["a prompt"] if given.prompt else []), *(name for name in settings if name not in more)]
         extra += [name for name in ("preset", "out") if getattr(given, name)]
         if extra:
-            raise UserError(f"--resume uses the run's own settings; leave out {', '.join(extra)}")
+            raise UserError(f"--resume uses the run's own settings, and takes more --steps; leave out {', '.join(extra)}")
         run = Run.open(given.resume)
         run.load_checkpoint(resumable=True)
         config = run.config
-        where: dict[str, Any] = {"resume": Path(given.resume)}
+        where: dict[str, Any] = {"resume": Path(given.resume), **more}
     else:
         config = resolve(given.preset or "balanced", settings, given.prompt or "")
         out = Path(given.out) if given.out else default_path(config.prompt, config.seed)

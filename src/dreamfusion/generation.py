@@ -17,6 +17,7 @@ from .export.turntable import turntable, write_preview
 from .files import make_folder
 from .loading import load_prior
 from .loop import keep
+from .more_steps import with_more_steps
 from .priors.prior import Frozen, Prior, Scorer
 from .prompts import check_prompt
 from .run import Run
@@ -52,15 +53,17 @@ def generate(
     """Make a 3D asset of a prompt.
 
     ``preset`` and ``overrides`` (dotted names, ``distillation__guidance_scale=20``) give the settings, or ``config`` all
-    of them. With ``out`` (a folder) the run is recorded there; ``resume`` continues a recorded run. ``prior`` replaces
-    ``config.prior``. Callbacks are called after each step; what they raise ends the run, with a checkpoint.
+    of them. With ``out`` (a folder) the run is recorded there; ``resume`` continues a recorded run, with ``steps`` for more
+    of them (``more_steps``). ``prior`` replaces ``config.prior``. Callbacks are called after each step; what they raise ends the run, with a checkpoint.
     ``stop``, once set (by any thread), ends it after the step in progress: Stopped is raised. Raises UserError too.
     """
     run: Run | None = None
     if resume is not None:
-        if overrides or config is not None:
+        if config is not None:
             raise UserError("a resumed run keeps its own settings; give either resume or settings")
         run = Run.open(resume)
+        if overrides:
+            run.config = with_more_steps(run.config, overrides, run.load_checkpoint(resumable=True)[1]["stage"])
         config = run.config
     elif config is None:
         config = resolve(preset, overrides, prompt)
@@ -125,6 +128,8 @@ def begin(run: Run, trainer: Trainer, prior: Frozen, resumed: bool) -> None:
             )
         trainer.restore(*run.load_checkpoint(resumable=True))
         run.truncate_log(trainer.done)
+        if Run.open(run.path).config != run.config:
+            run.rewrite_config()
     else:
         if trainer.config.prior.id.startswith("hf:"):
             trainer.config.prior.id = prior.id  # with its revision, so that a resumed run gets the same weights
