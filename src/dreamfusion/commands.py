@@ -37,7 +37,9 @@ def generate(given: argparse.Namespace) -> int:
         extra = [*(["a prompt"] if given.prompt else []), *(name for name in settings if name not in more)]
         extra += [name for name in ("preset", "out") if getattr(given, name)]
         if extra:
-            raise UserError(f"--resume uses the run's own settings, and takes more --steps; leave out {', '.join(extra)}")
+            raise UserError(
+                f"--resume uses the run's own settings, and takes more --steps; leave out {', '.join(extra)}"
+            )
         run = Run.open(given.resume)
         run.load_checkpoint(resumable=True)
         config = run.config
@@ -88,11 +90,17 @@ def export(given: argparse.Namespace) -> int:
     config = changed(run.config, {k: v for k, v in options.items() if v is not None})
     from .asset import Asset
     from .export.formats import FORMATS
+    from .generation import say, unmet
     from .recorded import load_scene
 
     formats = names(given.format, FORMATS, "format")
+    if given.texture_size and formats == ["stl"]:
+        raise UserError("--texture-size has no effect on stl, which holds no colours; leave it out, or add a --format")
     scene, _ = load_scene(run)
     asset = Asset.from_scene(scene, config.export, config.prompt, {"preset": config.preset, "seed": config.seed})
+    if given.level and "level" in asset.notes:
+        raise UserError(asset.notes["level"].replace("export.level =", "--level"))
+    say(unmet(asset, config.export))
     folder = Path(given.out) if given.out else run.path
     for kind in formats:
         for path in asset.save(folder / f"asset.{kind}"):
@@ -118,6 +126,9 @@ def render(given: argparse.Namespace) -> int:
     from .view.view import orbit_view
 
     kinds = names(given.kind, KINDS, "kind")
+    unused = ("views", "8", "without") if given.turntable else ("frames", "120", "with")
+    if getattr(given, unused[0]) != unused[1]:
+        raise UserError(f"--{unused[0]} has an effect only {unused[2]} --turntable; leave one of them out or add it")
     scene, _ = load_scene(run)
 
     def draw(kind: str, azimuth: float) -> Any:
@@ -171,6 +182,10 @@ def evaluate(given: argparse.Namespace) -> int:
 
 def compare(given: argparse.Namespace) -> int:
     out = Path(given.out) if given.out else None
+    if Path(given.first).is_file() and Path(given.second).is_file() and (given.prompts or given.clip != "bundled"):
+        raise UserError(
+            "--clip and --prompts judge folders of runs; these two files are judged already, leave them out"
+        )
     import json
 
     from .evaluation import compare, evaluate, read
@@ -208,14 +223,18 @@ def prior_sample(given: argparse.Namespace) -> int:
     from .export.formats import png_bytes
     from .export.turntable import to_uint8
     from .files import write_atomic
-    from .generation import warn_unknown_words
+    from .generation import say
     from .loading import load_prior
     from .priors.prior import Prior
     from .priors.prior_settings import Asks
+    from .prompt_checks import prompt_notes, unread_notes
     from .samples import sample_around
+    from .settings.names import build
 
     prior = load_prior(given.prior)
-    warn_unknown_words(prior, prompt)
+    if given.jointly and views == 1:
+        raise UserError("--jointly relates views to each other; give --views 2 or more")
+    say([*prompt_notes(prior, prompt), *unread_notes(prior, build({"prompt": prompt}))])
     if not isinstance(prior, Prior):
         raise UserError(f"the prior {given.prior!r} scores pictures and cannot be sampled")
     asks: Asks = "views" if given.jointly else "words" if given.words_only else "camera"
@@ -245,6 +264,8 @@ def presets(given: argparse.Namespace) -> int:
     from .settings.presets import load_preset, preset_names, preset_text
 
     output: Output = given.output
+    if given.name is None and given.full:
+        raise UserError("--full shows every setting of one preset; name it, such as 'dreamfusion presets fast --full'")
     if given.name is None:
         said = {name: preset_text(name).splitlines()[0].lstrip("# ") for name in preset_names()}
         output.note(presets=said)

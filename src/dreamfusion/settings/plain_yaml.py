@@ -34,7 +34,7 @@ class _Loader(yaml.SafeLoader):
 
 
 for _tag in ("int", "float", "bool", "timestamp"):  # also where a page says so itself: !!int 010
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", yaml.SafeLoader.construct_yaml_str)
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", lambda loader, node: str(node.value))
 
 
 def read(text: str, texts: Collection[str] = ()) -> Any:
