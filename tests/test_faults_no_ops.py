@@ -294,6 +294,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (["--level", "1e9"], 2, "--level 1e+09 is above what the scene's density reaches"),
         (["--faces", "200000"], 0, "warning: export.faces = 200000, but the surface has"),
+        (["--faces", "20000"], 0, "warning: export.faces = 20000, but the surface has"),
         (["--faces", "200"], 0, ""),
         ([], 0, ""),
         (["--format", "stl", "--texture-size", "128"], 2, "--texture-size has no effect on stl"),

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -176,6 +177,17 @@ def test_networks_that_read_something_else_are_refused_by_name(
     assert cli.main(["generate", "a cat", "--prior", str(folder), "--out", str(out)]) == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and words[0] in said[0] and not out.exists()
+
+
+def test_a_network_on_the_hub_is_refused_before_its_weights_are_downloaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(folder / "unet" / "config.json", in_channels=9)
+    files = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
+    info = SimpleNamespace(sha="c0ffee", card_data=None, siblings=[SimpleNamespace(rfilename=f, size=9) for f in files])
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: info)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repo, file, **_: str(folder / file))
+    refused("hf:a/b", "the unet of hf:a/b has 9 input channels", "inpainting")
 
 
 # Stable Diffusion 3 without its third encoder

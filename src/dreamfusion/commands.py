@@ -100,7 +100,7 @@ def export(given: argparse.Namespace) -> int:
     asset = Asset.from_scene(scene, config.export, config.prompt, {"preset": config.preset, "seed": config.seed})
     if given.level and "level" in asset.notes:
         raise UserError(asset.notes["level"].replace("export.level =", "--level"))
-    say(unmet(asset, config.export))
+    say([asset.notes["faces"]] if given.faces and "faces" in asset.notes else unmet(asset, config.export))
     folder = Path(given.out) if given.out else run.path
     for kind in formats:
         for path in asset.save(folder / f"asset.{kind}"):

@@ -112,9 +112,11 @@ def resumable_anywhere(config: Config) -> None:
 
 
 def unmet(asset: Asset, export: ExportSettings) -> list[str]:
-    """The notes about settings that somebody has asked for: their defaults are bounds that an asset need not reach."""
+    """The notes about settings that somebody has asked for. The default level is a bound that an early scene need not
+    reach, and so is a number of faces, unless it is above the default."""
     default = ExportSettings()
-    usual = [name for name in ("level", "faces") if getattr(export, name) == getattr(default, name)]
+    usual = {"level"} if export.level == default.level else set()
+    usual |= {"faces"} if export.faces <= default.faces else set()
     return [note for name, note in asset.notes.items() if name not in usual]
 
 

@@ -24,9 +24,10 @@ def words_of(text: str) -> list[str]:
 def things_of(prompt: str, names: Collection[str]) -> list[str]:
     """The known things that a prompt names, each once: the longest names first ('a desk lamp' names no desk). Names that
     follow one another are one thing, the last ('a toy train table')."""
-    words, known, found, at = words_of(prompt), set(names), [], 0
+    words, known = words_of(prompt), set(names)
     most = max((len(name.split()) for name in known), default=0)
-    last_end = -1
+    found: list[str] = []
+    at, last_end = 0, -1
     while at < len(words):
         size = next((n for n in range(most, 0, -1) if " ".join(words[at : at + n]) in known), 0)
         if size:

@@ -11,7 +11,7 @@ from torch import Tensor
 from .export_settings import ExportSettings
 from .mesh import Mesh, decimate, extract_with_level, fill_cavities, remove_floaters, smooth, with_normals
 
-TOLERATED = 1.05
+TOLERATED = 1.25
 """Decimation ends at about the number of triangles that was asked for."""
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 from ..models.hub import explained, parse
 from .checkpoint import Checkpoint, open_folder, read_json, read_parts
 from .mirrors import mirror_of
-from .parts import check_classes
+from .parts import check_classes, check_network
 
 SMALL = ["model_index.json", "*/*.json", "*/*.txt", "*/*.model"]
 """What a pipeline has besides its weights."""
@@ -31,6 +32,13 @@ def find(id: str, half: bool, variant: str = "") -> Checkpoint:
             files = {s.rfilename: s.size or 0 for s in info.siblings or []}
             family, options, parts = read_parts(index, files, half, variant)
             check_classes(family, {name: part.class_name for name, part in parts.items()})
+
+            def config(name: str) -> dict[str, Any]:
+                file = f"{name}/config.json"
+                return read_json(Path(hf_hub_download(repo, file, revision=info.sha))) if file in files else {}
+
+            channels = int(config("vae").get("latent_channels", 4)) if family.latent else 3
+            check_network(family, config(family.network), channels, f"hf:{repo}")
             for name, part in parts.items():
                 meta = [HfApi().parse_safetensors_file_metadata(repo, w, revision=info.sha) for w in part.weights]
                 parts[name] = replace(part, parameters=sum(sum(m.parameter_count.values()) for m in meta))
