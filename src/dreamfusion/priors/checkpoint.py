@@ -139,11 +139,7 @@ def read_parts(
             part = Part(name, *value)
             if name.startswith(("text_encoder", "vae", family.network)):
                 held = single.part(part, family.pipeline) if single else None
-                if (
-                    not held
-                    and _optional(family, name)
-                    and not any(WEIGHTS.match(f.partition("/")[2]) for f in files if f.startswith(f"{name}/"))
-                ):
+                if not held and _optional(family, name) and not _has_weights(files, name):
                     continue
                 part = held or _with_weights(part, files, half, variant)
             elif not any(f.startswith(f"{name}/") for f in files):
@@ -165,6 +161,10 @@ def read_parts(
 def _with_weights(part: Part, files: dict[str, int], half: bool, asked: str) -> Part:
     weights, variant = choose_weights(files, part.name, half, asked)
     return replace(part, weights=weights, variant=variant, stored_bytes=sum(files[w] for w in weights))
+
+
+def _has_weights(files: dict[str, int], name: str) -> bool:
+    return any(f.startswith(f"{name}/") and f.endswith((".safetensors", *PICKLES)) for f in files)
 
 
 def _optional(family: Family, name: str) -> bool:
