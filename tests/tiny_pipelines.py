@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderTiny,
     DDPMScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
@@ -81,6 +82,13 @@ def sd_unet(**config: Any) -> UNet2DConditionModel:
         sample_size=16, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(16, 32), norm_num_groups=4,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         attention_head_dim=8, **config,
+    )  # fmt: skip
+
+
+def tiny_vae(channels: int = 4) -> AutoencoderTiny:
+    return AutoencoderTiny(
+        latent_channels=channels, encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1),
     )  # fmt: skip
 
 

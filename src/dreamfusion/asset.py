@@ -27,13 +27,15 @@ class Asset:
     """A textured mesh: Y up, front towards +Z.
 
     mesh: with normals and texture coordinates; texture: (S, S, 3) uint8; prompt: the words it was made from;
-    metadata: anything that JSON can hold (seed, preset, versions …), kept in GLB files.
+    metadata: anything that JSON can hold (seed, preset, versions …), kept in GLB files;
+    notes: export settings that could not be met, by name, with what was done instead (not kept in files).
     """
 
     mesh: Mesh
     texture: Picture
     prompt: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     @own_torch()
@@ -48,7 +50,8 @@ class Asset:
         settings = settings or ExportSettings()
         surface = scene.surface(settings)
         mesh = unwrap(surface.mesh, settings.texture_size)
-        return cls(mesh, bake(mesh, surface.colour, settings.texture_size), prompt, dict(metadata or {}))
+        texture = bake(mesh, surface.colour, settings.texture_size)
+        return cls(mesh, texture, prompt, dict(metadata or {}), dict(surface.notes))
 
     def save(self, path: str | Path) -> list[Path]:
         """Write the asset; the suffix is the format (.glb, .obj, .ply, .stl, .usdz). Returns the files written.

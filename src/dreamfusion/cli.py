@@ -36,7 +36,9 @@ def _generate_options(parser: Parser) -> None:
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what to make, such as 'a red armchair'")
     parser.add_argument("--preset", metavar="NAME", help="preset to start from, or a .yaml file of settings [balanced]")
     parser.add_argument("--out", metavar="FOLDER", help="the run's folder [runs/<prompt>-<seed>]")
-    parser.add_argument("--resume", metavar="FOLDER", help="resume this run from its checkpoint, with its own settings")
+    parser.add_argument(
+        "--resume", metavar="FOLDER", help="resume this run, with its own settings; --steps N adds steps"
+    )
     from .settings.presets import load_preset
 
     parser.usage = "dreamfusion generate PROMPT [options]"

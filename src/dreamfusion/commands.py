@@ -33,20 +33,24 @@ MODEL_FILES = ("glb", "gltf", "obj", "ply", "stl", "usdz", "usd", "usda", "usdc"
 
 
 def generate(given: argparse.Namespace) -> int:
+    from .more_steps import is_steps
     from .run import Run
     from .settings.presets import resolve
 
     settings = given_settings(given)
     # Mistakes are found before torch is loaded, which takes seconds.
     if given.resume:
-        extra = [*(["a prompt"] if given.prompt else []), *settings]
+        more = {name: value for name, value in settings.items() if is_steps(name)}
+        extra = [*(["a prompt"] if given.prompt else []), *(name for name in settings if name not in more)]
         extra += [name for name in ("preset", "out") if getattr(given, name)]
         if extra:
-            raise UserError(f"--resume uses the run's own settings; leave out {', '.join(extra)}")
+            raise UserError(
+                f"--resume uses the run's own settings, and takes more --steps; leave out {', '.join(extra)}"
+            )
         run = Run.open(given.resume)
         with run.locked():
             run.load_checkpoint(resumable=True)
-            return record(given.output, run, resume=run.path)
+            return record(given.output, run, resume=run.path, **more)
     config = resolve(given.preset or "balanced", settings, given.prompt or "")
     with Run.claim(run_folder(given.out) if given.out else None, config) as run:
         return record(given.output, run, out=run.path, config=config)
@@ -96,6 +100,7 @@ def export(given: argparse.Namespace) -> int:
     config = changed(run.config, {k: v for k, v in options.items() if v is not None})
     from .asset import Asset
     from .export.formats import FORMATS, check_format
+    from .generation import say, unmet
     from .recorded import load_scene
     from .torch_state import threads
 
@@ -109,11 +114,16 @@ def export(given: argparse.Namespace) -> int:
                 f"--out {out} is one file, and --format {given.format} asks for something else; give a folder"
             )
         paths = [out]
+    if given.texture_size and formats == ["stl"]:
+        raise UserError("--texture-size has no effect on stl, which holds no colours; leave it out, or add a --format")
     for path in paths:
         check_file(path)
     with threads(config.threads):
         scene, _ = load_scene(run)
         asset = Asset.from_scene(scene, config.export, config.prompt, {"preset": config.preset, "seed": config.seed})
+    if given.level and "level" in asset.notes:
+        raise UserError(asset.notes["level"].replace("export.level =", "--level"))
+    say([asset.notes["faces"]] if given.faces and "faces" in asset.notes else unmet(asset, config.export))
     for target in paths:
         for path in asset.save(target):
             given.output.file(path)
@@ -139,6 +149,9 @@ def render(given: argparse.Namespace) -> int:
     from .view.view import orbit_view
 
     kinds = names(given.kind, KINDS, "kind")
+    unused = ("views", "8", "without") if given.turntable else ("frames", "120", "with")
+    if getattr(given, unused[0]) != unused[1]:
+        raise UserError(f"--{unused[0]} has an effect only {unused[2]} --turntable; leave one of them out or add it")
     out = user_path(given.out) if given.out else run.path if given.turntable else run.path / "views"
     one = names_file(out, ("png", "mp4", "gif"))
     if one and (given.turntable or out.suffix.lower() != ".png" or len(kinds) * len(azimuths) > 1):
@@ -203,6 +216,10 @@ def compare(given: argparse.Namespace) -> int:
     out = user_path(given.out) if given.out else None
     if out:
         check_file(out)
+    if Path(given.first).is_file() and Path(given.second).is_file() and (given.prompts or given.clip != "bundled"):
+        raise UserError(
+            "--clip and --prompts judge folders of runs; these two files are judged already, leave them out"
+        )
     import json
 
     from .evaluation import compare, evaluate, read
@@ -245,19 +262,23 @@ def prior_sample(given: argparse.Namespace) -> int:
 
     from .export.formats import png_bytes
     from .export.turntable import to_uint8
-    from .generation import warn_unknown_words
+    from .generation import say
     from .loading import load_prior
     from .priors.prior import Prior
     from .priors.prior_settings import Asks
+    from .prompt_checks import prompt_notes, unread_notes
     from .samples import sample_around
+    from .settings.names import build
 
+    if given.jointly and views == 1:
+        raise UserError("--jointly relates views to each other; give --views 2 or more")
     prior = load_prior(given.prior, instance=seed)
     if given.image:
         from .reference import read_reference
 
         given.output.say(prior.describe(read_reference(given.image), prompt))
     else:
-        warn_unknown_words(prior, prompt)
+        say([*prompt_notes(prior, prompt), *unread_notes(prior, build({"prompt": prompt}))])
     if not isinstance(prior, Prior):
         raise UserError(f"the prior {given.prior!r} scores pictures and cannot be sampled")
     asks: Asks = "views" if given.jointly else "words" if given.words_only else "image" if given.image else "camera"
@@ -307,6 +328,8 @@ def presets(given: argparse.Namespace) -> int:
     from .settings.presets import load_preset, preset_names, preset_text
 
     output: Output = given.output
+    if given.name is None and given.full:
+        raise UserError("--full shows every setting of one preset; name it, such as 'dreamfusion presets fast --full'")
     if given.name is None:
         said = {name: preset_text(name).splitlines()[0].lstrip("# ") for name in preset_names()}
         output.note(presets=said)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,14 @@ from .distillation.rules import kept_graphs
 from .errors import UserError
 from .export.turntable import turntable, write_preview
 from .files import write_atomic
+from .geometry.export_settings import ExportSettings
 from .loading import load_prior
 from .loop import keep
+from .more_steps import with_more_steps
+from .no_effect import without_effect
+from .priors.mixture import absolute_id, pinned_id
 from .priors.prior import Frozen, Prior, Scorer
+from .prompt_checks import asked_notes, prompt_notes, unread_notes
 from .prompts import check_prompt
 from .reference import read_reference
 from .reports import reporting
@@ -58,18 +63,23 @@ def generate(
     """Make a 3D asset of a prompt.
 
     ``preset`` and ``overrides`` (dotted names, ``distillation__guidance_scale=20``) give the settings, or ``config`` all
-    of them. With ``out`` (a folder) the run is recorded there; ``resume`` continues a recorded run. ``prior`` replaces
+    of them. With ``out`` (a folder) the run is recorded there; ``resume`` continues a recorded run, with ``steps`` for more
+    of them (``more_steps``). ``prior`` replaces
     ``config.prior``. Callbacks are called after each step; what they raise ends the run, with a checkpoint.
     ``stop``, once set (by any thread), ends it after the step in progress, or between parts of the export: Stopped is
     raised. Raises UserError too.
     """
     with ExitStack() as held:  # from now on nobody else writes into the run's folder
         run: Run | None = None
+        if config is not None and (overrides or preset != "balanced" or prompt not in ("", config.prompt)):
+            raise UserError("config holds all settings and the prompt; change them there")
         if resume is not None:
-            if overrides or config is not None:
-                raise UserError("a resumed run keeps its own settings; give either resume or settings")
+            if config is not None or prompt or preset != "balanced" or out is not None:
+                raise UserError("a resumed run keeps its own settings, prompt and folder; give either resume or them")
             run = Run.open(resume)
             held.enter_context(run.locked())
+            if overrides:
+                run.config = with_more_steps(run.config, overrides, run.load_checkpoint(resumable=True)[1]["stage"])
             config = run.config
             if config.prior.image:
                 config.prior.image = str(run.path / REFERENCE)
@@ -77,9 +87,13 @@ def generate(
             config = resolve(preset, overrides, prompt)
         if not config.prior.image:
             check_prompt(config.prompt)
+        if resume is None:
+            resumable_anywhere(config)
         if resume is None and out is not None:
             run = held.enter_context(Run.claim(out, config))
         held.enter_context(threads(config.threads))
+        if resume is None:
+            say(without_effect(config))
         return _generate(config, run, resume is not None, prior, callbacks, stop)
 
 
@@ -97,7 +111,7 @@ def _generate(
     if config.prior.image:
         config.prompt = read_as(first, config)
     else:
-        warn_unknown_words(first, config.prompt)
+        warn_about_words(first, config)
     trainer = Trainer(config, prior or load)
     with ExitStack() as until_done:
         steps: Iterator[Progress] = trainer.steps()
@@ -118,6 +132,22 @@ def stop_if_asked(stop: threading.Event | None, run: Run | None) -> None:
     """Raise Stopped once ``stop`` is set."""
     if stop is not None and stop.is_set():
         raise Stopped(run.path if run else None)
+
+
+def resumable_anywhere(config: Config) -> None:
+    """Make the paths of a new run's priors absolute, so that the run can be resumed from any folder."""
+    config.prior.id = absolute_id(config.prior.id)
+    name = "prior.id"
+    config.stages = tuple(page | ({name: absolute_id(page[name])} if name in page else {}) for page in config.stages)
+
+
+def unmet(asset: Asset, export: ExportSettings) -> list[str]:
+    """The notes about settings that somebody has asked for. The default level is a bound that an early scene need not
+    reach, and so is a number of faces, unless it is above the default."""
+    default = ExportSettings()
+    usual = {"level"} if export.level == default.level else set()
+    usual |= {"faces"} if export.faces <= default.faces else set()
+    return [note for name, note in asset.notes.items() if name not in usual]
 
 
 class Loader:
@@ -146,13 +176,15 @@ def read_as(prior: Frozen, config: Config) -> str:
 
 
 @own_torch()
-def warn_unknown_words(prior: Frozen, prompt: str) -> None:
-    """Warn once about words of the prompt that the prior was never taught, and name the nearest that it knows."""
-    if unknown := prior.unknown_words(prompt):
-        said = ", ".join(f"{u.word!r} (nearest: {u.nearest!r}, similarity {u.similarity:.2f})" for u in unknown)
-        asked = prior.familiar(prompt)
-        instead = f"; it will be asked for {asked!r}" if asked != prompt else ""
-        warnings.warn(f"the bundled prior was never taught {said}{instead}", stacklevel=3)
+def warn_about_words(prior: Frozen, config: Config) -> None:
+    """Warn about what of the run's words the prior does not know, does not draw or does not read."""
+    say([*prompt_notes(prior, config.prompt), *unread_notes(prior, config), *asked_notes(prior, config)])
+
+
+def say(lines: Iterable[str]) -> None:
+    """Warn, a line for each."""
+    for line in lines:
+        warnings.warn(line, stacklevel=4)
 
 
 @own_torch()
@@ -166,9 +198,10 @@ def begin(run: Run, trainer: Trainer, prior: Frozen, resumed: bool) -> None:
             )
         trainer.restore(*run.load_checkpoint(resumable=True))
         run.truncate_log(trainer.done)
+        if Run.open(run.path).config != run.config:
+            run.rewrite_config()
     else:
-        if trainer.config.prior.id.startswith("hf:"):
-            trainer.config.prior.id = prior.id  # with its revision, so that a resumed run gets the same weights
+        trainer.config.prior.id = pinned_id(trainer.config.prior.id, prior)
         if trainer.config.prior.image:
             write_atomic(run.path / REFERENCE, Path(trainer.config.prior.image).read_bytes())
         run.write_config(prior.id, prior.hash)
@@ -178,6 +211,7 @@ def finish(scene: Scene, config: Config, run: Run | None) -> Asset:
     """Export the asset. With a run, write all of its finished files."""
     export = config.export
     asset = Asset.from_scene(scene, export, config.prompt, {"preset": config.preset, "seed": config.seed})
+    say(unmet(asset, export))
     if run is not None:
         asset.save(run.path / "asset.glb")
         write_preview(run.path / "preview.png", scene)

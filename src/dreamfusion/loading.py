@@ -10,7 +10,7 @@ from .device import pick_device
 from .errors import UserError
 from .paths import file_to_read, readable
 from .priors.bundled_prior import WEIGHTS, BundledPrior
-from .priors.finding import find_checkpoint
+from .priors.finding import find_checkpoint, is_bundled_kind
 from .priors.memory import Memory, refuse_what_cannot_fit
 from .priors.mixture import Mixture, is_mixture, parse_mixture
 from .priors.prior import Prior, Scorer
@@ -31,7 +31,8 @@ def load_prior(
     instance: int = 0,
 ) -> Prior | Scorer:
     """Load a prior: 'bundled', a safetensors file of its kind, 'hf:OWNER/NAME[@REVISION]', the folder of a diffusers
-    pipeline, or a mixture of them, '0.7*A + 0.3*B'; or 'guide', a CLIP ('guide:hf:OWNER/NAME' for another one).
+    pipeline, a single file of one, any of these ' + lora:FILE@0.8' (``priors.prior_id``), or a mixture of them,
+    '0.7*A + 0.3*B'; or 'guide', a CLIP ('guide:hf:OWNER/NAME' for another one).
 
     ``memory`` and ``text_8bit``: see ``PriorSettings``. The estimate of the memory needs ``views``, the pictures in one
     question, and ``graphs``, the answers whose graphs are kept (``distillation.rules.kept_graphs``). ``instance``: which of a
@@ -43,10 +44,8 @@ def load_prior(
     if is_mixture(id):
         rest = device, precision, memory, text_8bit, views, graphs, instance
         return Mixture([(share, _part(id, load_prior(part, *rest))) for share, part in parse_mixture(id)])
-    if id == "bundled":
-        return BundledPrior(WEIGHTS, device, precision, instance)
-    if id.endswith(".safetensors"):
-        return BundledPrior(file_to_read(id), device, precision, instance)
+    if is_bundled_kind(id):
+        return BundledPrior(WEIGHTS if id == "bundled" else file_to_read(id), device, precision, instance)
     checkpoint = find_checkpoint(id, device, precision)
     from .priors.diffusers_prior import DiffusersPrior  # diffusers is an extra
     from .priors.hub_checkpoint import download

@@ -12,7 +12,7 @@ from .device import inference_dtype, pick_device
 from .errors import UserError
 from .paths import file_to_read, readable
 from .priors.bundled_prior import WEIGHTS
-from .priors.finding import find_checkpoint
+from .priors.finding import find_checkpoint, is_bundled_kind
 from .priors.memory import MARGIN, Memory, choose, free_memory, gigabytes, needs_of_folder, parameter_bytes
 from .priors.mixture import is_mixture, parse_mixture
 from .torch_state import kept_random, own_torch
@@ -28,7 +28,7 @@ def describe_prior(id: str, device: str | torch.device = "auto", precision: str 
         return {f"{share:g}*{part}": describe_prior(part, device, precision) for share, part in parse_mixture(id)}
     if is_guide(id):
         return load_guide(id, device).info() | {"fits": True}
-    if id == "bundled" or id.endswith(".safetensors"):
+    if is_bundled_kind(id):
         path = WEIGHTS if id == "bundled" else file_to_read(id)
         if not path.is_file():
             raise UserError(f"the prior's weights are missing: {path}")
@@ -39,7 +39,7 @@ def describe_prior(id: str, device: str | torch.device = "auto", precision: str 
     checkpoint = find_checkpoint(id, device, precision)
     repository = checkpoint.id.removeprefix("hf:").partition("@")[0]
     said: dict[str, Any] = {
-        "id": checkpoint.id,
+        "id": checkpoint.full_id,
         "family": checkpoint.family.name,
         "revision": checkpoint.revision,
         "from": str(checkpoint.folder or f"huggingface.co/{repository} (not downloaded yet)"),
@@ -47,7 +47,7 @@ def describe_prior(id: str, device: str | torch.device = "auto", precision: str 
     if checkpoint.licence:
         said["licence"] = checkpoint.licence
     for part in checkpoint.parts.values():
-        if part.weights:
+        if part.is_model:
             variant = f", variant {part.variant}" if part.variant else ""
             said[part.name] = (
                 f"{part.class_name}, {part.parameters / 1e6:.1f} M parameters, {gigabytes(part.stored_bytes)} on disk{variant}, "

@@ -147,16 +147,19 @@ class Run:
                 "packages": installed_versions(),
             },
         }
-        head = f"# Everything this run depends on. To repeat it: dreamfusion generate --preset {CONFIG}\n"
-        text = yaml.safe_dump(page, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
         make_folder(self.path)
         try:
-            write_atomic(self.path / CONFIG, (head + text).encode())
+            write_atomic(self.path / CONFIG, _page_text(page))
             (self.path / LOG).unlink(missing_ok=True)
         except UserError:
             with suppress(OSError):  # only an empty folder is removed
                 self.path.rmdir()
             raise
+
+    def rewrite_config(self) -> None:
+        """Record settings that have changed (more steps). Whatever else run.yaml says stays."""
+        page = self.recorded | {"config": self.config.model_dump(mode="json")}
+        write_atomic(self.path / CONFIG, _page_text(page))
 
     @cached_property
     def recorded(self) -> dict[str, Any]:
@@ -301,6 +304,12 @@ def _read_page(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or not isinstance(found.get("config"), dict) or "format" not in found:
         raise UserError(f"{path} is not a run: its {CONFIG} lacks 'format' or 'config'")
     return found
+
+
+def _page_text(page: Mapping[str, Any]) -> bytes:
+    head = f"# Everything this run depends on. To repeat it: dreamfusion generate --preset {CONFIG}\n"
+    text = yaml.safe_dump(page, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    return (head + text).encode()
 
 
 def _digest(page: Mapping[str, Any]) -> str:

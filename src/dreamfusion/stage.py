@@ -66,6 +66,7 @@ class Stage:
         if config.prior.asks == "views" and not prior.joint:
             raise UserError(f"the prior {prior.id!r} answers each view alone; set prior.asks to 'words' or 'camera'")
         self.config, self.number, self.device = config, number, pick_device(config.device)
+        self.schedule_steps = config.schedule_steps or config.steps
         self.clock = clock_of(self.device)
         self.rule = makers.rule(config.distillation, prior)
         self.scene: Scene = start_scene(
@@ -91,7 +92,7 @@ class Stage:
         A step whose gradient is not finite leaves the scene as it was and is counted; ``run.bad_steps`` of them in a row
         raise.
         """
-        config, progress = self.config, self.done / self.config.steps
+        config, progress = self.config, min(1.0, self.done / self.schedule_steps)
         marks = {"start": self.clock()}
         rng = torch.Generator().manual_seed((config.seed * 1_000_003 + self.rule.turn(before + self.done)) % 2**63)
         view = sample_view(
@@ -144,7 +145,7 @@ class Stage:
                 f"the gradient was not finite in {int(self.skipped_in_a_row)} steps in a row (step {self.done}); "
                 "lower scene.lr or distillation.guidance_scale, the last good checkpoint is kept"
             )
-        self.scene.after_step(self.done, self.config.steps, self.optimiser)
+        self.scene.after_step(self.done, self.schedule_steps, self.optimiser)
 
     @property
     def finished(self) -> bool:
@@ -152,11 +153,12 @@ class Stage:
         return self.done >= self.config.steps
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """Everything that the next step depends on, by name: tensors and counters. After the last step, only the scene and
-        its background."""
-        parts = {"scene": self.scene.state_dict(), "background": self.backdrop.state_dict()}
-        if not self.finished:
-            parts |= {"rule": self.rule.state_dict(), "optimiser": self.optimiser.state_dict()}
+        """Everything that the next step depends on, by name: tensors and counters. After the last step too, since more
+        steps may be asked for."""
+        parts = {
+            "scene": self.scene.state_dict(), "background": self.backdrop.state_dict(),
+            "rule": self.rule.state_dict(), "optimiser": self.optimiser.state_dict(),
+        }  # fmt: skip
         tensors = {f"{part}.{name}": value for part, held in parts.items() for name, value in held.items()}
         counters = {"skipped": int(self.skipped), "skipped_in_a_row": int(self.skipped_in_a_row)}
         return tensors, {"stage": self.number, "stage_step": self.done} | counters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +56,21 @@ class BundledClip(Clip):
         except RuntimeError as error:
             raise UserError(f"{path} does not hold a {role}'s weights: {str(error).splitlines()[-1].strip()}") from None
         self.network.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
-        self._encoder: TextEncoder | None = None
 
     def pictures(self, x: Tensor) -> Tensor:
         return self.network(resized(x, SIZE))
 
+    @cached_property
+    def encoder(self) -> TextEncoder:
+        """The text encoder, loaded when first needed."""
+        return TextEncoder.load()
+
+    def unread(self, text: str) -> str:
+        return self.encoder.unread(text)
+
     @torch.no_grad()
     def captions(self, texts: list[str]) -> Tensor:
-        if self._encoder is None:
-            self._encoder = TextEncoder.load()
-        parts = [self._encoder.sentence(texts[i : i + 128]) for i in range(0, len(texts), 128)]
+        parts = [self.encoder.sentence(texts[i : i + 128]) for i in range(0, len(texts), 128)]
         return self.network.words(torch.cat(parts).to(self.device))
 
     @torch.no_grad()

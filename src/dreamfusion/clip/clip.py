@@ -33,6 +33,10 @@ class Clip:
         """Captions -> unit vectors (N, D), without gradients."""
         raise NotImplementedError
 
+    def unread(self, text: str) -> str:
+        """The end of a caption that is too long, which is not read; '' if all is."""
+        return ""
+
     def azimuth(self, x: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [0, 1] -> probabilities (B, 12): class k is an azimuth within 15 degrees of 30 k.
         UserError if this CLIP was not taught this."""

@@ -27,6 +27,8 @@ def load(id: str, device: str | torch.device = "cpu") -> Guide:
 class Guide(Scorer):
     """A CLIP instead of a prior."""
 
+    reads_camera = False
+
     def __init__(self, clip: Clip, id: str = "guide"):
         self.clip, self.id, self.hash, self.resolution, self.device = clip, id, clip.hash, clip.size, clip.device
 
@@ -35,6 +37,9 @@ class Guide(Scorer):
         self.no_images(images)
         tokens = self.clip.captions(list(captions))[:, None]
         return Tokens(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))
+
+    def unread(self, caption: str) -> str:
+        return self.clip.unread(caption)
 
     def similarity(self, picture: Tensor, question: Question) -> Tensor:
         assert isinstance(question.words, Tokens)

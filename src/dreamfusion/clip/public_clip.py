@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..models.hashes import file_sha256
+from ..models.unread import unread_end
 from ..paths import names_in
 from .clip import Clip
 from .towers import resized
@@ -77,6 +78,9 @@ class PublicClip(Clip):
         mean, std = (torch.tensor(v).to(x)[:, None, None] for v in (MEAN, STD))
         seen = self.model.vision_model(pixel_values=(resized(x, self.size) - mean) / std).pooler_output
         return torch.nn.functional.normalize(self.model.visual_projection(seen), dim=-1)
+
+    def unread(self, text: str) -> str:
+        return unread_end(self.tokenizer, text, int(self.tokenizer.model_max_length))
 
     @torch.no_grad()
     def captions(self, texts: list[str]) -> Tensor:

@@ -98,13 +98,24 @@ def extract_surface(
     radius: float | None = None,
     blur: float = 1.0,
 ) -> Mesh:
+    """``extract_with_level`` without the level."""
+    return extract_with_level(density, resolution, level, radius, blur)[0]
+
+
+def extract_with_level(
+    density: Callable[[Tensor], Tensor],
+    resolution: int,
+    level: float,
+    radius: float | None = None,
+    blur: float = 1.0,
+) -> tuple[Mesh, float]:
     """The surface density = level within [-1, 1]^3, closed where the object meets the border of the cube
     (half a grid cell outside it).
 
     ``density`` maps points (N, 3) to (N,) in 1 / world unit. Where it nowhere reaches the level, a lower level is
     taken (see ``reachable_level``); so it is where no more than a speck does, as early in a run. ``radius`` cuts the object
     off at a sphere; ``blur`` is the standard deviation, in grid cells, of a smoothing of the field against stair steps.
-    Marching cubes after Lewiner et al. (2003).
+    Marching cubes after Lewiner et al. (2003). Also the level that was taken.
     """
     grid = sample_grid(density, resolution, radius)
     level = reachable_level(float(grid.max()), level)
@@ -118,7 +129,7 @@ def extract_surface(
         raise UserError("the scene is empty: nothing in it is as large as a grid cell; raise export.resolution")
     vertices, faces, _, _ = skimage.measure.marching_cubes(field, 0.0, allow_degenerate=False)
     vertices = (vertices.astype(np.float64) - 1) * (2 / (resolution - 1)) - 1
-    return _outward(Mesh(vertices, faces.astype(np.int64)))
+    return _outward(Mesh(vertices, faces.astype(np.int64))), level
 
 
 def _around_level(grid: Floats32, level: float, radius: float | None, blur: float) -> Floats32:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from .export_settings import ExportSettings
-from .mesh import Mesh, decimate, extract_surface, fill_cavities, remove_floaters, smooth, with_normals
+from .mesh import Mesh, decimate, extract_with_level, fill_cavities, remove_floaters, smooth, with_normals
+
+TOLERATED = 1.25
+"""Decimation ends at about the number of triangles that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -18,23 +21,40 @@ class Surface:
 
     mesh: Mesh
     colour: Callable[[Tensor, Tensor], Tensor]
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Export settings that could not be met, by name: a line for each that says what was done instead."""
 
 
 def volume_surface(
     density: Callable[[Tensor], Tensor], albedo: Callable[[Tensor], Tensor], settings: ExportSettings
 ) -> Surface:
     """The surface of a volume, within the unit sphere. UserError if it is empty."""
-    return Surface(
-        clean_surface(density, settings), lambda points, normals: shell_albedo(density, albedo, points, normals)
-    )
+    mesh, notes = clean_surface(density, settings)
+    return Surface(mesh, lambda points, normals: shell_albedo(density, albedo, points, normals), notes)
 
 
-def clean_surface(density: Callable[[Tensor], Tensor], settings: ExportSettings) -> Mesh:
+def clean_surface(density: Callable[[Tensor], Tensor], settings: ExportSettings) -> tuple[Mesh, dict[str, str]]:
     """The cleaned surface of a density within the unit sphere, with at most about ``settings.faces`` triangles and
-    smooth normals."""
-    mesh = extract_surface(density, settings.resolution, settings.level, radius=1.0)
-    mesh = fill_cavities(remove_floaters(mesh))
-    return with_normals(decimate(smooth(mesh), settings.faces))
+    smooth normals; and what of the settings could not be met (``Surface.notes``)."""
+    mesh, level = extract_with_level(density, settings.resolution, settings.level, radius=1.0)
+    mesh = smooth(fill_cavities(remove_floaters(mesh)))
+    made = with_normals(decimate(mesh, settings.faces))
+    notes = {}
+    if level != settings.level:
+        notes["level"] = (
+            f"export.level = {settings.level:g} is above what the scene's density reaches in more than a speck; its surface "
+            f"is at {level:.3g}"
+        )
+    if settings.faces > len(mesh.faces):
+        notes["faces"] = (
+            f"export.faces = {settings.faces}, but the surface has {len(mesh.faces)} triangles at export.resolution = "
+            f"{settings.resolution}; raise that for more"
+        )
+    elif len(made.faces) > TOLERATED * settings.faces:
+        notes["more faces"] = (
+            f"export.faces = {settings.faces}, but with fewer than {len(made.faces)} triangles the surface would tear"
+        )
+    return made, notes
 
 
 def shell_albedo(

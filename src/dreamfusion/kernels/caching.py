@@ -55,17 +55,17 @@ def cache_for(function: Callable[..., Any]) -> KernelCache | None:
         return KernelCache(function)
     except RuntimeError:  # numba has no place for it
         pass
-    before, folder = numba.config.CACHE_DIR, temporary_folder("kernels")
+    before, folder = numba.config.CACHE_DIR, temporary_folder("kernels")  # type: ignore[attr-defined]
     if folder is not None:
         try:
-            numba.config.CACHE_DIR = str(folder)
+            numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
             cache = KernelCache(function)
             warn_once(f"no cache folder can be written to; compiled kernels are kept in {folder}. Set NUMBA_CACHE_DIR")
             return cache
         except RuntimeError:
             pass
         finally:
-            numba.config.CACHE_DIR = before
+            numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
     warn_once("no cache folder can be written to; kernels are compiled in each process anew. Set NUMBA_CACHE_DIR")
     return None
 

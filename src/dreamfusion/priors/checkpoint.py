@@ -9,10 +9,12 @@ import re
 import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import UserError
 from .families import Family, family_of
+from .parts import check_classes
+from .prior_id import Lora
 
 LIBRARIES = ("diffusers", "transformers")
 SHARD = r"(-\d{5}-of-\d{5})?"
@@ -32,6 +34,13 @@ class Part:
     variant: str | None = None
     parameters: int = 0
     stored_bytes: int = 0
+    file: Path | None = None
+    pipeline: str = ""
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it has weights: in files of its own, or in a single ``file`` of a whole ``pipeline``."""
+        return bool(self.weights) or self.file is not None
 
     def load_class(self) -> Any:
         """The class that loads this part. UserError if the installed library does not have it."""
@@ -54,6 +63,12 @@ class Checkpoint:
     parts: dict[str, Part]
     folder: Path | None = None
     licence: str = ""
+    loras: tuple[Lora, ...] = ()
+
+    @property
+    def full_id(self) -> str:
+        """The id with its LoRAs."""
+        return " + ".join([self.id, *map(str, self.loras)])
 
     @property
     def text_parts(self) -> list[Part]:
@@ -67,34 +82,48 @@ class Checkpoint:
         return ["model_index.json", *small, *(w for p in self.parts.values() for w in p.weights)]
 
 
-def choose_weights(files: dict[str, int], name: str, half: bool) -> tuple[tuple[str, ...], str | None]:
-    """A part's safetensors files and their variant: fp16 (or bf16) for half precision if there is one, else plain.
+def choose_weights(files: dict[str, int], name: str, half: bool, asked: str = "") -> tuple[tuple[str, ...], str | None]:
+    """A part's safetensors files and their variant: the one that is asked for if there is one, else fp16 (or bf16) for half
+    precision, else plain.
 
-    UserError if the folder is missing or has pickled weights only.
+    UserError if the folder is missing, has pickled weights only, or lacks a shard.
     """
     by_variant: dict[str, list[str]] = {}
     inside = [f for f in files if f.startswith(f"{name}/")]
     for file in inside:
         if found := WEIGHTS.match(file.partition("/")[2]):
             by_variant.setdefault(found[1] or found[3] or "", []).append(file)
-    by_variant.pop("non_ema", None)
     if not by_variant:
         if any(f.endswith(PICKLES) for f in inside):
             raise UserError(
                 f"{name} has pickled weights only, which are never loaded; save it again with safe_serialization=True"
             )
         raise UserError(f"the checkpoint has no {name}: there is no {name}/*.safetensors")
-    order = ["fp16", "bf16", ""] if half else ["", "fp32", "fp16", "bf16"]
-    variant = next((v for v in order if v in by_variant), next(iter(by_variant)))
-    return tuple(sorted(by_variant[variant])), variant or None
+    order = [asked or "fp16", "fp16", "bf16", ""] if half else [asked, "", "fp32", "fp16", "bf16"]
+    others = sorted(by_variant, key=lambda v: v == "non_ema")  # made for further training, the last choice
+    variant = next(v for v in (*order, *others) if v in by_variant)
+    chosen = sorted(by_variant[variant])
+    if shards := re.search(r"-of-(\d{5})", chosen[0]):
+        chosen = [f for f in chosen if shards[0] in f]
+        if len(chosen) != int(shards[1]):
+            raise UserError(f"{name} has {len(chosen)} of its {int(shards[1])} shards; download or save it again")
+    return tuple(chosen), variant or None
+
+
+class WholeFile(Protocol):
+    """A single file that may hold parts."""
+
+    def part(self, part: Part, pipeline: str) -> Part | None:
+        """The part as the file has it, or None."""
 
 
 def read_parts(
-    index: dict[str, Any], files: dict[str, int], half: bool
+    index: dict[str, Any], files: dict[str, int], half: bool, variant: str = "", single: WholeFile | None = None
 ) -> tuple[Family, dict[str, Any], dict[str, Part]]:
     """Family, pipeline options and needed parts of a model_index.json whose checkpoint has ``files`` {path: bytes}.
 
-    UserError for an unknown pipeline or class, or a part that is missing.
+    ``variant``: which weights are wanted; ``single``: where weights are looked for first. UserError for an unknown pipeline
+    or class, or a part that is missing.
     """
     family = family_of(str(index.get("_class_name")))
     wanted = ("tokenizer", "text_encoder", "scheduler", "vae", family.network)
@@ -109,18 +138,33 @@ def read_parts(
                 )
             part = Part(name, *value)
             if name.startswith(("text_encoder", "vae", family.network)):
-                weights, variant = choose_weights(files, name, half)
-                part = replace(part, weights=weights, variant=variant, stored_bytes=sum(files[w] for w in weights))
+                held = single.part(part, family.pipeline) if single else None
+                if not held and _optional(family, name) and not _has_weights(files, name):
+                    continue
+                part = held or _with_weights(part, files, half, variant)
             elif not any(f.startswith(f"{name}/") for f in files):
                 raise UserError(f"the checkpoint has no {name}: the folder {name} is missing or empty")
             parts[name] = part
     needed = [family.network, "scheduler", *(["vae"] if family.latent else [])]
     needed += [n for n in index if n.startswith(("text_encoder", "tokenizer")) and not _optional(family, n)]
     needed += ["text_encoder", "tokenizer"] if not any(n in index for n in ("text_encoder", "tokenizer")) else []
+    if "text_encoder_3" not in parts:
+        parts.pop("tokenizer_3", None)  # it would be of no use
+    if variant and not any(part.variant == variant for part in parts.values()):
+        raise UserError(f"no part of the checkpoint has the variant {variant!r}; leave out 'variant:{variant}'")
     for name in needed:
         if name not in parts:
             raise UserError(f"the checkpoint has no {name}, without which {family.name} cannot be asked anything")
     return family, options, parts
+
+
+def _with_weights(part: Part, files: dict[str, int], half: bool, asked: str) -> Part:
+    weights, variant = choose_weights(files, part.name, half, asked)
+    return replace(part, weights=weights, variant=variant, stored_bytes=sum(files[w] for w in weights))
+
+
+def _has_weights(files: dict[str, int], name: str) -> bool:
+    return any(f.startswith(f"{name}/") and f.endswith((".safetensors", *PICKLES)) for f in files)
 
 
 def _optional(family: Family, name: str) -> bool:
@@ -128,7 +172,12 @@ def _optional(family: Family, name: str) -> bool:
     return family.pipeline == "StableDiffusion3Pipeline" and name.endswith("_3")
 
 
-def open_folder(folder: Path, half: bool, id: str = "", revision: str = "") -> Checkpoint:
+def folder_files(folder: Path) -> dict[str, int]:
+    """The files of a pipeline's folder, {path inside it: bytes}."""
+    return {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.glob("*/*")) if p.is_file()}
+
+
+def open_folder(folder: Path, half: bool, id: str = "", revision: str = "", variant: str = "") -> Checkpoint:
     """The checkpoint saved in a folder. UserError if the folder is no checkpoint or a weight file is damaged."""
     path = folder / "model_index.json"
     if not folder.is_dir():
@@ -140,8 +189,9 @@ def open_folder(folder: Path, half: bool, id: str = "", revision: str = "") -> C
             f"{folder} has no model_index.json; give a folder that a diffusers pipeline was saved to with save_pretrained"
         )
     index = read_json(path)
-    files = {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.glob("*/*")) if p.is_file()}
-    family, options, parts = read_parts(index, files, half)
+    files = folder_files(folder)
+    family, options, parts = read_parts(index, files, half, variant)
+    check_classes(family, {name: part.class_name for name, part in parts.items()})
     for name, part in parts.items():
         if part.weights or name == "scheduler":
             read_json(folder / name / ("config.json" if part.weights else "scheduler_config.json"))

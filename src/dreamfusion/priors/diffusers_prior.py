@@ -13,8 +13,11 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from ..device import inference_dtype
 from ..errors import UserError
+from ..models.unread import unread_end
+from . import vae
 from .checkpoint import Checkpoint
 from .embeddings import TextEncoders, load_part
+from .lora import fuse, identity
 from .memory import (
     NO_GRADIENT,
     Memory,
@@ -32,6 +35,8 @@ from .prior import Prior
 from .question import Question, Tokens, Words, stacked
 from .schedules import schedule_of
 
+CLIP_TOKENS = 77
+"""Most tokens that a CLIP reads of a caption."""
 LATENT_RANGE = 4.0
 """A rendered latent in [0, 1] stands for one in [-4, 4]: what scaled latents (spread about 1) reach."""
 
@@ -43,6 +48,8 @@ class DiffusersPrior(Prior):
     network, then the VAE (not at all if latents are rendered).
     """
 
+    reads_camera = False
+
     def __init__(
         self, checkpoint: Checkpoint, device: str | torch.device = "cpu", precision: str = "auto", memory: Memory = "auto",
         text_8bit: bool = False, views: int = 1, graphs: int = 0,
@@ -51,7 +58,7 @@ class DiffusersPrior(Prior):
         and ``graphs`` kept, see ``memory.needs_of``)."""
         assert checkpoint.folder is not None
         self.checkpoint, self.family, self.folder = checkpoint, checkpoint.family, checkpoint.folder
-        self.id, self.hash, self.device = checkpoint.id, checkpoint.revision, torch.device(device)
+        self.id, self.hash, self.device = checkpoint.full_id, identity(checkpoint), torch.device(device)
         self.dtype = inference_dtype(precision, self.device)
         self.network_config, self.vae_config = configurations(checkpoint)
         self.side = side_of(checkpoint, self.network_config)
@@ -81,6 +88,8 @@ class DiffusersPrior(Prior):
     def network(self) -> Any:
         """The U-Net or transformer, loaded when first asked."""
         network = load_part(self.checkpoint.parts[self.family.network], self.folder, self.dtype)
+        fuse(network, self.family.network, self.checkpoint)
+        network.requires_grad_(False)
         slice_attention(network, self.memory, self.device)
         return self._place(network, self.memory == "lowest")
 
@@ -88,11 +97,12 @@ class DiffusersPrior(Prior):
     def vae(self) -> Any:
         """The VAE, loaded when first asked; in float32 if it says that half precision overflows."""
         overflow = self.vae_config.get("force_upcast", False) and self.dtype == torch.float16
-        vae = load_part(self.checkpoint.parts["vae"], self.folder, torch.float32 if overflow else self.dtype)
+        model = load_part(self.checkpoint.parts["vae"], self.folder, torch.float32 if overflow else self.dtype)
         if self.memory != "fast":
-            vae.enable_gradient_checkpointing()
-            vae.enable_tiling()
-        return self._place(vae, False)
+            model.enable_gradient_checkpointing()
+            if not vae.is_tiny(self.vae_config):  # which is small, and tiles at one factor only
+                model.enable_tiling()
+        return self._place(model, False)
 
     def _place(self, model: Any, by_layer: bool) -> Any:
         if all(p.ndim != 5 for p in model.parameters()):
@@ -129,6 +139,12 @@ class DiffusersPrior(Prior):
     def adaptable(self) -> Any:
         return self._bring("network")
 
+    def unread(self, caption: str) -> str:
+        """What none of the text encoders reads: the last one reads furthest."""
+        part = max((p for p in self.checkpoint.text_parts if p.name.startswith("tokenizer")), key=lambda p: p.name)
+        most = self.family.longest if "T5" in part.class_name else CLIP_TOKENS
+        return unread_end(load_part(part, self.folder, self.dtype), caption, most)
+
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return self.schedule.alpha_sigma(t)
 
@@ -149,17 +165,12 @@ class DiffusersPrior(Prior):
         return recomputed(self._encode, picture, use_reentrant=False)
 
     def _encode(self, picture: Tensor) -> Tensor:
-        vae = self._bring("vae")
-        # The mode, not a sample: the distribution is narrow and its noise would only add to the noise of the direction.
-        z = vae.encode(picture.to(vae.dtype)).latent_dist.mode().to(picture.dtype)
-        return (z - (self.vae_config.get("shift_factor") or 0.0)) * self.vae_config["scaling_factor"]
+        return vae.encode(self._bring("vae"), self.vae_config, picture)
 
     def decode(self, z: Tensor) -> Tensor:
         if not self.family.latent:
             return (z + 1) / 2
-        vae = self._bring("vae")
-        z = z / self.vae_config["scaling_factor"] + (self.vae_config.get("shift_factor") or 0.0)
-        return (vae.decode(z.to(vae.dtype), return_dict=False)[0].float() + 1) / 2
+        return (vae.decode(self._bring("vae"), self.vae_config, z) + 1) / 2
 
     def predict_noise(
         self, z_t: Tensor, t: Tensor, question: Question, about: Sequence[Words | None]

@@ -14,6 +14,7 @@ import os
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -23,9 +24,11 @@ from safetensors.torch import load, save
 from ..errors import UserError
 from ..files import write_atomic
 from ..paths import temporary_folder, user_path
-from .checkpoint import Checkpoint, Part, fingerprint
+from .checkpoint import Checkpoint, Part, fingerprint, read_json
 from .families import whole
+from .lora import fuse, lora_identities
 from .question import Tokens
+from .single_file import load_component, quietly
 
 
 def cache_folder() -> Path:
@@ -43,6 +46,8 @@ def cache_folders() -> list[Path]:
 
 def load_part(part: Part, folder: Path, dtype: torch.dtype, **options: Any) -> Any:
     """Load one part of a checkpoint from its folder. UserError, in one line, for files that do not fit its class."""
+    if part.file is not None:
+        return load_component(part, folder, dtype).eval().requires_grad_(False)
     wanted = part.load_class()
     if part.weights:
         options |= {"use_safetensors": True, "variant": part.variant, "torch_dtype": dtype, "output_loading_info": True}
@@ -74,6 +79,9 @@ class TextEncoders:
             if f.suffix in (".json", ".txt", ".model")
         ]  # fmt: skip
         self.identity = [fingerprint(checkpoint.folder, files), checkpoint.family.pipeline, str(dtype), eight_bit]
+        if any(p.file for p in checkpoint.text_parts):
+            self.identity.append(checkpoint.revision)
+        self.identity += lora_identities(checkpoint)
 
     def __call__(self, captions: list[str]) -> Tokens:
         found = {c: self._read(c) for c in captions}
@@ -101,7 +109,7 @@ class TextEncoders:
     def _encode(self, captions: list[str]) -> list[Tokens]:
         """Load the encoders, embed, free them."""
         pipeline = self._pipeline()
-        with torch.no_grad():
+        with torch.no_grad(), quietly():
             words = self.checkpoint.family.embed(pipeline, captions, self.device)
         self._free(pipeline)
         rows = [words.rows([k]) for k in range(len(captions))]
@@ -111,7 +119,7 @@ class TextEncoders:
     def _free(self, pipeline: Any) -> None:
         """Release the encoders' memory now, even if something still refers to them."""
         for part in self.checkpoint.text_parts:
-            if part.weights:
+            if part.is_model:
                 with suppress(ValueError, RuntimeError, NotImplementedError):  # models in 8 bit do not move
                     getattr(pipeline, part.name).to("meta")
         if self.device.type == "cuda":
@@ -131,7 +139,10 @@ class TextEncoders:
             if self.eight_bit and part.class_name == "T5EncoderModel":
                 options["quantization_config"] = eight_bit_config()
             loaded[part.name] = load_part(part, folder, self.dtype, **options)
-            if part.weights and not options:
+            if part.is_model:
+                fuse(loaded[part.name], part.name, self.checkpoint)
+                loaded[part.name].requires_grad_(False)
+            if part.is_model and not options:
                 loaded[part.name].to(self.device)
         none = {
             n: None
@@ -143,7 +154,15 @@ class TextEncoders:
             if "requires_safety_checker" in inspect.signature(wanted.__init__).parameters
             else {}
         )
-        return wanted(**{**none, **extra, **loaded})
+        pipeline = wanted(**{**none, **extra, **loaded})
+        if "text_encoder_3" in none and "text_encoder_3" not in loaded:
+            # Without its T5, Stable Diffusion 3 reads zeros, as wide as its transformer says.
+            pipeline.transformer = SimpleNamespace(config=SimpleNamespace(**self._network_config()))
+        return pipeline
+
+    def _network_config(self) -> dict[str, Any]:
+        assert self.checkpoint.folder is not None
+        return read_json(self.checkpoint.folder / self.checkpoint.family.network / "config.json")
 
     def _place(self, caption: str, cache: Path) -> Path:
         key = hashlib.sha256(json.dumps([*self.identity, caption]).encode()).hexdigest()

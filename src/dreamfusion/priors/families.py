@@ -26,7 +26,9 @@ class Family:
 
     embed(pipeline, captions, device) -> Tokens; call(network, z_t, network_time, words, resolution) -> output;
     ``side``: side of z, if the network's own configuration does not say it; ``zeros``: "nothing" is zeros instead of the
-    empty caption, if the pipeline's configuration says so.
+    empty caption, if the pipeline's configuration says so; ``patch``: side of what a transformer takes for a token;
+    ``packs``: how many latent places lie in one of its tokens' input; ``longest``:
+    most tokens that its T5 reads of a caption, if it has one.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Family:
     side: int = 64
     zeros: str = ""
     patch: int = 1
+    packs: int = 1
+    longest: int = 77
 
 
 def whole(tokens: Tensor, pooled: Tensor | None = None) -> Tokens:
@@ -121,8 +125,18 @@ FAMILIES = (
         128,
         "force_zeros_for_empty_prompt",
     ),
-    Family("Stable Diffusion 3", "StableDiffusion3Pipeline", "transformer", True, embed_sd3, call_sd3, 128, patch=2),
-    Family("FLUX", "FluxPipeline", "transformer", True, embed_flux, call_flux, 64, patch=2),
+    Family(
+        "Stable Diffusion 3",
+        "StableDiffusion3Pipeline",
+        "transformer",
+        True,
+        embed_sd3,
+        call_sd3,
+        128,
+        patch=2,
+        longest=256,
+    ),
+    Family("FLUX", "FluxPipeline", "transformer", True, embed_flux, call_flux, 64, patch=2, packs=4, longest=512),
 )
 
 

@@ -24,6 +24,8 @@ import torch
 from ..device import inference_dtype
 from ..errors import UserError
 from .checkpoint import Checkpoint, read_json
+from .parts import check_network, check_widths
+from .vae import known_config
 
 Memory = Literal["auto", "fast", "low", "lowest"]
 WAYS: tuple[Memory, ...] = ("fast", "low", "lowest")
@@ -129,15 +131,16 @@ def needs_of_folder(checkpoint: Checkpoint, dtype: torch.dtype, views: int = 1, 
 
 
 def configurations(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The network's config.json, and the VAE's ({} for a pixel prior). UserError if the latter lacks its sizes."""
+    """The network's config.json, and the VAE's ({} for a pixel prior). UserError if they are not such as a prior can be
+    made of."""
     assert checkpoint.folder is not None
     config = read_json(checkpoint.folder / checkpoint.family.network / "config.json")
-    if not checkpoint.family.latent:
-        return config, {}
     path = checkpoint.folder / "vae" / "config.json"
-    vae = read_json(path)
-    if lacks := [key for key in ("block_out_channels", "latent_channels", "scaling_factor") if key not in vae]:
-        raise UserError(f"{path} does not say {lacks[0]}; it is not that of an AutoencoderKL")
+    vae = known_config(read_json(path), str(path)) if checkpoint.family.latent else {}
+    check_network(checkpoint.family, config, vae.get("latent_channels", 3), checkpoint.id)
+    encoders = [part.name for part in checkpoint.text_parts if part.is_model]
+    widths = {name: read_json(checkpoint.folder / name / "config.json") for name in encoders}
+    check_widths(checkpoint.family, config, widths, checkpoint.id)
     return config, vae
 
 

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .prior import Prior, Unknown
+from .prior import Frozen, Prior, Unknown
+from .prior_id import absolute
 from .question import Question, Words
 
 TERM = re.compile(r"^(?P<share>[0-9]*\.?[0-9]+)\s*\*\s*(?P<id>\S.*)$")
-PLUS = re.compile(r"\s\+(?:\s|$)")
+PLUS = re.compile(r"\s\+(?:\s|$)(?!\s*(?:lora|config|variant):)")
+"""Between terms; what follows 'lora:' and the like belongs to its term (``prior_id``)."""
 
 
 def is_mixture(id: str) -> bool:
@@ -35,6 +37,24 @@ def parse_mixture(id: str) -> list[tuple[float, str]]:
             )
         terms.append((float(found["share"]), found["id"].strip()))
     return terms
+
+
+def absolute_id(id: str) -> str:
+    """An id, of a mixture or not, whose paths mean the same from every folder."""
+    if not is_mixture(id):
+        return absolute(id)
+    terms = parse_mixture(id)
+    if all(absolute(part) == part for _, part in terms):
+        return id
+    return " + ".join(f"{share!r}*{absolute(part)}" for share, part in terms)
+
+
+def pinned_id(id: str, prior: object) -> str:
+    """The id of a prior that was loaded, with the revision of what came from the hub: it means the same tomorrow."""
+    if isinstance(prior, Mixture) and "hf:" in id:
+        parts = zip(parse_mixture(id), prior.terms, strict=True)
+        return " + ".join(f"{share!r}*{pinned_id(part, own)}" for (share, part), (_, own) in parts)
+    return str(prior.id) if id.startswith("hf:") and isinstance(prior, Frozen) else id
 
 
 @dataclass(frozen=True)
@@ -73,6 +93,7 @@ class Mixture(Prior):
         self.resolution = max(prior.resolution for _, prior in terms)
         self.device = terms[0][1].device
         self.joint = all(prior.joint for _, prior in terms)
+        self.reads_camera = any(prior.reads_camera for _, prior in terms)
 
     def embed(self, captions: Sequence[str], images: Sequence[Tensor] = ()) -> MixedWords:
         """Each part reads the captions its own way."""
@@ -80,6 +101,13 @@ class Mixture(Prior):
 
     def unknown_words(self, prompt: str) -> list[Unknown]:
         return [unknown for _, prior in self.terms for unknown in prior.unknown_words(prompt)]
+
+    @property
+    def names(self) -> list[str]:
+        return [name for _, prior in self.terms for name in prior.names]
+
+    def unread(self, caption: str) -> str:
+        return max((prior.unread(caption) for _, prior in self.terms), key=len)
 
     def _sizes(self) -> list[int]:
         return [torch.Size(prior.noise_shape(1)).numel() for _, prior in self.terms]

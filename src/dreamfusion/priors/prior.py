@@ -38,6 +38,14 @@ class Frozen(ABC):
     joint: bool = False
     """Whether it answers the views of a group together (``prior.asks: views``)."""
 
+    reads_camera: bool = True
+    """Whether a camera that it is told (``prior.asks: camera``) changes its answer."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The things that it can draw, if there is a list of them."""
+        return ()
+
     @abstractmethod
     def embed(self, captions: Sequence[str], images: Sequence[Tensor] = ()) -> Words:
         """Read captions, a row each. ``images``, if there are any, are reference pictures for all of them, (4, S, S) as
@@ -60,6 +68,10 @@ class Frozen(ABC):
     def familiar(self, caption: str) -> str:
         """The caption as the model will read it, unknown words put as known ones."""
         return caption
+
+    def unread(self, caption: str) -> str:
+        """The end of a caption that is too long for the model, which it does not read; '' if it reads all of it."""
+        return ""
 
     def info(self) -> dict[str, object]:
         """What it is, as text and numbers."""

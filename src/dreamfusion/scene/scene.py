@@ -64,7 +64,7 @@ class Scene(nn.Module, ABC):
         """The surface as a mesh, and its material at any point. UserError if there is no surface."""
 
     def after_step(self, step: int, steps: int, moments: Moments) -> None:
-        """Upkeep after the optimiser's step ``step`` of ``steps`` in this stage."""
+        """Upkeep after the optimiser's step ``step`` of this stage. Schedules run over ``steps``; later steps may follow."""
 
     def begin_from(self, previous: Scene, rng: torch.Generator) -> None:
         """Start a stage from another scene by sampling it. UserError if this kind cannot start from that one."""

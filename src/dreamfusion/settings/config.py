@@ -74,6 +74,8 @@ class Config(Settings):
     """CPU threads; 0 takes all cores."""
     steps: Annotated[int, Field(ge=1, le=1_000_000)] = 560
     """Optimisation steps."""
+    schedule_steps: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Steps in which the schedules run from 0 to 1. Steps after them keep the schedules' last values. 0: all steps."""
     views_per_step: Annotated[int, Field(ge=1, le=64)] = 4
     """Pictures rendered and judged in each step."""
     resolution: Annotated[int, Field(ge=8, le=1024)] = 64

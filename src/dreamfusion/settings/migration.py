@@ -18,7 +18,7 @@ def from_format_1(values: Mapping[str, Any]) -> dict[str, Any]:
     Settings that the run's kinds do not have are left out, as are phases inside a run, which are stages now.
     """
     found = {MOVED.get(name, name): value for name, value in values.items()}
-    found["prior.asks"] = "camera" if found.pop("prior.camera", True) else "words"
+    found["prior.asks"] = "words" if found.pop("prior.camera", True) in (False, "false") else "camera"
     found["view.background_lr"] = found.get("scene.lr_head", 0.001)
     known = all_settings()
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from ..errors import UserError
+from . import plain_yaml
 from .config import Config
 
 SHORTHANDS = {"guidance_scale": "distillation.guidance_scale", "prior": "prior.id", "image": "prior.image"}
@@ -148,6 +149,13 @@ def _interval(limits: tuple[Any, ...], whole: bool = False) -> str:
     return low if "above" in low else f"{low} or more" if low else high
 
 
+@cache
+def text_names() -> frozenset[str]:
+    """The last parts of the names, and the short names, of settings whose values are any text."""
+    full = {s.name for s in all_settings().values() if describe(s.kind) == "text"}
+    return frozenset(name.rpartition(".")[2] for name in full) | {n for n, of in SHORTHANDS.items() if of in full}
+
+
 def as_text(value: Any) -> str:
     """A value as the command line takes it: 'true', '-30,60', '0:0.98,1:0.5'."""
     if isinstance(value, bool):
@@ -166,7 +174,7 @@ def from_text(setting: Setting, text: str) -> Any:
         return text
     if text.lstrip().startswith("["):
         try:
-            return yaml.safe_load(text)
+            return plain_yaml.read(text)
         except yaml.YAMLError:
             return text
     if origin is tuple:
@@ -232,13 +240,28 @@ def flatten(page: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     groups = {n.partition(".")[0] for n in all_settings() if "." in n}
     flat: dict[str, Any] = {}
     for name, value in page.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
+        if isinstance(value, Mapping) and (value or name in groups):
+            inside = flatten(value, f"{prefix}{name}.")
+            if twice := next(iter(flat.keys() & inside), None):
+                raise UserError(f"{twice} is given twice")
+            flat |= inside
         elif not prefix and name in groups and (value is None or name not in SHORTHANDS):
             raise UserError(f"{name} is a group of settings; name one inside it, such as {name}.{_first(name)}")
         else:
+            if f"{prefix}{name}" in flat:
+                raise UserError(f"{prefix}{name} is given twice")
             flat[f"{prefix}{name}"] = value
     return flat
+
+
+def full_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values under their dotted names. UserError for unknown names, and for two names of one setting."""
+    full: dict[str, Any] = {}
+    for name, value in values.items():
+        if (dotted := name if name == STAGES else full_name(name)) in full:
+            raise UserError(f"{dotted} is given twice")
+        full[dotted] = value
+    return full
 
 
 def _first(group: str) -> str:
@@ -261,7 +284,10 @@ def build(values: Mapping[str, Any]) -> Config:
         raise UserError(explain(error, page)) from None
     config.stages = _stage_pages(pages)
     if config.stages:
-        stage_configs(config)  # says what is wrong in a stage
+        found = [flatten(stage.model_dump()) for stage in stage_configs(config)]  # says what is wrong in a stage
+        config.stages = tuple(
+            {name: of_stage[name] for name in page} for page, of_stage in zip(config.stages, found, strict=True)
+        )
     return config
 
 

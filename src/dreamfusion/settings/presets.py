@@ -15,9 +15,10 @@ import yaml
 from ..errors import UserError, nearest
 from ..paths import reason, user_path
 from ..prompts import check_prompt
+from . import plain_yaml
 from .config import Config
 from .migration import from_format_1
-from .names import STAGES, build, fitting, flatten, full_name
+from .names import STAGES, build, fitting, flatten, full_names, text_names
 
 FOLDER = Path(__file__).parent / "pages"
 
@@ -47,13 +48,13 @@ def load_preset(name: str = "balanced") -> dict[str, Any]:
     ``stages``, where the page has them, are a list of such dictionaries.
     """
     try:
-        page = yaml.safe_load(preset_text(name)) or {}
+        page = plain_yaml.read(preset_text(name), text_names()) or {}
     except yaml.YAMLError as error:
         raise UserError(f"the preset {name} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(page, dict):
         raise UserError(f"the preset {name} is not a page of settings (name: value)")
     try:
-        values = settings_of(page)
+        values = full_names(settings_of(page))
         values.setdefault("preset", name if name in preset_names() else Path(name).name)
         build(values)
     except UserError as error:
@@ -77,7 +78,7 @@ def resolve(preset: str = "balanced", overrides: Mapping[str, Any] | None = None
     line.
     """
     values = load_preset(preset)
-    given = {full_name(name): value for name, value in flatten(overrides or {}).items()}
+    given = full_names(flatten(overrides or {}))
     everywhere = {name: value for name, value in given.items() if not name.startswith(f"{STAGES}.")}
     values = fitting(values, everywhere) | everywhere
     pages = [{n: v for n, v in flatten(page).items() if n not in everywhere} for page in values.pop(STAGES, ())]

@@ -18,7 +18,7 @@ def choose_shading(settings: ShadingSettings, progress: float, generator: torch.
     """
     weights = [settings.albedo, settings.lambertian, settings.textureless, settings.latent]
     drawn = torch.rand((), generator=generator, device=generator.device).item() * sum(weights)
-    if progress < settings.albedo_until:
+    if progress < settings.albedo_until or settings.albedo_until == 1:
         return "albedo"
     for shading, weight in zip(SHADINGS, weights, strict=True):
         if drawn < weight:

@@ -1,0 +1,144 @@
+"""Settings that change nothing in the run that they are set for: one line for each, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .distillation.rule_settings import AncestralSettings, ClipSettings, GuidedSettings
+from .errors import UserError
+from .priors.finding import is_bundled_kind
+from .priors.mixture import is_mixture, parse_mixture
+from .settings.config import Config
+from .settings.names import STAGES, as_text, flatten, stage_configs
+from .settings.presets import preset_names, resolve
+
+UNGUIDED = "distillation.guidance_scale is 0, so the prior is never asked about it; raise it (1.5, for example)"
+
+
+@dataclass(frozen=True)
+class Check:
+    """``acts``: whether the setting does something in a stage; ``why``: the reason where it does not."""
+
+    acts: Callable[[Config], bool]
+    why: str
+
+
+def guided(config: Config) -> bool:
+    """Whether the rule asks the prior about "nothing"."""
+    rule = config.distillation
+    return isinstance(rule, GuidedSettings) and (rule.guidance_scale != 0 or rule.perp_neg)
+
+
+def lit(config: Config) -> bool:
+    """Whether a view may be lit."""
+    shading = config.shading
+    return shading.lambertian + shading.textureless > 0 and shading.albedo_until < 1
+
+
+def perp_neg(config: Config) -> bool:
+    """Whether Perp-Neg is on."""
+    return isinstance(config.distillation, GuidedSettings) and config.distillation.perp_neg
+
+
+def large(config: Config) -> bool:
+    """Whether a prior is loaded by diffusers. What cannot be told yet counts as one."""
+    terms = parse_mixture(config.prior.id) if is_mixture(config.prior.id) else [(1.0, config.prior.id)]
+    try:
+        return not all(clip(id) or is_bundled_kind(id) for _, id in terms)
+    except UserError:
+        return True
+
+
+def clip(id: str) -> bool:
+    """Whether an id is that of a CLIP."""
+    return id.partition(":")[0] == "guide"
+
+
+def ever(schedule: Any) -> bool:
+    """Whether a schedule of weights is above 0 anywhere."""
+    return any(value > 0 for _, value in schedule) if isinstance(schedule, list) else schedule > 0
+
+
+def repeats(config: Config) -> bool:
+    """Whether views are repeated within the stage."""
+    rule = config.distillation
+    return isinstance(rule, AncestralSettings) and rule.repeat_views < config.steps
+
+
+CHECKS = {
+    "distillation.negative_prompt": Check(guided, UNGUIDED),
+    "distillation.rescale": Check(guided, "distillation.guidance_scale is 0, and rescaling takes guidance back"),
+    "distillation.t_min": Check(
+        lambda c: not isinstance(c.distillation, AncestralSettings | ClipSettings), "this distillation.kind draws no noise level"
+    ),
+    "distillation.weight": Check(
+        lambda c: not isinstance(c.distillation, AncestralSettings), "distillation.kind=ancestral weighs nothing"
+    ),
+    "distillation.repeat_views": Check(repeats, "the stage ends before its views are repeated"),
+    "distillation.perp_neg": Check(
+        lambda c: c.view.elevation_deg[0] <= c.view.overhead_deg, "all views are from above, where no side is wrong"
+    ),
+    "prior.views": Check(
+        lambda c: c.prior.asks == "views" or c.prior.views == 1,
+        "the prior is asked about each view alone (it only places the cameras); set prior.asks to views",
+    ),
+    "prior.asks": Check(
+        lambda c: c.prior.asks != "views" or c.prior.views > 1, "a group of one view stands in no relation; set prior.views to 4"
+    ),
+    "prior.memory": Check(large, "it is for priors that diffusers loads"),
+    "prior.text_8bit": Check(large, "it is for priors that diffusers loads"),
+    "prior.precision": Check(lambda c: not clip(c.prior.id), "a CLIP runs in float32"),
+    "view.front_deg": Check(lambda c: c.view.words and not perp_neg(c), "no words are chosen by it in this run"),
+    "view.back_deg": Check(lambda c: c.view.words and not perp_neg(c), "no words are chosen by it in this run"),
+    "view.overhead_deg": Check(lambda c: c.view.words, "view.words is false"),
+    "view.background_lr": Check(lambda c: c.view.background == "learned", "view.background is not learned"),
+    "view.ambient": Check(lit, "no view is lit; see shading.lambertian and shading.textureless"),
+    "view.light_above_deg": Check(lambda c: lit(c) and c.view.ambient < 1, "no view has a key light"),
+    "view.light_around_deg": Check(lambda c: lit(c) and c.view.ambient < 1, "no view has a key light"),
+    "shading.textureless_words": Check(lambda c: c.shading.textureless > 0, "shading.textureless is 0"),
+    "shading.albedo_until": Check(
+        lambda c: c.shading.lambertian + c.shading.textureless + c.shading.latent > 0, "all views show the albedo alone"
+    ),
+    "shading.latent": Check(
+        lambda c: c.scene.channels != 3 or c.shading.latent == 0, "scene.channels is 3, so there are no latents to show"
+    ),
+    "scene.mean_importance": Check(lambda c: flatten(c.model_dump()).get("scene.importance", 0) > 0, "scene.importance is 0"),
+    "regularizers.transmittance_target": Check(
+        lambda c: ever(c.regularizers.transmittance), "regularizers.transmittance is 0"
+    ),
+    "export.turntable_size": Check(lambda c: c.export.turntable_frames > 0, "export.turntable_frames is 0"),
+}  # fmt: skip
+CHECKS["distillation.t_max"] = CHECKS["distillation.t_min"]
+
+
+def without_effect(config: Config) -> list[str]:
+    """A line for each setting that differs from its preset's and changes nothing in any stage."""
+    stages = stage_configs(config)
+    usual = stage_configs(_usual(config))
+    lines = []
+    for name, check in CHECKS.items():
+        values = [_value(stage, name) for stage in stages]
+        differs = len(stages) != len(usual) or values != [_value(stage, name) for stage in usual]
+        has_it = [stage for stage, value in zip(stages, values, strict=True) if value is not None]
+        default = _value(Config(), name)
+        if differs and values != [default] * len(values) and has_it and not any(map(check.acts, has_it)):
+            lines.append(f"{name} = {_shown(values)} has no effect: {check.why}")
+    return lines
+
+
+def _usual(config: Config) -> Config:
+    """What the run's preset says by itself."""
+    if config.preset in preset_names():
+        return resolve(config.preset, {}, config.prompt or "x")
+    return Config()
+
+
+def _value(config: Config, name: str) -> Any:
+    return flatten(config.model_dump(exclude={STAGES})).get(name)
+
+
+def _shown(values: list[Any]) -> str:
+    value = next(v for v in values if v is not None)
+    return repr(value) if isinstance(value, str) else as_text(value)
