@@ -17,6 +17,8 @@ from .subjects import Subjects, rounded
 
 PLANE_WIDTH, POINT_WIDTH, PAINT_WIDTH, PAINT_STYLE = 8, 32, 48, 256
 FOUND_WIDTH = POINT_WIDTH + 2 + len(FIELDS)
+TEXTURES = 6
+"""Textures that a look mixes out of the fields."""
 RAYS_AT_ONCE = 256
 INSTANCES = 12
 """A name's shapes, over and over, fill a row of so many; 12 gives up to four shapes the same share."""
@@ -120,7 +122,8 @@ class Layout(nn.Module):
             nn.Linear(CAMERA_WIDTH, PAINT_STYLE), nn.SiLU(), nn.Linear(PAINT_STYLE, PAINT_STYLE)
         )
         self.looks = nn.Embedding(sum(sizes.looks), PAINT_STYLE)
-        self.join = nn.Conv2d(FOUND_WIDTH, PAINT_WIDTH, 3, padding=1)
+        self.texture = nn.Linear(PAINT_STYLE, TEXTURES * len(FIELDS))
+        self.join = nn.Conv2d(POINT_WIDTH + 2 + TEXTURES, PAINT_WIDTH, 3, padding=1)
         self.paint = nn.ModuleList(Residual(PAINT_WIDTH, PAINT_WIDTH, PAINT_STYLE) for _ in range(2))
         self.out = nn.Sequential(norm(PAINT_WIDTH), nn.SiLU(), nn.Conv2d(PAINT_WIDTH, 16, 3, padding=1))
         self.register_buffer("factors", torch.tensor(sizes.looks))
@@ -189,7 +192,11 @@ class Layout(nn.Module):
         """The second half of ``draw``: paint what was ``found`` in looks (G, S)."""
         views, dtype = len(camera) // len(look), self.join.weight.dtype
         told = F.silu(self.camera(camera_features(camera).to(dtype)) + look.repeat_interleave(views, 0))
-        x = self.join(found.to(dtype).contiguous(memory_format=torch.channels_last))
+        met, solid = found.to(dtype).split([POINT_WIDTH + 2, len(FIELDS)], 1)
+        # A look chooses its textures before anything is painted: a painter that has to choose among all of them learns no pattern.
+        mix = self.texture(look).unflatten(1, (TEXTURES, len(FIELDS))).repeat_interleave(views, 0)
+        textures = torch.einsum("btf,bfhw->bthw", mix, solid)
+        x = self.join(torch.cat([met, textures], 1).contiguous(memory_format=torch.channels_last))
         for block in self.paint:
             x = block(x, told)
         return F.pixel_shuffle(self.out(x).float(), 2)
