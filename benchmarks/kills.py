@@ -25,7 +25,7 @@ from machine import provenance
 
 RESULT = Path(__file__).parent / "results" / "kills.json"
 SETTINGS = {
-    "steps": 40, "views_per_step": 1, "threads": 1, "scene.levels": "8,16", "scene.samples": 24,
+    "steps": 24, "views_per_step": 1, "threads": 1, "scene.levels": "8,16", "scene.samples": 24,
     "run.checkpoint_seconds": 0.1, "run.preview_seconds": 1, "export.resolution": 32, "export.texture_size": 64,
     "export.faces": 500, "export.turntable_frames": 4, "export.turntable_size": 32,
 }  # fmt: skip

@@ -15,7 +15,7 @@ import numba
 import pytest
 import torch
 
-from dreamfusion import cli, doctor
+from dreamfusion import UserError, cli, doctor
 from dreamfusion.doctor import Finding
 from dreamfusion.kernels import caching
 from dreamfusion.kernels.caching import KernelCache, cache_folder_of, njit
@@ -228,10 +228,22 @@ def test_embeddings_without_any_cache(tmp_path: Path, monkeypatch: pytest.Monkey
     assert words.tokens.shape == (3, 2, 3) and len(said) == 1
 
 
-def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(os.path, "expanduser", lambda path: str(path))  # as for a user id without an entry
-    assert Encoders()(["a"]).tokens.shape == (1, 2, 3)
+    assert embeddings.cache_folder() == Path("/~/.cache/dreamfusion")
+    write = embeddings.write_atomic
+
+    def refuse(path: Path, data: bytes) -> None:
+        if path.is_relative_to("/~"):
+            raise UserError(f"cannot write {path}: Permission denied")
+        write(path, data)
+
+    monkeypatch.setattr(embeddings, "write_atomic", refuse)
+    with pytest.warns(UserWarning, match="the cache of embeddings cannot be used"):
+        assert Encoders()(["a"]).tokens.shape == (1, 2, 3)
+    assert not (tmp_path / "~").exists()
 
 
 def found(finding: Finding) -> tuple[bool, str]:

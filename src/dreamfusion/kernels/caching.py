@@ -20,6 +20,7 @@ from ..paths import temporary_folder
 
 UNUSABLE = (OSError, EOFError, ValueError, TypeError, AttributeError, ImportError, LookupError, pickle.PickleError)
 """What reading or writing a cache may raise: a full disk, another user's files, a damaged or foreign file."""
+CONFIG: Any = numba.config  # it makes its names when it is imported
 WARNED: set[str] = set()
 
 
@@ -55,17 +56,17 @@ def cache_for(function: Callable[..., Any]) -> KernelCache | None:
         return KernelCache(function)
     except RuntimeError:  # numba has no place for it
         pass
-    before, folder = numba.config.CACHE_DIR, temporary_folder("kernels")  # type: ignore[attr-defined]
+    before, folder = CONFIG.CACHE_DIR, temporary_folder("kernels")
     if folder is not None:
         try:
-            numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
+            CONFIG.CACHE_DIR = str(folder)
             cache = KernelCache(function)
             warn_once(f"no cache folder can be written to; compiled kernels are kept in {folder}. Set NUMBA_CACHE_DIR")
             return cache
         except RuntimeError:
             pass
         finally:
-            numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
+            CONFIG.CACHE_DIR = before
     warn_once("no cache folder can be written to; kernels are compiled in each process anew. Set NUMBA_CACHE_DIR")
     return None
 

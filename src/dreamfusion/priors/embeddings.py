@@ -35,7 +35,10 @@ def cache_folder() -> Path:
     """Where embeddings are kept: $DREAMFUSION_CACHE, else the user's cache folder."""
     if given := os.environ.get("DREAMFUSION_CACHE"):
         return user_path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "dreamfusion"
+    home = os.path.join(
+        os.sep, os.path.expanduser("~"), ".cache"
+    )  # a user without a home has none in the current folder
+    return Path(os.environ.get("XDG_CACHE_HOME") or home) / "dreamfusion"
 
 
 def cache_folders() -> list[Path]:
