@@ -319,7 +319,7 @@ def test_files_that_are_no_checkpoints_are_told_apart(one: tuple[Path, Path], sd
     lacks = load_file(file)
     del lacks["model.diffusion_model.input_blocks.0.0.bias"]
     save_tensors(lacks, less := tmp_path / "less.safetensors")
-    with pytest.raises(UserError, match=r"lacks 1 weights of unet, conv_in\.bias"):
+    with pytest.raises(UserError, match=r"less\.safetensors lacks .*weights of unet"):
         _ = load(f"{less} + config:{config}").network
 
 
@@ -424,7 +424,7 @@ def test_loras_that_cannot_be_added_are_refused(sd: Path, tmp_path: Path) -> Non
         (
             "other",
             {k.replace("down_blocks.1", "down_blocks.7"): v for k, v in load_file(file).items()},
-            "another model",
+            "another model|does not fit unet",
         ),
         ("flux", {k.replace("unet.", "transformer."): v for k, v in load_file(file).items()}, "another kind of model"),
     ):
