@@ -313,6 +313,9 @@ def test_files_that_are_no_checkpoints_are_told_apart(one: tuple[Path, Path], sd
     refused(f"{sd} + config:{config}", "config:", "is for a single file")
     refused(f"{file} + config:{config} + variant:fp16", "one file; it has no variants")
     refused(f"bundled + config:{config}", "takes no LoRA, configuration or variant")
+    refused(tmp_path / "nowhere", "there is no folder")
+    (pickled := tmp_path / "model.ckpt").write_bytes(b"x")
+    refused(pickled, "model.ckpt is no .safetensors file; pickled checkpoints are never loaded")
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(file.read_bytes()[:-500])
     refused(f"{cut}", "cut.safetensors")
