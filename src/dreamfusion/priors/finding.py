@@ -48,10 +48,12 @@ def _find(wanted: PriorId, half: bool) -> Checkpoint:
     if wanted.base.startswith("hf:"):
         _no_config(wanted)
         found = find(wanted.base, half, wanted.variant)
-    elif path.is_dir():
+    elif path.is_dir() or not path.exists():
         _no_config(wanted)
         found = open_folder(path, half, variant=wanted.variant)
     else:
+        if path.suffix != ".safetensors":
+            raise UserError(f"{path} is no .safetensors file; pickled checkpoints are never loaded")
         if wanted.variant:
             raise UserError(f"{path} is one file; it has no variants")
         given = wanted.config or f"hf:{SingleFile.open(path).default_config()}"

@@ -158,11 +158,16 @@ def load_component(part: Part, folder: Path, dtype: torch.dtype) -> Any:
         ImportError,
         SafetensorError,
     ) as error:
+        if "meta tensor" in str(error):  # a weight that the file does not have has stayed one
+            raise UserError(f"{part.file} lacks weights of {part.name}; {_others(folder)}") from None
         raise UserError(f"{part.name} of {part.file} cannot be loaded: {' '.join(str(error).split())[:300]}") from None
     model = getattr(loaded, part.name)
     if missing := [name for name, p in model.named_parameters() if p.is_meta]:
         raise UserError(
-            f"{part.file} lacks {len(missing)} weights of {part.name}, {missing[0]} for one; the configurations in {folder} "
-            "are not this model's (give others with ' + config:FOLDER')"
+            f"{part.file} lacks {len(missing)} weights of {part.name}, {missing[0]} for one; {_others(folder)}"
         )
     return model
+
+
+def _others(folder: Path) -> str:
+    return f"the configurations in {folder} are not this model's (give others with ' + config:FOLDER')"
