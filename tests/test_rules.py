@@ -155,7 +155,7 @@ def test_bridge() -> None:
 def test_dds_starts_from_what_it_saw_first() -> None:
     """The first round answers zero. Then, with the reference z' of that round and the same noise: (1 + w) (k alpha (z - m) - kn
     alpha (z' - mn)) - w k0 alpha (z - z'), whose noise has mean zero. At z = z' and y' = y it is zero for every noise."""
-    rule = rule_of("dds", guidance_scale=2.0, repeat_views=1)
+    rule = rule_of("dds", guidance_scale=2.0, reference_views=1)
     reference = -Z
     first, _, _ = draw(rule, z=reference)
     assert (first == 0).all()

@@ -36,7 +36,7 @@ def test_sds_finds_a_mode_and_vsd_the_mixture(plane: Any) -> None:
     learning = {"learner": "network", "learner_lr": 5e-3, "width": 16, "t_max": [[0, 0.98], [0.6, 0.98], [1, 0.5]]}
     vsd, vsd_spreads = shares_and_spreads(plane.settle("vsd", 400, 160, **learning), means)
     assert vsd == pytest.approx(weights.tolist(), abs=0.12)
-    assert all(0.6 * spread < s < 1.5 * spread for s in vsd_spreads), vsd_spreads
+    assert all(0.5 * spread < s < 1.6 * spread for s in vsd_spreads), vsd_spreads
 
 
 def test_the_planes_score_is_the_gradient_of_its_density(plane: Any) -> None:

@@ -46,7 +46,7 @@ class FlowBall(GrayBallPrior):
 def settings(kind: str, scene: str = "grid", **more: Any) -> dict[str, Any]:
     small = {k: v for k, v in SMALL.items() if scene == "grid" or k != "scene.levels"}
     cheap = {"sdi": {"inversion_steps": 2}, "hifa": {"sample_steps": 2}, "ancestral": {"sample_steps": 2}, "vsd": {"width": 8},
-             "dds": {"repeat_views": 2}}.get(kind, {})  # fmt: skip
+             "dds": {"reference_views": 2}}.get(kind, {})  # fmt: skip
     given = {"kind": kind, "negative_prompt": "a ball", "guidance_scale": 1.0, **cheap}
     return {
         **small,

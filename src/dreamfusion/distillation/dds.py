@@ -27,7 +27,7 @@ class DDS(SDS):
     """References by their noise, which comes again with the views."""
 
     def turn(self, step: int) -> int:
-        return step % self.settings.repeat_views
+        return step % self.settings.reference_views
 
     def residual(self, z: Tensor, question: Question, t: Tensor, noise: Tensor) -> tuple[Tensor, Figures]:
         key = key_of(noise)

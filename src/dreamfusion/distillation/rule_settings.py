@@ -104,8 +104,8 @@ class SjcSettings(GuidedSettings):
 
 class DdsSettings(GuidedSettings):
     kind: Literal["dds"] = "dds"
-    repeat_views: Annotated[int, Field(ge=1, le=100_000)] = 48
-    """After this many steps the same cameras, lights and noise are repeated. The first round remembers how the scene looked."""
+    reference_views: Annotated[int, Field(ge=1, le=100_000)] = 48
+    """The views of so many steps come again in turn, with their noise. The first round remembers how the scene looked."""
 
 
 class BridgeSettings(GuidedSettings):
