@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent / "prior"))
 
 import open_suites
 from captions import with_article as article
-from models import read_names
+from models import Name, read_names
 from open_suites import shuffled
 from vocabulary import COLOURS, MODELS, held_out
 
@@ -27,9 +28,15 @@ SMALL = {"held": 12, "shown": 8, "plain": 4}
 HOME = Path(__file__).parents[1] / "src" / "dreamfusion" / "suites"
 
 
+@cache
+def names() -> dict[str, Name]:
+    """The table of names, read once."""
+    return read_names()
+
+
 def with_article(words: str, name: str) -> str:
     """'a red armchair', and 'red sneakers' of names that take no article."""
-    return article(words, name in read_names()[name].plain)
+    return article(words, name in names()[name].plain)
 
 
 def least_used(colours: list[str], used: Counter[str], name: str) -> str:
