@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from dreamfusion.clip.bundled_clip import write
 from dreamfusion.view.cameras import orbit_cameras
@@ -74,7 +75,7 @@ def views(folder: Path, vocabulary: Any) -> Any:
 @pytest.fixture(scope="module")
 def captions(vocabulary: Any) -> Any:
     """A table of 400 captions with made-up sentence embeddings."""
-    said = table.drawn_captions(vocabulary, 400)
+    said = [*table.usual_captions(vocabulary, 200), *table.random_captions(vocabulary, 200)]
     sentences = torch.nn.functional.normalize(torch.randn(400, 384, generator=torch.Generator().manual_seed(0)), dim=1)
     names = torch.tensor([vocabulary.order.index(name) for _, name, _ in said])
     return table.Table(sentences, names, torch.tensor([look.numbers for _, _, look in said]))
@@ -122,13 +123,23 @@ def test_the_true_names_of_a_shape_are_its_own_and_the_more_general_ones(vocabul
 
 
 def test_captions_name_all_things_in_all_looks_and_none_is_stretched(vocabulary: Any) -> None:
-    said = table.drawn_captions(vocabulary, 2000)
-    assert Counter(name for _, name, _ in said) == {name: 500 for name in SHOWN}
-    assert any(held_out(name, look) for _, name, look in said), "a judge must know what a prior never saw"
-    assert not {"tall", "squat", "slender", "elongated"} & {word for text, _, _ in said for word in text.split()}
-    usual = {text for text, name, look in said if name == "armchair" and look == Look("red")}
-    assert "a red armchair" in usual and len(usual) > 1
-    assert table.drawn_captions(vocabulary, 30) == said[:30]
+    usual, wild = table.usual_captions(vocabulary, 400), table.random_captions(vocabulary, 1600)
+    assert {*Counter(name for _, name, _ in usual).values()} == {100}
+    assert {*Counter(name for _, name, _ in wild).values()} == {400}
+    assert any(held_out(name, look) for _, name, look in usual), "a judge must know what a prior never saw"
+    assert not {"tall", "squat", "slender", "elongated"} & {word for text, _, _ in wild for word in text.split()}
+    assert ("a clay model of an armchair", "armchair", Look(CLAY)) in usual
+    assert table.random_captions(vocabulary, 30) == wild[:30] and table.usual_captions(vocabulary, 30) == usual[:30]
+
+
+def test_captions_that_were_read_already_are_means_of_tokens(tmp_path: Path) -> None:
+    tokens = torch.randn(3, 5, 384, generator=torch.Generator().manual_seed(0)).half()
+    labels = torch.tensor([[7, 3, 0, 0, 0], [8, 2, 1, 1, 4], [9, 0, 1, 2, 0]])  # the second names a proportion
+    save_file({"tokens": tokens, "lengths": torch.tensor([5, 4, 2]), "labels": labels}, tmp_path / "readings")
+    found = table.already_read(tmp_path / "readings")
+    assert found["name"].tolist() == [7, 9] and found["look"].tolist() == [[3, 0, 0], [0, 1, 2]]
+    mean = tokens[2, :2].float().mean(0)
+    torch.testing.assert_close(found["sentences"][1].float(), mean / mean.norm(), rtol=0, atol=1e-3)
 
 
 def test_the_same_is_said_by_general_names_of_the_same_look(vocabulary: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -22,6 +23,8 @@ from models import Name, generals, read_models, read_names, stem_of
 from dreamfusion.models.text_encoder import TextEncoder
 
 CAPTIONS = 60_000
+Said = tuple[str, str, Look]
+"""A text, and the name and the look that it says."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +68,19 @@ class Table:
         self.sentences, self.name, self.look = sentences, name, look
 
     @classmethod
-    def at(cls, path: Path, vocabulary: Vocabulary, count: int = CAPTIONS) -> Table:
-        """The table that is kept at ``path``; drawn and embedded if there is none yet, which takes minutes."""
+    def at(cls, path: Path, vocabulary: Vocabulary, readings: Path | None = None, count: int = CAPTIONS) -> Table:
+        """The table that is kept at ``path``; drawn and embedded if there is none yet, which takes minutes.
+
+        Half of it are usual captions. The others are drawn too, or they are the ``readings``, which ``tools/prior/read.py`` has
+        embedded (of the same ``names.tsv``).
+        """
         if not path.exists():
-            said = drawn_captions(vocabulary, count)
-            number = {name: k for k, name in enumerate(vocabulary.order)}
-            stored = {
-                "sentences": embedded([text for text, _, _ in said]),
-                "name": torch.tensor([number[name] for _, name, _ in said]),
-                "look": torch.tensor([look.numbers for _, _, look in said]),
-            }
-            save_file(stored, path)
+            first = tabled(usual_captions(vocabulary, count // 2), vocabulary)
+            if readings is None:
+                second = tabled(random_captions(vocabulary, count // 2), vocabulary)
+            else:
+                second = already_read(readings)
+            save_file({key: torch.cat([first[key], second[key]]) for key in first}, path)
         stored = load_file(path)
         return cls(stored["sentences"].float(), stored["name"], stored["look"])
 
@@ -86,23 +91,55 @@ class Table:
         return true[:, self.name[rows]] & alike
 
 
-def drawn_captions(vocabulary: Vocabulary, count: int) -> list[tuple[str, str, Look]]:
-    """Texts, each name as often as any other: the usual caption of a random look and, every second time, random words.
+def usual_captions(vocabulary: Vocabulary, count: int) -> list[Said]:
+    """The usual captions of random looks, as the suites have them, each name as often as any other.
 
-    Proportions are left out: no picture here is stretched. No look is held out, since a judge must know what a prior may only guess.
+    No look is held out, since a judge must know what a prior may only guess.
     """
     rng, names, order = np.random.default_rng(1), vocabulary.names, vocabulary.order
     out = []
     for k in range(count):
         name = order[k % len(order)]
-        if k // len(order) % 2 == 0:
-            look = draw_look(name, rng, hold_out=False)
-            out.append((usual(names[name], look), name, look))
-            continue
-        while (caption := draw_caption(names, rng, name)).proportion:
-            pass
-        out.append((caption.text, name, caption.look))
+        look = draw_look(name, rng, hold_out=False)
+        out.append((usual(names[name], look), name, look))
     return out
+
+
+def random_captions(vocabulary: Vocabulary, count: int) -> list[Said]:
+    """Looks in random words, each name as often as any other. Proportions are left out: no picture here is stretched."""
+    rng, names, order = np.random.default_rng(2), vocabulary.names, vocabulary.order
+    out = []
+    for k in range(count):
+        while (caption := draw_caption(names, rng, order[k % len(order)])).proportion:
+            pass
+        out.append((caption.text, caption.name, caption.look))
+    return out
+
+
+def tabled(said: list[Said], vocabulary: Vocabulary) -> dict[str, Tensor]:
+    """The columns of a table."""
+    number = {name: k for k, name in enumerate(vocabulary.order)}
+    return {
+        "sentences": embedded([text for text, _, _ in said]),
+        "name": torch.tensor([number[name] for _, name, _ in said]),
+        "look": torch.tensor([look.numbers for _, _, look in said]),
+    }
+
+
+def already_read(path: Path) -> dict[str, Tensor]:
+    """The columns of a table from the tokens that ``tools/prior/read.py`` keeps, without the captions that name a proportion."""
+    stored = load_file(path)
+    rows = (stored["labels"][:, 4] == 0).nonzero()[:, 0]
+    sentences = []
+    for some in rows.split(1024):
+        tokens, lengths = stored["tokens"][some].float(), stored["lengths"][some]
+        inside = torch.arange(tokens.shape[1]) < lengths[:, None]
+        sentences.append(F.normalize((tokens * inside[..., None]).sum(1), dim=-1).half())
+    return {
+        "sentences": torch.cat(sentences),
+        "name": stored["labels"][rows, 0],
+        "look": stored["labels"][rows, 1:4].contiguous(),
+    }
 
 
 def embedded(texts: list[str]) -> Tensor:

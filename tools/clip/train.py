@@ -172,6 +172,7 @@ def main() -> None:
         "--coarse", type=float, default=0.4, help="share of the training on pictures of 32 x 32, at its beginning"
     )
     parser.add_argument("--init", type=Path, help="packed weights to start from if there is no checkpoint")
+    parser.add_argument("--readings", type=Path, help="captions that tools/prior/read.py has embedded already")
     parser.add_argument("--rough", type=float, default=1.0, help="how rough pictures get, 0 to 1")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -183,7 +184,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     vocabulary = Vocabulary.of(args.data)
     views = Views(args.data, vocabulary, fronts=args.which == "eye")
-    table = Table.at(args.out / "captions.safetensors", vocabulary)
+    table = Table.at(args.out / "captions.safetensors", vocabulary, args.readings)
     among = views.drawable(table)
     print(f"{len(views.shapes)} of {len(vocabulary.shapes)} shapes, {len(views.pixels)} views", flush=True)
     model = fresh(args.which, len(vocabulary.order))

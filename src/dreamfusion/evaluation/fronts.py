@@ -19,11 +19,6 @@ def reviewed() -> dict[str, bool]:
     return found
 
 
-def fronts() -> frozenset[str]:
-    """The names that have a front."""
-    return frozenset(name for name, front in reviewed().items() if front)
-
-
 def words(text: str) -> str:
     """The words of a text one space apart, without other signs: 'Sci-fi pistol!' -> 'sci fi pistol'."""
     return " ".join(re.sub(r"[^a-z0-9']+", " ", text.lower()).split())
