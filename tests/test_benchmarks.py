@@ -145,9 +145,7 @@ def test_a_worker_makes_goes_on_and_says_what_went_wrong(
 def test_prompts_by_suite_file_or_number(batch: Any, tmp_path: Path) -> None:
     assert batch.choose_prompts("3") == batch.choose_prompts("bundled-153")[:3]
     fronts = batch.choose_prompts("fronts")
-    assert (
-        "a red cat" in fronts and "a red desk" not in fronts and set(fronts) < set(batch.choose_prompts("bundled-153"))
-    )
+    assert "a red cat" in fronts and "a basin" not in fronts and set(fronts) < set(batch.choose_prompts("bundled-153"))
     (tmp_path / "mine.txt").write_text("a red ball\n\na blue ball\n")
     assert batch.choose_prompts(str(tmp_path / "mine.txt")) == ["a red ball", "a blue ball"]
     for wrong in ("0", "154", "nothing"):

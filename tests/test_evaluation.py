@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -20,7 +21,7 @@ from dreamfusion.evaluation import compare as compare_two
 from dreamfusion.evaluation import geometry
 from dreamfusion.evaluation.comparison import by_prompt
 from dreamfusion.evaluation.comparison import table as comparison_table
-from dreamfusion.evaluation.fronts import fronts, has_front, reviewed
+from dreamfusion.evaluation.fronts import has_front, reviewed
 from dreamfusion.evaluation.janus import VIEWS, front_belief, judge_ring, ring_belief
 from dreamfusion.evaluation.judged_views import random_views, ring
 from dreamfusion.evaluation.retrieval import check_judge, precision, ranks
@@ -140,8 +141,16 @@ def test_a_view_is_read_together_with_its_neighbours() -> None:
 
 
 def test_every_name_the_prior_knows_is_reviewed() -> None:
-    known = set(json.loads(WEIGHTS.with_suffix(".json").read_text())["names"])
-    assert set(reviewed()) == known and 60 <= len(fronts()) <= 120
+    record = json.loads(WEIGHTS.with_suffix(".json").read_text())
+    assert set(record.get("vocabulary") or record["names"]) <= set(reviewed())
+
+
+def test_the_list_of_fronts_is_the_table_of_names() -> None:
+    with (Path(__file__).parents[1] / "tools" / "prior" / "names.tsv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    words = {w: r["front"] == "yes" for r in rows for w in (r["name"], *r["synonyms"].split("; ")) if w}
+    assert reviewed() == words, "run: python tools/fronts.py"
+    assert len(rows) == 1343 and sum(r["front"] == "yes" for r in rows) == 551
 
 
 @pytest.mark.parametrize(
@@ -149,6 +158,7 @@ def test_every_name_the_prior_knows_is_reviewed() -> None:
     [
         ("a red armchair", True), ("a basketball", False), ("a basketball hoop", True), ("a rocking horse", False),
         ("a Blue HORSE!", True), ("a unicorn", None), ("a dog on a skateboard", False), ("a scarecrow", None),
+        ("a sci-fi pistol", True), ("a red and blue Jack-o'-lantern", True), ("a striped bed", True), ("an orange armchair", True),
     ],
 )  # fmt: skip
 def test_has_front(prompt: str, answer: bool | None) -> None:

@@ -4,19 +4,23 @@
 in a colour that was shown; 11 more shown pairs and 30 plain names, of things not named before. So R@1 asks for the
 colour too, and what holds for new pairs can be told from what holds for old ones. ``bundled-24`` is a part of it.
 ``bundled-2756``: every name, plain and in all twelve colours. Whoever knows only the colour finds 212 things there.
+
+The other suites are of the wide vocabulary (``tools/prior/names.tsv``) and its looks; ``open_suites.py`` chooses them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent / "prior"))
 
+import open_suites
 from captions import with_article as article
-from models import read_names
+from models import Name, read_names
+from open_suites import shuffled
 from vocabulary import COLOURS, MODELS, held_out
 
 HELD, TWINS, SHOWN, PLAIN = 72, 40, 11, 30
@@ -24,14 +28,15 @@ SMALL = {"held": 12, "shown": 8, "plain": 4}
 HOME = Path(__file__).parents[1] / "src" / "dreamfusion" / "suites"
 
 
+@cache
+def names() -> dict[str, Name]:
+    """The table of names, read once."""
+    return read_names()
+
+
 def with_article(words: str, name: str) -> str:
     """'a red armchair', and 'red sneakers' of names that take no article."""
-    return article(words, name in read_names()[name].plain)
-
-
-def shuffled(things: list[str], seed: str) -> list[str]:
-    """In the order of their hashes: random, and the same for ever."""
-    return sorted(things, key=lambda thing: hashlib.sha256(f"{seed} {thing}".encode()).digest())
+    return article(words, name in names()[name].plain)
 
 
 def least_used(colours: list[str], used: Counter[str], name: str) -> str:
@@ -69,6 +74,7 @@ def texts() -> dict[str, str]:
         "bundled-2756.txt": "\n".join(shuffled(every, "order")) + "\n",
         "bundled-153.txt": "\n".join(shuffled(all_of_them, "order")) + "\n",
         "bundled-24.txt": "\n".join(shuffled(few, "order")) + "\n",
+        **{f"{name}.txt": "\n".join(prompts) + "\n" for name, prompts in open_suites.suites().items()},
     }
 
 

@@ -1,6 +1,6 @@
 """Pack a training run's averaged weights and measure them on what training never saw.
 
-    python tools/clip/card.py --run data/clip-run --judge-data data/clip --guide-data data/prior
+    python tools/clip/card.py --run data/clip-run --judge-data data/judge --guide-data data/guide
 
 Writes ``<role>.safetensors`` (fp16) with its ``.json`` (hash, pictures seen, figures) for the judge and the guide, whichever
 are trained, and ``card.md``, into ``src/dreamfusion/clip/weights``.
@@ -10,56 +10,75 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pictures import LOOKS, NAMES, Views, captions, junk, plain_batch, roughened
 from safetensors.torch import load_file
 from torch import Tensor
-from vocabulary import COLOURS
+
+sys.path += [str(Path(__file__).parents[1] / "prior"), str(Path(__file__).parents[1])]
+
+import open_suites
+from captions import usual
+from looks import CLAY, COLOURS, MAINS, PLAIN, Look, draw_look
+from models import read_names
+from pictures import Views, plain_pictures, roughened
+from roughen import junk
+from table import Vocabulary
 
 from dreamfusion.clip.bundled_clip import KINDS, WEIGHTS, BundledClip, write
 from dreamfusion.clip.clip import Clip
 from dreamfusion.clip.towers import Judge
-from dreamfusion.evaluation.fronts import fronts
 from dreamfusion.evaluation.janus import front_belief, judge_ring, ring_belief
 from dreamfusion.evaluation.retrieval import precision, ranks
 from dreamfusion.suites import load_suite
 from dreamfusion.view.view_words import with_clay
 
+SUITE, WIDE = "open-153", "open-wide"
 PER_PROMPT = 16
 TURNED_BACK = [4, 5, 6, 7, 8]
 """Views of a ring, from 120 to 240 degrees, that show the front once more where a two-faced thing is made up."""
 
 
-def suite_items() -> tuple[list[str], list[tuple[int, int]]]:
-    """The prompts of bundled-153, and each one's (name, look) indices."""
-    meaning = {captions(n, look, "")[0]: (i, j) for i, n in enumerate(NAMES) for j, look in enumerate(LOOKS)}
-    prompts = load_suite("bundled-153")
-    return prompts, [meaning[p] for p in prompts]
+def suite_items(suite: str = SUITE) -> tuple[list[str], list[tuple[str, Look]]]:
+    """The prompts of a suite, and each one's name and look."""
+    prompts, names = load_suite(suite), read_names()
+    found = open_suites.items().get(suite) or {
+        usual(names[n], Look(c)): (n, Look(c)) for n in names for c in (PLAIN, *COLOURS)
+    }
+    return prompts, [found[prompt] for prompt in prompts]
 
 
 class Shots:
-    """Held-out pictures of the suite's prompts: ``truth`` (B,) is the prompt's index."""
+    """Held-out pictures of prompts, by their names and looks: ``truth`` (B,) is the prompt's index. A prompt has pictures of each
+    shape that shows its name, ``PER_PROMPT`` at most."""
 
-    def __init__(self, views: Views, items: list[tuple[int, int]]):
+    def __init__(self, views: Views, items: list[tuple[str, Look]]):
         rng = np.random.default_rng(11)
-        rows = [rng.permutation(np.arange(*views.span[name]))[:PER_PROMPT] for name, _ in items]
-        self.views, self.rows = views, np.concatenate(rows)
-        self.truth = torch.from_numpy(np.repeat(np.arange(len(items)), [len(r) for r in rows]))
-        self.names, self.looks = (np.array([item[k] for item in items])[self.truth.numpy()] for k in (0, 1))
+        order = views.vocabulary.order
+        truth, shapes, rows = [], [], []
+        for k, (name, _) in enumerate(items):
+            among = [(shape, row) for shape in views.shown[order.index(name)] for row in views.held_out[int(shape)]]
+            for j in rng.permutation(len(among))[:PER_PROMPT]:
+                truth.append(k)
+                shapes.append(int(among[j][0]))
+                rows.append(int(among[j][1]))
+        self.views, self.items = views, items
+        self.truth, self.shapes, self.rows = torch.tensor(truth), np.array(shapes), np.array(rows)
+        self.look = torch.tensor([items[k][1].numbers for k in truth])
 
-    def plain(self, look: np.ndarray | None = None) -> Tensor:
+    def plain(self, look: Tensor | None = None) -> Tensor:
         """Over mid-gray, lit from one side."""
-        return plain_batch(self.views, self.names, self.rows, self.looks if look is None else look).pictures
+        return plain_pictures(self.views, self.shapes, self.rows, self.look if look is None else look)
 
     def rough(self) -> Tensor:
         """As in training: moved, blurred, noisy, half transparent, over anything."""
         still = torch.zeros(len(self.rows), dtype=torch.bool)
-        rng = torch.Generator().manual_seed(3)
-        return roughened(self.views, self.names, self.rows, self.looks, still, torch.ones(len(self.rows)), rng)
+        rng, ones = torch.Generator().manual_seed(3), torch.ones(len(self.rows))
+        return roughened(self.views, self.shapes, self.rows, self.look, still, ones, rng)
 
 
 @torch.no_grad()
@@ -67,77 +86,81 @@ def seen(clip: Clip, pictures: Tensor) -> Tensor:
     return torch.cat([clip.pictures(part) for part in pictures.split(64)])
 
 
-def retrieval(clip: Clip, views: Views) -> dict[str, Any]:
+def retrieval(clip: Clip, views: Views, suite: str = SUITE) -> dict[str, Any]:
     """How often a held-out picture's prompt is among the first of the suite, and how often a wrong thing's is."""
-    prompts, items = suite_items()
+    prompts, items = suite_items(suite)
     shots, said = Shots(views, items), clip.captions(prompts)
     clay = clip.captions([with_clay(p) for p in prompts])
 
-    def found(pictures: Tensor, texts: Tensor, truth: Tensor = shots.truth) -> dict[str, float]:
-        similarity = seen(clip, pictures) @ texts.T
+    def found(looks: Tensor, texts: Tensor, truth: Tensor = shots.truth) -> dict[str, float]:
+        similarity = looks @ texts.T
         places = ranks(similarity, truth)
         best, own = float(similarity.amax(1).mean()), float(similarity.gather(1, truth[:, None]).mean())
         return {"r1": precision(places, 1), "r10": precision(places, 10), "own": own, "best": best}
 
-    plain, rng = found(shots.plain(), said), torch.Generator().manual_seed(5)
+    plain, rng = seen(clip, shots.plain()), torch.Generator().manual_seed(5)
     anything = torch.arange(len(prompts)).repeat(4)
     gray = torch.rand(len(anything), 1, 1, 1, generator=rng).expand(-1, 3, 64, 64)
-    result: dict[str, Any] = {
-        "pictures": len(shots.truth),
-        **plain,
-        "rough": found(shots.rough(), said),
-        "clay": found(shots.plain(np.ones_like(shots.looks)), clay),
-        "noise": found(torch.rand(len(anything), 3, 64, 64, generator=rng), said, anything),
-        "gray": found(gray, said, anything),
-        "junk": found(junk(len(anything), rng), said, anything),
+    noise = torch.rand(len(anything), 3, 64, 64, generator=rng)
+    bare = torch.tensor(Look(CLAY).numbers).expand_as(shots.look)
+    result: dict[str, Any] = {"suite": suite, "pictures": len(shots.truth), **found(plain, said)}
+    result |= {
+        "rough": found(seen(clip, shots.rough()), said),
+        "clay": found(seen(clip, shots.plain(bare)), clay),
+        "noise": found(seen(clip, noise), said, anything),
+        "gray": found(seen(clip, gray), said, anything),
+        "junk": found(seen(clip, junk(len(anything), rng)), said, anything),
     }
-    return result | {"colour": colours(clip, shots, said)}
+    if suite == SUITE:
+        among = load_suite(WIDE)
+        place = torch.tensor([among.index(prompt) for prompt in prompts])[shots.truth]
+        result["wide"] = found(plain, clip.captions(among), place)
+    return result | {"colour": colours(clip, shots, said, plain)}
 
 
-def colours(clip: Clip, shots: Shots, said: Tensor) -> dict[str, float]:
-    """Pictures painted in a wrong colour: where does the prompt stand now? And the right one among all twelve colours?"""
-    coloured = shots.looks >= 2
-    rng = np.random.default_rng(2)
-    wrong = np.where(
-        coloured, 2 + (shots.looks - 2 + rng.integers(1, len(COLOURS), len(shots.looks))) % len(COLOURS), 0
-    )
-    twin = seen(clip, shots.plain(wrong))[coloured]
-    right = seen(clip, shots.plain())[coloured]
-    truth = shots.truth[coloured]
-    places = ranks(twin @ said.T, truth)
-    own = said[truth]
-    names, looks = shots.names[coloured], shots.looks[coloured]
-    texts = clip.captions([captions(n, c, "")[0] for n in NAMES for c in COLOURS]).unflatten(0, (len(NAMES), -1))
-    among = torch.einsum("bd,bcd->bc", right, texts[torch.from_numpy(names)])
+def colours(clip: Clip, shots: Shots, said: Tensor, plain: Tensor) -> dict[str, float]:
+    """Of prompts that name one colour: pictures painted in a wrong one, where does the prompt stand now? And the right one among all
+    twenty? ``said`` are the prompts, ``plain`` the right pictures, as unit vectors."""
+    names = read_names()
+    one = torch.tensor([look == Look(look.main) and look.main in COLOURS for _, look in shots.items])[shots.truth]
+    rng, first = np.random.default_rng(2), MAINS.index(next(iter(COLOURS)))
+    main = shots.look[:, 0] - first
+    other = (main + torch.from_numpy(rng.integers(1, len(COLOURS), len(main)))) % len(COLOURS) + first
+    wrong = torch.where(one[:, None], torch.stack([other, *shots.look.T[1:]], 1), shots.look)
+    twin, right, truth = seen(clip, shots.plain(wrong))[one], plain[one], shots.truth[one]
+    own, places = said[truth], ranks(twin @ said.T, truth)
+    texts = [usual(names[name], Look(c)) for name, _ in shots.items for c in COLOURS]
+    among = torch.einsum("bd,bcd->bc", right, clip.captions(texts).unflatten(0, (len(shots.items), -1))[truth])
     return {
-        "pictures": int(coloured.sum()),
+        "pictures": int(one.sum()),
         "twin_r1": precision(places, 1),
         "twin_r10": precision(places, 10),
         "twin_is_lower": float(((twin * own).sum(1) < (right * own).sum(1)).float().mean()),
-        "first_of_twelve": precision(ranks(among, torch.from_numpy(looks - 2)), 1),
+        "first_of_all": precision(ranks(among, main[one]), 1),
     }
 
 
 def view_figures(clip: Clip, views: Views, rings: Views) -> dict[str, Any]:
     """The view head on held-out views of things with a front, and the Janus score of real objects (which have one)."""
-    rng = np.random.default_rng(4)
-    names = np.concatenate([np.full(b - a, n) for n, (a, b) in views.span.items()])
-    some = plain_batch(views, names, np.arange(len(names)), rng.integers(0, len(LOOKS), len(names)))
-    known = ~some.azimuth_deg.isnan()
-    told, azimuth = clip.azimuth(some.pictures[known]), some.azimuth_deg[known]
+    rng, names = np.random.default_rng(4), views.vocabulary.order
+    facing = [k for k in views.shapes if views.vocabulary.front[k]]
+    rows = np.concatenate([views.held_out[k] for k in facing])
+    shapes = np.repeat(facing, [len(views.held_out[k]) for k in facing])
+    azimuth = views.azimuth(shapes, rows)
+    told = clip.azimuth(plain_pictures(views, shapes, rows, looks_of(len(rows), rng)))
     turn = ((told.argmax(1) * 30 - azimuth + 180) % 360 - 180).abs()
     reads, front, back = front_belief(told) > 0.5, azimuth.abs() <= 45, azimuth.abs() >= 135
     judged, two_faced = [], []
-    for name in [n for n in rings.names if NAMES[n] in fronts()]:
-        for look in (0, 2 + name % len(COLOURS)):
-            rows = np.arange(*rings.span[name])
-            ring = plain_batch(rings, np.full(len(rows), name), rows, np.full(len(rows), look))
-            told = clip.azimuth(ring.pictures)
-            judged.append((NAMES[name], judge_ring(ring_belief(told))))
+    for shape in rings.shapes:
+        ring = np.sort(np.concatenate([rings.rows[shape], rings.held_out[shape]]))
+        for look in (torch.tensor(Look().numbers), looks_of(1, rng)[0]):
+            told = clip.azimuth(plain_pictures(rings, np.full(len(ring), shape), ring, look.expand(len(ring), 3)))
+            judged.append((names[rings.vocabulary.own[shape]], judge_ring(ring_belief(told))))
             told[TURNED_BACK] = told[[(k + len(told) // 2) % len(told) for k in TURNED_BACK]]
             two_faced.append(judge_ring(ring_belief(told)))
     return {
-        "views": int(known.sum()),
+        "views": len(rows),
+        "fronts": len({views.vocabulary.own[k] for k in facing}),
         "within_45": float((turn <= 45).float().mean()),
         "front_read_as_front": float(reads[front].float().mean()),
         "back_read_as_front": float(reads[back].float().mean()),
@@ -148,6 +171,11 @@ def view_figures(clip: Clip, views: Views, rings: Views) -> dict[str, Any]:
         "no_front": sum(j.fronts == 0 for _, j in judged) / len(judged),
         "false_janus_names": sorted({name for name, j in judged if j.janus}),
     }
+
+
+def looks_of(count: int, rng: np.random.Generator) -> Tensor:
+    """Random looks (count, 3), held-out ones too."""
+    return torch.tensor([draw_look("", rng, hold_out=False).numbers for _ in range(count)])
 
 
 TEXT = """# The bundled CLIPs
@@ -163,7 +191,7 @@ ROLE = """## {role}: {what}
 
 {size:.1f} MB in fp16, {parameters:.2f} M parameters, {pictures:,} pictures seen. {data}
 
-Measured on {shots} held-out views (no training saw them) of the prompts of `bundled-153`, each ranked among all 153; chance is
+Measured on {shots} held-out views (no training saw them) of the prompts of `{suite}`, each ranked among all 153; chance is
 0.7 % and 6.5 %. Similarities are cosines.
 
 | pictures | R@1 | R@10 | similarity to the own prompt | to the nearest prompt |
@@ -172,12 +200,13 @@ Measured on {shots} held-out views (no training saw them) of the prompts of `bun
 | in a wrong colour, against the prompt with the right one | {twin_r1:.1%} | {twin_r10:.1%} | | |
 
 Of the same thing in two colours the prompt is nearer to the right one in {twin_is_lower:.1%} of {coloured} pictures; among all
-twelve colours' captions of the thing the right one comes first in {first_of_twelve:.1%}.
+twenty colours' captions of the thing the right one comes first in {first_of_all:.1%}. On the prompts of `bundled-153`, of the first
+vocabulary, R@1 is {old_r1:.1%} and R@10 {old_r10:.1%} ({old_clay:.1%} and {old_clay10:.1%} textureless).
 """
 
 VIEW = """
-The eye, a tower of its own ({pictures:,} pictures seen), on {views} held-out views of the {fronts} names that have a front
-(`evaluation/fronts.txt`), plain, clay and coloured: the azimuth is within 45 degrees of the truth in {within_45:.1%}; a front
+The eye, a tower of its own ({pictures:,} pictures seen), on {views} held-out views of things of the {fronts} names that have a front
+(`evaluation/fronts.txt`), in random looks: the azimuth is within 45 degrees of the truth in {within_45:.1%}; a front
 (|azimuth| up to 45) reads as a front in {front_read_as_front:.1%}, a back (from 135) in {back_read_as_front:.1%}, whatever is no
 front in {other_read_as_front:.1%}. Walked round in twelve steps as the Janus score does, {rings} rings of real objects, which have
 one front, give a Janus in {false_janus:.1%} and no front at all in {no_front:.1%}: the score's own error.{names} With the five
@@ -191,26 +220,28 @@ WHAT = {
 DATA = {
     "judge": "A residual ConvNet with attention pooling; its own renders, with other lenses, distances, lights and backgrounds "
     "than the prior's, blurred, noisy and half transparent, and junk that must be called nothing.",
-    "guide": "A transformer over 8 x 8 patches; the prior's pictures over random backgrounds.",
+    "guide": "A transformer over 8 x 8 patches; renders of its own, drawn in the same way from another seed.",
 }
 
 
 def section(role: str, record: dict[str, Any], size: float, parameters: float) -> str:
     """One CLIP's part of the card."""
     held = record["held_out"]
-    rows = {"clean": held, "roughened as in training": held["rough"], "textureless, against 'a clay model of ...'": held["clay"],
+    rows = {"clean": held, "clean, among all of `open-wide`": held["wide"], "roughened as in training": held["rough"],
+            "textureless, against 'a clay model of ...'": held["clay"],
             "white noise": held["noise"], "plain gray": held["gray"], "blobs, blotches, noise": held["junk"]}  # fmt: skip
     table = "\n".join(
         f"| {name} | {row['r1']:.1%} | {row['r10']:.1%} | {row['own']:.2f} | {row['best']:.2f} |"
         for name, row in rows.items()
     )
-    colour = dict(held["colour"])
+    colour, old = dict(held["colour"]), record["bundled_153"]
     text = ROLE.format(
         role=role, what=WHAT[role], data=DATA[role], size=size, parameters=parameters, pictures=record["pictures"],
-        shots=held["pictures"], table=table, coloured=colour.pop("pictures"), **colour,
+        shots=held["pictures"], suite=held["suite"], table=table, old_r1=old["r1"], old_r10=old["r10"], old_clay=old["clay"]["r1"],
+        old_clay10=old["clay"]["r10"], coloured=colour.pop("pictures"), **colour,
     )  # fmt: skip
     if view := record.get("view"):
-        view = dict(view, fronts=len([n for n in NAMES if n in fronts()]))
+        view = dict(view)
         names = view.pop("false_janus_names")
         text += VIEW.format(**view, names=f" (They are: {', '.join(names)}.)" if names else "")
     return text
@@ -241,12 +272,13 @@ def main() -> None:
         write(network, target, {})
         clip = BundledClip(target, role)
         data = args.judge_data if role == "judge" else args.guide_data
-        views = Views(data, bare=role == "judge", held_out=True)
+        vocabulary = Vocabulary.of(data)
+        views = Views(data, vocabulary)
         record: dict[str, Any] = {"pictures": int(stored["seen"]), "held_out": retrieval(clip, views)}
+        record["bundled_153"] = retrieval(clip, views, "bundled-153")
         if role == "judge":
-            record["view"] = {"pictures": seen_by_eye} | view_figures(
-                clip, views, Views(data / "rings", bare=True, held_out=None)
-            )
+            rings = Views(data / "rings", vocabulary)
+            record["view"] = {"pictures": seen_by_eye} | view_figures(clip, views, rings)
         write(network, target, record)
         print(role, json.dumps(record, indent=1), flush=True)
         parameters = sum(p.numel() for p in network.parameters()) / 1e6

@@ -1,13 +1,14 @@
-"""Draw the judge's own data set: ``python tools/clip/draw.py --out data/clip --catalogue FOLDER``.
+"""Draw the CLIPs' own views: ``python tools/clip/draw.py --out data/judge --models data/models --catalogue FOLDER``.
 
-The same catalogue models as the prior's, but never the same pictures: every view has a lens, a distance and a key light of
-its own, drawn from other ranges and another seed than the prior's views (``tools/prior/build_dataset.py``). One
-``<name>.npz`` a model: ``pixels`` (V, 5, 64, 64) uint8 as ``tools/prior/render.py`` describes them, but with the bare
-``max(0, n . l)`` in place of the shading (the ambient share is drawn in training), and ``cameras`` (V, 4) float32 of
-azimuth, elevation, field of view (degrees) and distance. Every sixth view is held out of training. Done files are skipped.
-With ``--more`` another set, of the things that have a front (telling an azimuth takes more views than telling a thing), into
-``<out>/more``; with ``--rings`` the twelve views of the Janus score in place of random ones, into ``<out>/rings``: nothing
-trains on them.
+The same shapes as the prior's, but never the same pictures: every view has a lens, a distance and a key light of its own, drawn
+from other ranges and another seed than the prior's (``tools/prior/build_dataset.py``). Judge and guide have a set each
+(``--seed``). One ``<shape>.<pass>.npz`` a shape and pass: ``pixels`` (V, 6, 64, 64) uint8 as ``tools/prior/render.py``
+describes them, but with the bare ``max(0, n . l)`` in place of the shading (the ambient share is drawn in training), and
+``cameras`` (V, 4) float32 of azimuth, elevation, field of view (degrees) and distance. ``instances.json`` says which shapes show a
+name. Every sixth view is held out of training. Done files are skipped, so the command can be stopped and started again.
+
+``--fronts`` draws only shapes that have a front: telling an azimuth takes more views than telling a thing. ``--rings`` draws the
+twelve views of the Janus score of one shape a name into ``<out>/rings``: nothing trains on them.
 """
 
 from __future__ import annotations
@@ -16,22 +17,23 @@ import argparse
 import math
 import os
 import sys
-import zipfile
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 sys.path.append(str(Path(__file__).parents[1] / "prior"))
 
-from build_dataset import read_catalogue
-from vocabulary import MODELS
-
-from dreamfusion.evaluation.fronts import fronts
+from build_dataset import Job, draw_all, load, prepare_wide, save_views, sweep
+from dataset import SHAPES_A_NAME, shapes_of, shown_by
+from glb import ModelError
+from models import Model, Name, TableError, read_names, stem_of
 
 SEED = 20_231
 HELD_OUT_EVERY = 6
+RING = 12
+LAMP = (0.0, 0.5, 3**0.5 / 2)
+"""Of rings: 30 degrees above the camera."""
 
 
 def sample_cameras(count: int, rng: np.random.Generator) -> np.ndarray:
@@ -62,59 +64,90 @@ def projection(fov_deg: float) -> np.ndarray:
 
 def ring_cameras() -> np.ndarray:
     """(12, 4): twelve azimuths, 15 degrees above, the prior's lens and distance."""
-    return np.array([[30 * k, 15, 47, 2.5] for k in range(12)], np.float32)
+    return np.array([[360 / RING * k, 15, 47, 2.5] for k in range(RING)], np.float32)
 
 
-def draw(job: tuple[str, str, str, int]) -> str:
-    """Draw one model's views, or its ring where there are 0 (runs in a worker process)."""
-    catalogue, out, name, views = job
-    target = Path(out) / f"{name.replace(' ', '_')}.npz"
+def draw(job: Job) -> str:
+    """Draw one shape's views of one pass, or its ring where there are 0 (runs in a worker process)."""
+    target = Path(job.target)
     if target.exists():
-        return name
-    from render import Renderer, load_obj  # needs moderngl, which tests do without
+        return target.name
+    from render import Renderer  # needs moderngl, which tests do without
 
     global _renderer
     if "_renderer" not in globals():
         _renderer = Renderer(64)
         _renderer.program["ambient"].value = 0.0
-    library, number = MODELS[name].split("#")
-    path = Path(catalogue) / f"{library}.sh3f"
-    with zipfile.ZipFile(path) as archive:
-        _renderer.load(load_obj(archive, read_catalogue(path)[int(number)]["model"].lstrip("/")))
-    rng = np.random.default_rng([SEED, list(MODELS).index(name), *([1] if target.parent.name == "more" else [])])
-    cameras = sample_cameras(views, rng) if views else ring_cameras()
-    lamp = (0.0, 0.5, 3**0.5 / 2)  # 30 degrees above the camera
+    try:
+        _renderer.load(load(job))
+    except ModelError as error:
+        raise ModelError(f"{Path(job.folder) / job.file}: {error}") from None
+    rng = np.random.default_rng(list(job.seed))
+    cameras = sample_cameras(job.views, rng) if job.views else ring_cameras()
     pixels = []
     for azimuth, elevation, fov, distance in cameras.tolist():
         _renderer.projection = projection(fov)
-        _renderer.program["light"].value = sample_light(rng) if views else lamp
+        _renderer.program["light"].value = sample_light(rng) if job.views else LAMP
         pixels.append(_renderer.draw(azimuth, elevation, distance))
-    temporary = target.with_suffix(f".{os.getpid()}.tmp.npz")
-    np.savez(temporary, pixels=np.stack(pixels), cameras=cameras)
-    temporary.rename(target)
-    return name
+    save_views(target, np.stack(pixels), cameras)
+    return target.name
+
+
+def chosen(
+    drawn: list[Model], shown: dict[str, list[str]], names: dict[str, Name], fronts: bool, rings: bool
+) -> list[Model]:
+    """The models to draw: all that show a name, those that have a front, or one a name that has a front."""
+    stems = set(shapes_of(shown))
+    models = {stem: model for model in drawn if (stem := stem_of(model.file)) in stems}
+    if rings:
+        firsts = [next((s for s in shown[n] if names[models[s].name].front), "") for n in shown if names[n].front]
+        return [models[stem] for stem in dict.fromkeys(filter(None, firsts))]
+    return [model for model in models.values() if not fronts or names[model.name].front]
+
+
+def jobs_of(args: argparse.Namespace) -> list[Job]:
+    """What is to be drawn."""
+    drawn = prepare_wide(args.models, args.out)
+    models = chosen(drawn, shown_by(args.out, SHAPES_A_NAME), read_names(), args.fronts, args.rings)
+    passes, views, out = (1, 0, args.out / "rings") if args.rings else (args.passes, args.views, args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    sweep(out)
+    return [
+        Job(
+            str(args.models if model.is_glb else args.catalogue),
+            model.file,
+            model.turn_deg,
+            str(out / f"{stem_of(model.file)}.{k}.npz"),
+            (SEED + args.seed, zlib.crc32(model.file.encode()), k),
+            views,
+        )
+        for k in range(passes)
+        for model in models
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="folder of the GLBs of models.tsv")
     parser.add_argument("--catalogue", type=Path, required=True, help="folder of the .sh3f files (data/prior/debian/…)")
-    parser.add_argument("--views", type=int, default=96, help="views per model")
-    parser.add_argument("--more", action="store_true", help="draw another set of the things that have a front")
+    parser.add_argument("--views", type=int, default=24, help="views per shape and pass")
+    parser.add_argument("--passes", type=int, default=1)
+    parser.add_argument("--fronts", action="store_true", help="draw only the shapes that have a front")
     parser.add_argument("--rings", action="store_true", help="draw the rings of the Janus score")
+    parser.add_argument("--seed", type=int, default=0, help="another number gives other views")
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
-    out, views = (args.out / "rings", 0) if args.rings else (args.out, args.views)
-    names = list(MODELS)
-    if args.more:
-        out, names = args.out / "more", [name for name in names if name in fronts()]
-    out.mkdir(parents=True, exist_ok=True)
+    args.out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("LP_NUM_THREADS", "1")
-    jobs = [(str(args.catalogue), str(out), name, views) for name in names]
-    # Unlike multiprocessing's own pool, this one says so when a process dies instead of waiting for it for ever.
-    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
-        for k, name in enumerate(pool.map(draw, jobs)):
-            print(f"{k + 1}/{len(jobs)} {name}", flush=True)
+    try:
+        draw_all(jobs_of(args), args.workers, draw)
+    except (ModelError, TableError) as error:
+        print(f"draw: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("draw: stopped; what is drawn is kept, and the same command goes on", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""Pictures and captions for the two CLIPs, put together and roughened on the fly from drawn views.
+"""Pictures for the two CLIPs: drawn views (``draw.py``), painted as a caption says (``tools/prior/paint.py``), then roughened.
 
-The judge will look at volume renderings: soft, noisy, half transparent, off-centre, before any background. So that is
-what it is shown, and it is shown junk too, which it must call nothing.
+A caption is chosen first, then a shape that shows its name and one of the shape's views. So every picture has a caption of its own.
 """
 
 from __future__ import annotations
@@ -13,210 +12,121 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from numpy.typing import NDArray
 from torch import Tensor
 
 sys.path.append(str(Path(__file__).parents[1] / "prior"))
 
+from dataset import DataError
 from draw import HELD_OUT_EVERY
-from paint import CLAY_ALBEDO, RULE_VIEWS, rule_of, tint
-from vocabulary import COLOURS, MODELS
-from wordings import CLAY, PLAIN, captions
+from paint import RULE_VIEWS, rules_of, shaded, surfaces
+from roughen import backgrounds, blurred, grain, junk, moved, uniform
+from table import Table, Vocabulary
 
-from dreamfusion.evaluation.fronts import fronts
-from dreamfusion.models.text_encoder import TextEncoder
-
-NAMES = list(MODELS)
-LOOKS = (PLAIN, CLAY, *COLOURS)
-CLAY_SHARE, PLAIN_SHARE, JUNK_SHARE = 0.15, 0.25, 0.05
-HAS_FRONT = np.array([name in fronts() for name in NAMES])
-PAINT = torch.tensor([COLOURS.get(look, (float("nan"),) * 3) for look in LOOKS])
+JUNK_SHARE = 0.05
+TONE = 0.06
+"""How far each channel of a picture's paint may be off: the judge's red is not exactly the prior's."""
+AMBIENT = (0.3, 0.9)
 
 
 @dataclass
 class Batch:
-    """pictures (B, 3, 64, 64) in [0, 1]; label (B,) index of (name, look), -1 for junk; azimuth_deg (B,), NaN where the
-    view is not to be learned."""
+    """pictures (B, 3, S, S) in [0, 1]; row (B,) of its caption in the table and shape (B,), both -1 for junk; look (B, 3);
+    azimuth_deg (B,), NaN where the view is not to be learned."""
 
     pictures: Tensor
-    label: Tensor
+    row: Tensor
+    shape: Tensor
+    look: Tensor
     azimuth_deg: Tensor
 
 
-def label_of(name: int, look: int) -> int:
-    """The class of a (name, look) pair, both as indices."""
-    return name * len(LOOKS) + look
-
-
-class Table:
-    """Sentence embeddings of all wordings of all (name, look) classes."""
-
-    def __init__(self, path: Path):
-        if not path.exists():
-            self.build(path)
-        stored = load_file(path)
-        self.sentences, self.first, self.count = stored["sentences"].float(), stored["first"], stored["count"]
-
-    @staticmethod
-    def build(path: Path) -> None:
-        """Embed every wording once; the sides' words too, so that they change little."""
-        texts: list[str] = []
-        first, count = [], []
-        for name in NAMES:
-            for look in LOOKS:
-                rows = captions(name, look, "")
-                rows += [captions(name, look, view)[0] for view in ("front", "side", "back", "overhead")]
-                first.append(len(texts))
-                count.append(len(rows))
-                texts += rows
-        encoder, parts = TextEncoder.load(), []
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # alike lengths together: less padding
-        for start in range(0, len(texts), 128):
-            parts.append(encoder.sentence([texts[i] for i in order[start : start + 128]]).half())
-        sentences = torch.empty(len(texts), parts[0].shape[1], dtype=torch.float16)
-        sentences[torch.tensor(order)] = torch.cat(parts)
-        save_file({"sentences": sentences, "first": torch.tensor(first), "count": torch.tensor(count)}, path)
-        print(f"{len(texts)} wordings of {len(first)} captions", flush=True)
-
-    def usual(self) -> Tensor:
-        """The first wording of every class, (classes, 384)."""
-        return self.sentences[self.first]
-
-    def draw(self, rng: torch.Generator) -> Tensor:
-        """A wording of every class, (classes, 384): the first in half of the draws."""
-        u = torch.rand(2, len(self.first), generator=rng)
-        other = (u[0] * self.count).long()
-        return self.sentences[self.first + torch.where(u[1] < 0.5, 0, other)]
-
-
 class Views:
-    """Drawn views in memory. ``bare``: their fifth channel is n . l (``draw.py``), not the shading (``tools/prior``)."""
+    """Drawn views in memory: ``pixels`` (V, 6, 64, 64), ``cameras`` (V, 4), of each shape by number the rows of training (``rows``)
+    and the held-out ones (``held_out``), and the shapes with pictures that show each name (``shown``)."""
 
-    def __init__(self, folder: Path, bare: bool, held_out: bool | None = False):
-        """The views of training, the held-out ones, or (None) all of them."""
-        self.bare, self.fronts = bare, 1.0
-        pixels, azimuths, self.span = [], [], {}
-        total = 0
-        for index, name in enumerate(NAMES):
-            stem, first = name.replace(" ", "_"), total
-            found = (
-                [folder / f"{stem}.npz", folder / "more" / f"{stem}.npz"] if bare else folder.glob(f"{stem}.[0-9]*.npz")
-            )
-            for path in sorted(path for path in found if path.exists()):
+    def __init__(self, folder: Path, vocabulary: Vocabulary, fronts: bool = False):
+        """``fronts``: only the shapes that have a front. DataError if there are no pictures."""
+        self.vocabulary = vocabulary
+        files: dict[str, list[Path]] = {}
+        for path in sorted(folder.glob("*.[0-9]*.npz"), key=lambda p: int(p.suffixes[-2][1:])):
+            files.setdefault(path.name.removesuffix("".join(path.suffixes[-2:])), []).append(path)
+        shapes = [k for k, stem in enumerate(vocabulary.shapes) if stem in files]
+        self.shapes = [k for k in shapes if vocabulary.front[k] or not fronts]
+        if not self.shapes:
+            raise DataError(f"{folder} has no pictures of a shape: draw.py draws them")
+        counts = {k: [_count(path) for path in files[vocabulary.shapes[k]]] for k in self.shapes}
+        total = sum(map(sum, counts.values()))
+        self.pixels, self.cameras = np.empty((total, 6, 64, 64), np.uint8), np.empty((total, 4), np.float32)
+        self.rules = np.zeros((len(vocabulary.shapes), 3), np.float32)
+        self.rows: dict[int, NDArray[np.int64]] = {}
+        self.held_out: dict[int, NDArray[np.int64]] = {}
+        first = 0
+        for k in self.shapes:
+            start, held = first, []
+            for path, count in zip(files[vocabulary.shapes[k]], counts[k], strict=True):
                 with np.load(path) as stored:
-                    rows = np.arange(len(stored["cameras"]))
-                    if held_out is not None:
-                        rows = rows[(rows % HELD_OUT_EVERY == 0) == held_out]
-                    pixels.append(stored["pixels"][rows])
-                    azimuths.append(stored["cameras"][rows, 0])
-                total += len(rows)
-            if total > first:
-                self.span[index] = (first, total)
-        self.names = list(self.span)
-        self.pixels, self.azimuth = np.concatenate(pixels), np.concatenate(azimuths)
-        self.luma, self.rule = np.full(len(NAMES), 0.5, np.float32), np.zeros(len(NAMES), np.int64)
-        for index, (first, last) in self.span.items():
-            self.rule[index], self.luma[index] = rule_of(self.pixels[first:last][:RULE_VIEWS])
+                    self.pixels[first : first + count], self.cameras[first : first + count] = (
+                        stored["pixels"],
+                        stored["cameras"],
+                    )
+                held.append(np.arange(count) % HELD_OUT_EVERY == 0)
+                first += count
+            rows, away = np.arange(start, first), np.concatenate(held)
+            self.rows[k], self.held_out[k] = rows[~away], rows[away]
+            self.rules[k] = rules_of(self.pixels[start : start + RULE_VIEWS])
+        self.shown = [np.array([k for k in some if k in self.rows], np.int64) for some in vocabulary.shown]
 
-    def rows(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Random (names, views), both (count,). Names with a front come ``fronts`` times as often."""
-        share = np.where(HAS_FRONT[self.names], self.fronts, 1.0)
-        names = rng.choice(self.names, count, p=share / share.sum())
-        return names, np.array([rng.integers(*self.span[int(n)]) for n in names])
+    def drawable(self, table: Table) -> NDArray[np.int64]:
+        """The captions (by row of the table) whose name is shown."""
+        known = np.array([len(shapes) > 0 for shapes in self.shown])
+        return np.flatnonzero(known[table.name.numpy()])
+
+    def azimuth(self, shapes: NDArray[np.int64], rows: NDArray[np.int64]) -> Tensor:
+        """Azimuths (B,) in degrees of views, NaN where the shape has no front."""
+        return torch.from_numpy(np.where(self.vocabulary.front[shapes], self.cameras[rows, 0], np.nan)).float()
 
 
-def compose(
-    pixels: Tensor, look: Tensor, luma: Tensor, rule: Tensor, ambient: Tensor | None, behind: Tensor, solid: Tensor
+def _count(path: Path) -> int:
+    with np.load(path) as stored:
+        return len(stored["cameras"])
+
+
+def lit(
+    views: Views,
+    shapes: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    look: Tensor,
+    ambient: Tensor,
+    tone: Tensor,
+    side: int = 64,
 ) -> Tensor:
-    """Views (B, 5, H, W) in [0, 1] to pictures (B, 3, H, W) in [0, 1].
+    """Views by row of shapes (B,) in looks (B, 3): the picture times the coverage, and the coverage, (B, 4, side, side) in [0, 1].
 
-    look, luma, rule (B,), the last two as ``dataset.paint_rule`` has them; ambient (B,) the share of light from everywhere,
-    None where the views are shaded already; behind (B, 3, H, W) or broadcastable the background; solid (B,) the object's
-    opacity.
+    ambient (B,) is the share of light from everywhere; tone (B, 3) multiplies the paint's channels.
     """
-    cover = pixels[:, 3:4]
-    albedo = pixels[:, :3] / cover.clamp_min(1 / 255)
-    paint = PAINT[look]
-    painted = tint(albedo, paint.nan_to_num(), luma, rule)
-    albedo = torch.where(paint.isnan().any(1)[:, None, None, None], albedo, painted).clamp(0, 1)
-    albedo = torch.where((look == 1)[:, None, None, None], torch.full_like(albedo, CLAY_ALBEDO), albedo)
-    shade = pixels[:, 4:5]
-    if ambient is not None:
-        a = ambient[:, None, None, None]
-        shade = a * cover + (1 - a) * shade
-    solid = solid[:, None, None, None]
-    return (albedo * shade * solid + (1 - cover * solid) * behind).clamp(0, 1)
-
-
-def uniform(low: float, high: float, count: int, rng: torch.Generator) -> Tensor:
-    return low + (high - low) * torch.rand(count, generator=rng)
-
-
-def moved(pixels: Tensor, flip: Tensor, strength: Tensor, rng: torch.Generator) -> Tensor:
-    """Views turned by up to 8 degrees, shifted by up to 9 %, scaled by 0.72 to 1.15, all of it times ``strength`` (B,);
-    mirrored where ``flip`` (B,)."""
-    count = len(pixels)
-    turn, scale = uniform(-0.14, 0.14, count, rng) * strength, uniform(0.72, 1.15, count, rng) ** -strength
-    c, s = turn.cos() * scale, turn.sin() * scale
-    sign = torch.where(flip, -1.0, 1.0)
-    shift = uniform(-0.18, 0.18, 2 * count, rng).reshape(2, count) * strength
-    matrix = torch.stack([torch.stack([c * sign, -s, shift[0]], -1), torch.stack([s * sign, c, shift[1]], -1)], 1)
-    grid = F.affine_grid(matrix, [count, 1, *pixels.shape[2:]], align_corners=False)
-    return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-
-
-def smooth_noise(count: int, size: int, rng: torch.Generator, channels: int = 3) -> Tensor:
-    """Soft random colours, (count, channels, 64, 64) in [0, 1], from a grid of ``size`` x ``size`` numbers."""
-    coarse = torch.rand(count, channels, size, size, generator=rng)
-    return F.interpolate(coarse, (64, 64), mode="bilinear", align_corners=False)
-
-
-def backgrounds(count: int, rng: torch.Generator) -> Tensor:
-    """(count, 3, 64, 64): mid-gray in half, else a gray, a colour, a gradient or blotches."""
-    kind = torch.rand(count, generator=rng)[:, None, None, None]
-    out = torch.full((count, 3, 64, 64), 0.5)
-    gray = torch.rand(count, 1, 1, 1, generator=rng)
-    out = torch.where(kind > 0.5, gray.expand_as(out), out)
-    out = torch.where(kind > 0.65, torch.rand(count, 3, 1, 1, generator=rng).expand_as(out), out)
-    out = torch.where(kind > 0.8, smooth_noise(count, 2, rng), out)
-    return torch.where(kind > 0.9, smooth_noise(count, 8, rng), out)
-
-
-def blurred(pictures: Tensor, rng: torch.Generator) -> Tensor:
-    """Half of the batch, blurred by a Gaussian of one of three widths up to 1.6 pixels."""
-    out = pictures.clone()
-    for sigma, part in zip((0.6, 1.0, 1.6), torch.randperm(len(pictures), generator=rng).chunk(6), strict=False):
-        x = torch.arange(-4, 5) / sigma
-        line = (-(x**2) / 2).exp()
-        line = (line / line.sum()).expand(3, 1, -1)
-        soft = F.conv2d(F.pad(pictures[part], (4, 4, 4, 4), mode="replicate"), line[:, :, None, :], groups=3)
-        out[part] = F.conv2d(soft, line[:, :, :, None], groups=3)
-    return out
-
-
-def junk(count: int, rng: torch.Generator) -> Tensor:
-    """Pictures of nothing: white noise, soft blotches of several sizes, plain backgrounds, a random blob."""
-    kinds = [torch.rand(count, 3, 64, 64, generator=rng), smooth_noise(count, 4, rng), smooth_noise(count, 16, rng)]
-    blob = (smooth_noise(count, 5, rng, 1) * 12 - 6).sigmoid()
-    kinds += [
-        backgrounds(count, rng),
-        blob * smooth_noise(count, 3, rng) + (1 - blob) * 0.5,
-        0.5 + 0.2 * torch.randn(count, 3, 64, 64, generator=rng),
-    ]
-    pick = torch.randint(len(kinds), (count,), generator=rng)
-    return torch.stack(kinds)[pick, torch.arange(count)].clamp(0, 1)
+    pixels = F.avg_pool2d(torch.from_numpy(views.pixels[rows]).float() / 255, 64 // side)
+    seen = torch.from_numpy(views.cameras[rows])
+    camera = torch.cat([seen[:, :2].deg2rad(), seen[:, 3:]], 1)
+    rule, luma, parts = torch.from_numpy(views.rules[shapes]).unbind(1)
+    surface, shine = surfaces(pixels, camera, look, luma.clamp_min(0.01), rule, parts, seen[:, 2])
+    cover, bare, share = pixels[:, 3:4], pixels[:, 4:5], ambient[:, None, None, None]
+    light = share * cover + (1 - share) * bare
+    towards = (bare / cover.clamp_min(1 / 255)).clamp(0, 1)
+    return torch.cat([shaded(surface * tone[:, :, None, None], shine, light, towards, cover), cover], 1)
 
 
 def roughened(
     views: Views,
-    names: np.ndarray,
-    rows: np.ndarray,
-    look: np.ndarray,
+    shapes: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    look: Tensor,
     flip: Tensor,
     strength: Tensor,
     rng: torch.Generator,
+    side: int = 64,
 ) -> Tensor:
-    """Given views in given looks, moved, half transparent, blurred, noisy, over anything: pictures (B, 3, 64, 64).
+    """Given views in given looks, moved, half transparent, blurred, noisy, over anything: pictures (B, 3, side, side).
 
     ``strength`` (B,) in [0, 1] is how much of all that a picture gets; 0 leaves mid-gray and light from anywhere.
     """
@@ -225,44 +135,71 @@ def roughened(
     def touched() -> Tensor:
         return torch.rand(size, generator=rng) < strength
 
-    pixels = moved(torch.from_numpy(views.pixels[rows]).float() / 255, flip, strength, rng)
-    ambient = uniform(0.3, 0.9, size, rng) if views.bare else None
+    tone = 1 + uniform(-TONE, TONE, 3 * size, rng).reshape(size, 3)
+    drawn = lit(views, shapes, rows, look, uniform(*AMBIENT, size, rng), tone, side)
+    drawn = moved(drawn, flip, strength, rng)
     solid = torch.where(touched() & (torch.rand(size, generator=rng) < 0.3), uniform(0.6, 1.0, size, rng), 1.0)
-    behind = torch.full((size, 3, 64, 64), 0.5)
+    drawn = drawn * solid[:, None, None, None]
+    behind = torch.full((size, 3, side, side), 0.5)
     other = touched()
-    behind[other] = backgrounds(int(other.sum()), rng)
-    luma, rule = torch.from_numpy(views.luma[names]).clamp_min(0.01), torch.from_numpy(views.rule[names])
-    pictures = compose(pixels, torch.from_numpy(look), luma, rule, ambient, behind, solid)
+    behind[other] = backgrounds(int(other.sum()), rng, side)
+    pictures = drawn[:, :3] + (1 - drawn[:, 3:]) * behind
     soft = touched()
     pictures[soft] = blurred(pictures[soft], rng)
     bright = 1 + uniform(-0.15, 0.15, size, rng) * strength
-    noise = uniform(-0.06, 0.08, size, rng).clamp_min(0) * strength
-    grain = torch.randn(pictures.shape, generator=rng) * noise[:, None, None, None]
-    return (pictures * bright[:, None, None, None] + grain).clamp(0, 1)
+    return (pictures * bright[:, None, None, None] + grain(pictures.shape, strength, rng)).clamp(0, 1)
 
 
-def batch(views: Views, size: int, np_rng: np.random.Generator, rng: torch.Generator, strength: float = 1.0) -> Batch:
-    """A random batch for training, roughened by up to ``strength``."""
-    names, rows = views.rows(size, np_rng)
-    u = np_rng.random(size)
-    look = np.where(u < PLAIN_SHARE, 0, np.where(u < PLAIN_SHARE + CLAY_SHARE, 1, np_rng.integers(2, len(LOOKS), size)))
+def drawn_rows(
+    views: Views, table: Table, rows: NDArray[np.int64], rng: np.random.Generator, held_out: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A shape (B,) that shows each caption's name, and one of its views (B,)."""
+    of = views.held_out if held_out else views.rows
+    shapes = np.array([rng.choice(views.shown[name]) for name in table.name[torch.from_numpy(rows)].tolist()])
+    return shapes, np.array([rng.choice(of[int(k)]) for k in shapes])
+
+
+def batch(
+    views: Views,
+    table: Table,
+    among: NDArray[np.int64],
+    size: int,
+    np_rng: np.random.Generator,
+    rng: torch.Generator,
+    strength: float = 1.0,
+    side: int = 64,
+) -> Batch:
+    """A random batch for training, roughened by up to ``strength``; captions are of the rows ``among``. It begins with junk."""
+    said = np_rng.choice(among, size)
+    shapes, rows = drawn_rows(views, table, said, np_rng)
+    look = table.look[torch.from_numpy(said)]
     flip = torch.from_numpy(np_rng.random(size) < 0.5)
-    pictures = roughened(views, names, rows, look, flip, uniform(0, strength, size, rng), rng)
-    label = torch.from_numpy(names * len(LOOKS) + look)
-    azimuth = torch.from_numpy(np.where(HAS_FRONT[names], views.azimuth[rows], np.nan)).float()
+    pictures = roughened(views, shapes, rows, look, flip, uniform(0, strength, size, rng), rng, side)
+    azimuth = views.azimuth(shapes, rows)
     azimuth = torch.where(flip, -azimuth, azimuth)
-    count = int(size * JUNK_SHARE)
-    pictures[:count] = junk(count, rng)
-    label[:count] = -1
-    azimuth[:count] = float("nan")
-    return Batch(pictures, label, azimuth)
+    row, shape, count = torch.from_numpy(said), torch.from_numpy(shapes), int(size * JUNK_SHARE)
+    pictures[:count] = junk(count, rng, side)
+    row[:count], shape[:count], azimuth[:count] = -1, -1, float("nan")
+    return Batch(pictures, row, shape, look, azimuth)
 
 
-def plain_batch(views: Views, names: np.ndarray, rows: np.ndarray, look: np.ndarray, gray: float = 0.5) -> Batch:
-    """Given views as they are, over one gray, half of the light from everywhere."""
-    pixels = torch.from_numpy(views.pixels[rows]).float() / 255
-    ambient = torch.full((len(rows),), 0.5) if views.bare else None
-    luma, rule = torch.from_numpy(views.luma[names]).clamp_min(0.01), torch.from_numpy(views.rule[names])
-    pictures = compose(pixels, torch.from_numpy(look), luma, rule, ambient, torch.tensor(gray), torch.ones(len(rows)))
-    azimuth = torch.from_numpy(np.where(HAS_FRONT[names], views.azimuth[rows], np.nan)).float()
-    return Batch(pictures, torch.from_numpy(names * len(LOOKS) + look), azimuth)
+def plain_pictures(
+    views: Views, shapes: NDArray[np.int64], rows: NDArray[np.int64], look: Tensor, gray: float = 0.5
+) -> Tensor:
+    """Given views as they are, (B, 3, 64, 64): over one gray, half of the light from everywhere."""
+    out = []
+    for some in np.array_split(np.arange(len(rows)), max(1, len(rows) // 256)):
+        half, ones = torch.full((len(some),), 0.5), torch.ones(len(some), 3)
+        drawn = lit(views, shapes[some], rows[some], look[torch.from_numpy(some)], half, ones)
+        out.append(drawn[:, :3] + (1 - drawn[:, 3:]) * gray)
+    return torch.cat(out)
+
+
+def held_out_batch(views: Views, table: Table, among: NDArray[np.int64], count: int, seed: int) -> Batch:
+    """Views that training never shows, always the same ones."""
+    rng = np.random.default_rng(seed)
+    said = rng.choice(among, count)
+    shapes, rows = drawn_rows(views, table, said, rng, held_out=True)
+    look, row = table.look[torch.from_numpy(said)], torch.from_numpy(said)
+    pictures = plain_pictures(views, shapes, rows, look)
+    return Batch(pictures, row, torch.from_numpy(shapes), look, views.azimuth(shapes, rows))

@@ -1,12 +1,13 @@
 """Train one of the parts of the bundled CLIPs; stop it at will, start it again to go on.
 
-    python tools/clip/train.py judge --data data/clip  --out data/clip-run --pictures 205000
-    python tools/clip/train.py eye   --data data/clip  --out data/clip-run --pictures 120000
-    python tools/clip/train.py guide --data data/prior --out data/clip-run --pictures 90000 --seed 77
+    python tools/clip/train.py judge --data data/judge --out data/clip-run --pictures 400000
+    python tools/clip/train.py eye   --data data/judge --out data/clip-run --pictures 300000
+    python tools/clip/train.py guide --data data/guide --out data/clip-run --pictures 300000 --seed 77
 
-Judge and guide: cross-entropy of each picture against all captions (every name in every look; a wording drawn afresh at
-every step), junk against all alike. The judge's eye is trained after it, from a copy of its tower, to tell the azimuth of
-things that have a front. ``<out>/<which>.jsonl`` is the loss curve.
+Judge and guide: cross-entropy of each picture against its own caption, the others of the batch and random ones, without those
+that say the same; junk against all alike. The judge's eye is trained after it, from a copy of its tower, to tell the azimuth of
+things that have a front. ``--init`` starts from packed weights where there is no checkpoint. ``<out>/<which>.jsonl`` is the loss
+curve.
 """
 
 from __future__ import annotations
@@ -15,20 +16,28 @@ import argparse
 import json
 import math
 import signal
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pictures import LOOKS, NAMES, Batch, Table, Views, batch, plain_batch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+sys.path.append(str(Path(__file__).parents[1] / "prior"))
+
+from looks import FACTORS
+from pictures import Batch, Views, batch, held_out_batch
+from table import Table, Vocabulary
 
 from dreamfusion.clip.towers import AZIMUTHS, Eye, Guide, Judge
 
 EMA = 0.998
 HELP = 0.5
+EXTRA = 2000
+"""Random captions that a step compares with, beside the batch's own."""
 ROUGH_FROM = 0.4
 """Share of the training after which pictures are as rough as they get; it begins with clean ones."""
 
@@ -44,56 +53,74 @@ def azimuth_target(azimuth_deg: Tensor) -> Tensor:
     return target
 
 
+def compared(table: Table, true: Tensor, some: Batch, extra: Tensor) -> tuple[Tensor, Tensor]:
+    """The captions that pictures are compared with, as rows (C,) of the table: first their own, then ``extra``. And which of them
+    (R, C) do not count as wrong for the R pictures that are no junk: they say the same in other words."""
+    real = some.row >= 0
+    rows = torch.cat([some.row[real], extra])
+    same = table.same(true[some.shape[real]], some.look[real], rows)
+    own = torch.arange(int(real.sum()))
+    same[own, own] = False
+    return rows, same
+
+
 class Trainee(nn.Module):
     """A CLIP with two helpers that training alone needs: plain classes of name and look, which show the tower the way
     long before the captions' own directions are sorted out."""
 
-    def __init__(self, clip: Judge | Guide):
+    def __init__(self, clip: Judge | Guide, names: int):
         super().__init__()
         self.net = clip
         width = clip.out[1].in_features
-        self.name, self.look = nn.Linear(width, len(NAMES)), nn.Linear(width, len(LOOKS))
+        self.name, self.look = nn.Linear(width, names), nn.Linear(width, sum(FACTORS))
 
-    def loss(self, some: Batch, sentences: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy against the captions, and of the helpers' classes."""
-        clip = self.net
+    def loss(self, some: Batch, table: Table, vocabulary: Vocabulary, extra: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy against the captions, and of the helpers' classes: the shape's own name, main, second and pattern."""
+        clip, real = self.net, some.row >= 0
+        rows, same = compared(table, vocabulary.true, some, extra)
         seen = clip.out[0](clip.features(some.pictures))
-        logits = F.normalize(clip.out[1](seen), dim=-1) @ clip.words(sentences).T * clip.scale.exp().clamp_max(60)
-        logits = logits.log_softmax(-1)
-        real = some.label >= 0
-        loss = -logits[real, some.label[real]].sum() - logits[~real].mean(-1).sum()
-        label = some.label[real]
-        name = F.cross_entropy(self.name(seen[real]), label // len(LOOKS))
-        look = F.cross_entropy(self.look(seen[real]), label % len(LOOKS))
-        return {"loss": loss / len(real), "help": HELP * (name + look)}
+        words = clip.words(table.sentences[rows])
+        logits = F.normalize(clip.out[1](seen), dim=-1) @ words.T * clip.scale.exp().clamp_max(60)
+        own = torch.arange(int(real.sum()))
+        told = F.cross_entropy(logits[real].masked_fill(same, -torch.inf), own, reduction="sum")
+        nothing = -logits[~real].log_softmax(-1).mean(-1).sum()
+        name = F.cross_entropy(self.name(seen[real]), torch.from_numpy(vocabulary.own)[some.shape[real]])
+        parts = self.look(seen[real]).split(FACTORS, -1)
+        look = sum(F.cross_entropy(part, some.look[real, k]) for k, part in enumerate(parts))
+        return {"loss": (told + nothing) / len(real), "help": HELP * (name + look)}
 
     @staticmethod
     @torch.no_grad()
-    def check(clip: Judge | Guide, some: Batch, sentences: Tensor) -> dict[str, float]:
-        """Share of held-out pictures whose caption (and whose name) comes first of all."""
-        look = torch.cat([clip(p) for p in some.pictures.split(64)])
-        best = (look @ clip.words(sentences).T).argmax(-1)
+    def check(
+        clip: Judge | Guide, some: Batch, table: Table, vocabulary: Vocabulary, extra: Tensor
+    ) -> dict[str, float]:
+        """Share of held-out pictures whose own caption is the first of all that do not say the same, and of those where the first
+        names the thing."""
+        rows, same = compared(table, vocabulary.true, some, extra)
+        look = torch.cat([clip(part) for part in some.pictures.split(64)])
+        best = (look @ clip.words(table.sentences[rows]).T).masked_fill(same, -torch.inf).argmax(-1)
+        named = vocabulary.true[some.shape, table.name[rows[best]]]
         return {
-            "top1": float((best == some.label).float().mean()),
-            "name_top1": float((best // len(LOOKS) == some.label // len(LOOKS)).float().mean()),
+            "top1": float((best == torch.arange(len(best))).float().mean()),
+            "name_top1": float(named.float().mean()),
         }
 
 
 class EyeTrainee(nn.Module):
     """The judge's eye alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, eye: Eye):
         super().__init__()
-        self.net = Eye()
+        self.net = eye
 
-    def loss(self, some: Batch, sentences: Tensor) -> dict[str, Tensor]:
+    def loss(self, some: Batch, table: Table, vocabulary: Vocabulary, extra: Tensor) -> dict[str, Tensor]:
         """Cross-entropy of the azimuth, where there is one to tell."""
         known = ~some.azimuth_deg.isnan()
         return {"loss": F.cross_entropy(self.net(some.pictures[known]), azimuth_target(some.azimuth_deg[known]))}
 
     @staticmethod
     @torch.no_grad()
-    def check(eye: Eye, some: Batch, sentences: Tensor) -> dict[str, float]:
+    def check(eye: Eye, some: Batch, table: Table, vocabulary: Vocabulary, extra: Tensor) -> dict[str, float]:
         """Share of held-out views within 45 degrees, and of those taken for their opposite (by more than 135)."""
         known = ~some.azimuth_deg.isnan()
         guess = torch.cat([eye(p) for p in some.pictures[known].split(64)]).argmax(-1) * (360 / AZIMUTHS)
@@ -101,24 +128,29 @@ class EyeTrainee(nn.Module):
         return {"within_45": float((turn <= 45).float().mean()), "opposite": float((turn > 135).float().mean())}
 
 
-def fresh(which: str, sentences: Tensor, judge: Path | None = None) -> Trainee | EyeTrainee:
-    """What is trained, as it begins; the eye with the tower of the training run ``judge``."""
-    if which == "eye":
-        trainee = EyeTrainee()
-        if judge is not None:
+def network(which: str) -> Judge | Guide | Eye:
+    """What is trained, with random weights."""
+    return {"judge": Judge, "guide": Guide, "eye": Eye}[which]()
+
+
+def fresh(which: str, names: int) -> Trainee | EyeTrainee:
+    """The same with what training adds to it."""
+    net = network(which)
+    return EyeTrainee(net) if isinstance(net, Eye) else Trainee(net, names)
+
+
+def begin(model: Trainee | EyeTrainee, sentences: Tensor, init: Path | None, judge: Path) -> None:
+    """Take over packed weights, or, for an eye, the tower of the training run ``judge``; words begin spread over ``sentences``."""
+    if init is not None:
+        stored = load_file(init)
+        part = "eye." if isinstance(model, EyeTrainee) else ""
+        model.net.load_state_dict({k.removeprefix(part): v.float() for k, v in stored.items() if k.startswith(part)})
+    elif isinstance(model, EyeTrainee):
+        if judge.exists():
             found = {k[10:]: v for k, v in load_file(judge).items() if k.startswith("ema.tower.")}
-            trainee.net.tower.load_state_dict(found)
-        return trainee
-    clip = Judge() if which == "judge" else Guide()
-    clip.words.spread(sentences)
-    return Trainee(clip)
-
-
-def held_out_batch(views: Views, count: int, seed: int) -> Batch:
-    """Views that training never shows, always the same ones, in random looks."""
-    rng = np.random.default_rng(seed)
-    names, rows = views.rows(count, rng)
-    return plain_batch(views, names, rows, rng.integers(0, len(LOOKS), count))
+            model.net.tower.load_state_dict(found)
+    else:
+        model.net.words.spread(sentences)
 
 
 def save(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -134,11 +166,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
-        "--pictures", type=int, default=220_000, help="pictures to see in all; the rate falls as a cosine"
+        "--pictures", type=int, default=400_000, help="pictures to see in all; the rate falls as a cosine"
     )
     parser.add_argument(
         "--coarse", type=float, default=0.4, help="share of the training on pictures of 32 x 32, at its beginning"
     )
+    parser.add_argument("--init", type=Path, help="packed weights to start from if there is no checkpoint")
+    parser.add_argument("--readings", type=Path, help="captions that tools/prior/read.py has embedded already")
     parser.add_argument("--rough", type=float, default=1.0, help="how rough pictures get, 0 to 1")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -148,15 +182,19 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
-    bare = args.which != "guide"
-    views, unseen = Views(args.data, bare), Views(args.data, bare, held_out=True)
-    views.fronts = unseen.fronts = 1e9 if args.which == "eye" else 1.0
-    table = Table(args.out / "captions.safetensors")
-    print(f"{len(views.names)} of {len(NAMES)} names, {len(views.pixels)} views", flush=True)
-    model = fresh(args.which, table.usual(), args.out / "judge.safetensors")
+    vocabulary = Vocabulary.of(args.data)
+    views = Views(args.data, vocabulary, fronts=args.which == "eye")
+    table = Table.at(args.out / "captions.safetensors", vocabulary, args.readings)
+    among = views.drawable(table)
+    print(f"{len(views.shapes)} of {len(vocabulary.shapes)} shapes, {len(views.pixels)} views", flush=True)
+    model = fresh(args.which, len(vocabulary.order))
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.02)
     checkpoint, seen = args.out / f"{args.which}.safetensors", 0
+    if not checkpoint.exists():
+        begin(
+            model, table.sentences[:: max(1, len(table.sentences) // 4000)], args.init, args.out / "judge.safetensors"
+        )
     ema = {k: v.detach().clone() for k, v in model.net.state_dict().items()}
     if checkpoint.exists():
         stored = load_file(checkpoint)
@@ -167,7 +205,8 @@ def main() -> None:
             if f"adam.step.{name}" in stored:
                 optimizer.state[p] = {key: stored[f"adam.{key}.{name}"] for key in ("exp_avg", "exp_avg_sq", "step")}
     np_rng, rng = np.random.default_rng([args.seed, seen]), torch.Generator().manual_seed(args.seed + seen)
-    validation = held_out_batch(unseen, 768, 7)
+    validation = held_out_batch(views, table, among, 768, 7)
+    fixed = torch.randint(len(table.name), (EXTRA,), generator=torch.Generator().manual_seed(7))
     start, first, saved = time.time(), seen, time.time()
     history: list[dict[str, float]] = []
 
@@ -183,10 +222,10 @@ def main() -> None:
     while seen < args.pictures and not stopped:
         model.train()
         strength = args.rough * min(1.0, seen / (ROUGH_FROM * args.pictures))
-        some = batch(views, args.batch, np_rng, rng, strength)
-        if seen < args.coarse * args.pictures:
-            some.pictures = F.avg_pool2d(some.pictures, 2)
-        parts = model.loss(some, table.draw(rng))
+        side = 32 if seen < args.coarse * args.pictures else 64
+        some = batch(views, table, among, args.batch, np_rng, rng, strength, side)
+        extra = torch.randint(len(table.name), (EXTRA,), generator=rng)
+        parts = model.loss(some, table, vocabulary, extra)
         optimizer.zero_grad()
         torch.stack([*parts.values()]).sum().backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -209,9 +248,9 @@ def main() -> None:
                 **{k: sum(row[k] for row in history) / 100 for k in history[0]},
                 "per_second": (seen - first) / (time.time() - start),
             }
-            averaged = fresh(args.which, table.usual())
-            averaged.net.load_state_dict(ema)
-            record |= model.check(averaged.net.eval(), validation, table.usual())
+            averaged = network(args.which)
+            averaged.load_state_dict(ema)
+            record |= model.check(averaged.eval(), validation, table, vocabulary, fixed)  # type: ignore[arg-type]
             print(" ".join(f"{k} {v:.5g}" for k, v in record.items()), flush=True)
             with (args.out / f"{args.which}.jsonl").open("a") as file:
                 file.write(json.dumps(record) + "\n")

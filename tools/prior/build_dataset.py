@@ -21,6 +21,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class Job:
     file: str
     turn_deg: float
     target: str
-    seed: tuple[int, int]
+    seed: tuple[int, ...]
     views: int
 
 
@@ -101,6 +102,12 @@ def draw(job: Job) -> str:
         raise ModelError(f"{Path(job.folder) / job.file}: {error}") from None
     cameras = sample_cameras(job.views, np.random.default_rng(list(job.seed)))
     pixels = np.stack([_renderer.draw(*camera) for camera in cameras.tolist()])
+    save_views(target, pixels, cameras)
+    return target.name
+
+
+def save_views(target: Path, pixels: np.ndarray, cameras: np.ndarray) -> None:
+    """Write one model's views of one pass whole or not at all."""
     # The dot keeps a file that is being written from being read.
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
@@ -109,7 +116,6 @@ def draw(job: Job) -> str:
         temporary.rename(target)
     finally:
         temporary.unlink(missing_ok=True)
-    return target.name
 
 
 def sweep(folder: Path) -> None:
@@ -215,14 +221,14 @@ def build(args: argparse.Namespace) -> None:
     draw_all(jobs, args.workers)
 
 
-def draw_all(jobs: list[Job], workers: int) -> None:
+def draw_all(jobs: list[Job], workers: int, work: Callable[[Job], str] = draw) -> None:
     """Draw what is not drawn yet. Where a driver crashes its process, a new one goes on; twice at one model ends it."""
     left, tries = [job for job in jobs if not Path(job.target).exists()], 0
     while left:
         # Unlike multiprocessing's own pool, this one says so when a process dies instead of waiting for it for ever.
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             try:
-                for k, name in enumerate(pool.map(draw, left), len(jobs) - len(left) + 1):
+                for k, name in enumerate(pool.map(work, left), len(jobs) - len(left) + 1):
                     print(f"{k}/{len(jobs)} {name}", flush=True)
             except BrokenProcessPool:
                 pool.shutdown(wait=False)

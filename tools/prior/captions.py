@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +60,8 @@ PLACES = (
 
 
 PLAIN_LOOK = Look()
+VOWEL = re.compile(r"[aeio]|u(?!fo|ni|ri|te|ti)|hour")
+"""How words begin that take 'an': 'an umbrella' and 'an hourglass', but 'a ufo' and 'a utility vehicle'."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def with_article(words: str, plain: bool = False) -> str:
     """'a red armchair', 'an orange chair', and ``plain`` 'red sneakers'."""
     if plain:
         return words
-    return ("an " if words[0] in "aeiou" else "a ") + words
+    return ("an " if VOWEL.match(words) else "a ") + words
 
 
 def usual(name: Name, look: Look = PLAIN_LOOK) -> str:

@@ -99,7 +99,10 @@ def vocabulary(data: Path) -> dict[str, object]:
         "proportions": [p for p in PROPORTIONS if p],
         "words": sorted(words),
         "held_out": [
-            f"{main} {name}" for name in shown for main in (*COLOURS, *MATERIALS) if held_out(name, Look(main))
+            f"{look.main or look.pattern} {name}"
+            for name in shown
+            for look in (*map(Look, (*COLOURS, *MATERIALS)), *(Look(pattern=p) for p in PATTERN_WORDS))
+            if held_out(name, look)
         ],
         "idle": sorted(IDLE),
     }

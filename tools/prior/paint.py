@@ -102,17 +102,18 @@ def tint(albedo: Tensor, colour: Tensor, mean_luma: Tensor, rule: Tensor) -> Ten
     return torch.lerp(painted, albedo, kept(albedo, rule))
 
 
-def places(depth: Tensor, camera: Tensor) -> Tensor:
+def places(depth: Tensor, camera: Tensor, fov_deg: Tensor | None = None) -> Tensor:
     """Where on the object pixels lie, (B, H, W, 3) in world axes, for stored depths (B, H, W) and cameras (B, 3) of azimuth,
-    elevation (radians) and distance."""
+    elevation (radians) and distance. ``fov_deg`` (B,): the fields of view, where they are not the renderer's own."""
     azimuth, elevation, distance = camera.unbind(-1)
     back = torch.stack([azimuth.sin() * elevation.cos(), elevation.sin(), azimuth.cos() * elevation.cos()], -1)
     right = torch.stack([azimuth.cos(), torch.zeros_like(azimuth), -azimuth.sin()], -1)
     up = torch.linalg.cross(back, right)
     size = depth.shape[-1]
-    across = ((torch.arange(size) + 0.5) * (2 / size) - 1) * math.tan(math.radians(FOV_DEG) / 2)
+    fov = torch.full_like(distance, FOV_DEG) if fov_deg is None else fov_deg
+    across = ((torch.arange(size) + 0.5) * (2 / size) - 1) * (fov.deg2rad() / 2).tan()[:, None]
     along = depth * 2 + (distance - 1)[:, None, None]  # on the optical axis
-    x, y = across[None, None, :] * along, -across[None, :, None] * along
+    x, y = across[:, None, :] * along, -across[:, :, None] * along
     from_centre = distance[:, None, None] - along
     return sum(part[..., None] * axis[:, None, None] for part, axis in ((x, right), (y, up), (from_centre, back)))  # type: ignore[return-value]
 
@@ -123,9 +124,26 @@ def compose(pixels: Tensor, camera: Tensor, look: Tensor, mean_luma: Tensor, rul
     camera (B, 3); look (B, 3) as ``Look.numbers``; mean_luma, rule (B,) as ``paint_rule`` and parts (B,) as ``parts_of`` have them.
     """
     cover = pixels[:, 3:4]
-    albedo = (pixels[:, :3] / cover.clamp_min(1 / 255)).clamp(0, 1)
-    where = fields(places((pixels[:, 5] / cover[:, 0].clamp_min(1 / 255)).clamp(0, 1), camera)).permute(0, 3, 1, 2)
+    surface, shine = surfaces(pixels, camera, look, mean_luma, rule, parts)
     lit = ((pixels[:, 4:5] / cover.clamp_min(1 / 255) - AMBIENT) / (1 - AMBIENT)).clamp(0, 1)
+    return (shaded(surface, shine, pixels[:, 4:5], lit, cover) + (1 - cover) * BACKGROUND) * 2 - 1
+
+
+def surfaces(
+    pixels: Tensor,
+    camera: Tensor,
+    look: Tensor,
+    mean_luma: Tensor,
+    rule: Tensor,
+    parts: Tensor,
+    fov_deg: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Painted albedo (B, 3, H, W) of stored views, arguments as ``compose`` and ``places`` have them, and the strength (B,) of
+    the highlights."""
+    cover = pixels[:, 3:4]
+    albedo = (pixels[:, :3] / cover.clamp_min(1 / 255)).clamp(0, 1)
+    depth = (pixels[:, 5] / cover[:, 0].clamp_min(1 / 255)).clamp(0, 1)
+    where = fields(places(depth, camera, fov_deg)).permute(0, 3, 1, 2)
     main, shine = painted_main(albedo, where, look[:, 0], mean_luma, rule)
     on, colours = second_part(albedo, where, look, mean_luma, parts)
     second = tint(albedo, colours, mean_luma, rule)
@@ -135,10 +153,15 @@ def compose(pixels: Tensor, camera: Tensor, look: Tensor, mean_luma: Tensor, rul
         0.6, 1.2
     )
     surface = torch.lerp(main, second, on)
-    surface = torch.where(whole[:, None, None, None], torch.lerp(own.clamp(0, BRIGHTEST), albedo, stays), surface)
-    shaded = surface.clamp(0, 0.92) * pixels[:, 4:5]  # the shading is already multiplied by the coverage
-    shaded = shaded + shine[:, None, None, None] * lit**12 * cover
-    return (shaded.clamp(0, 1) + (1 - cover) * BACKGROUND) * 2 - 1
+    return torch.where(whole[:, None, None, None], torch.lerp(own.clamp(0, BRIGHTEST), albedo, stays), surface), shine
+
+
+def shaded(surface: Tensor, shine: Tensor, light: Tensor, lit: Tensor, cover: Tensor) -> Tensor:
+    """What painted albedo (B, 3, H, W) sends to the camera, times the coverage: (B, 3, H, W) in [0, 1].
+
+    shine (B,) as ``surfaces`` has it. light (B, 1, H, W) is the shading times the coverage; lit (B, 1, H, W) is n . l in [0, 1].
+    """
+    return (surface.clamp(0, 0.92) * light + shine[:, None, None, None] * lit**12 * cover).clamp(0, 1)
 
 
 def painted_main(albedo: Tensor, where: Tensor, main: Tensor, mean_luma: Tensor, rule: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,9 +19,14 @@ def reviewed() -> dict[str, bool]:
     return found
 
 
-def fronts() -> frozenset[str]:
-    """The names that have a front."""
-    return frozenset(name for name, front in reviewed().items() if front)
+def words(text: str) -> str:
+    """The words of a text one space apart, without other signs: 'Sci-fi pistol!' -> 'sci fi pistol'."""
+    return " ".join(re.sub(r"[^a-z0-9']+", " ", text.lower()).split())
+
+
+@cache
+def _by_words() -> dict[str, bool]:
+    return {words(name): front for name, front in reviewed().items()}
 
 
 def has_front(prompt: str) -> bool | None:
@@ -29,10 +34,9 @@ def has_front(prompt: str) -> bool | None:
 
     Of several names in a prompt the longest counts ('a rocking horse' is no horse), then the last.
     """
-    words = re.sub(r"[^a-z0-9']+", " ", prompt.lower()).split()
-    text = f" {' '.join(words)} "
-    places = {name: text.rfind(f" {name} ") for name in reviewed()}
+    text = f" {words(prompt)} "
+    places = {name: text.rfind(f" {name} ") for name in _by_words()}
     found = [name for name, place in places.items() if place >= 0]
     if not found:
         return None
-    return reviewed()[max(found, key=lambda name: (len(name.split()), places[name]))]
+    return _by_words()[max(found, key=lambda name: (len(name.split()), places[name]))]

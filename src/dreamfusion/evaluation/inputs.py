@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -68,12 +68,28 @@ def choose_suite(prompts: Sequence[str], asked: str | Path | None) -> tuple[str,
 
 
 @cache
-def held_out() -> frozenset[str]:
-    """Colour-object pairs that the bundled prior was never shown, without their articles: 'red sofa'."""
-    return frozenset(json.loads(WEIGHTS.with_suffix(".json").read_text()).get("held_out", ()))
+def _record() -> tuple[frozenset[str], frozenset[str]]:
+    """What the bundled prior was never shown ('red sofa', 'striped sofa'), and its patterns."""
+    record = json.loads(WEIGHTS.with_suffix(".json").read_text())
+    return frozenset(record.get("held_out", ())), frozenset(record.get("patterns", ()))
 
 
 def is_held_out(prompt: str) -> bool:
-    """Whether a prompt ('a red sofa') is such a pair."""
-    first, _, rest = prompt.strip().lower().partition(" ")
-    return (rest if first in ("a", "an") else prompt.strip().lower()) in held_out()
+    """Whether the bundled prior was never shown what a prompt ('a red sofa') asks for."""
+    return shows_new_look(prompt, *_record())
+
+
+def shows_new_look(prompt: str, pairs: Collection[str], patterns: Collection[str]) -> bool:
+    """Whether a prompt in the words of a suite asks for one of the ``pairs`` of look and thing that were never shown.
+
+    'a red and white striped tent' asks for the pairs 'red tent' and 'striped tent': a look is its main paint and its pattern.
+    """
+    said = prompt.strip().lower().split()
+    said = said[1:] if said[:1] in (["a"], ["an"]) else said
+    for k in range(1, len(said)):
+        look, name = " ".join(said[:k]), " ".join(said[k:])
+        if f"{look.split(' and ')[0]} {name}" in pairs:
+            return True
+        if said[k - 1] in patterns and f"{said[k - 1]} {name}" in pairs:
+            return True
+    return False
