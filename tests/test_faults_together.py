@@ -86,7 +86,7 @@ def test_a_folder_is_taken_while_the_prior_loads(argv: list[str], monkeypatch: p
 
     def said(other: dict[str, Any]) -> str:
         with pytest.raises(UserError) as caught:
-            generate("a red chair", **other)
+            generate(**({} if "resume" in other else {"prompt": "a red chair"}), **other)
         return str(caught.value)
 
     seen = while_loading(lambda: [in_a_thread(partial(said, other)) for other in others], monkeypatch)

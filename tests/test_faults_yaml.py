@@ -79,7 +79,7 @@ def test_a_prompt_is_the_text_that_is_written(prompt: str, tmp_path: Path) -> No
         ("steps: 1,000", "steps = '1,000' is not allowed"),
         ("steps: 2026-01-02", "steps = '2026-01-02' is not allowed"),
         ("steps:", "steps = None is not allowed"),
-        ("guidance_scale: 1:30", "distillation.guidance_scale = '1:30' is not allowed"),
+        ("view: {fov_deg: 1:30}", "view.fov_deg = '1:30' is not allowed"),
         ("guidance_scale: on", "distillation.guidance_scale = 'on' is not allowed"),
         ("export: {level: .inf}", "export.level = '.inf' is not allowed"),
         ("export: {level: 1e400}", "export.level = inf is not allowed"),

@@ -30,7 +30,7 @@ def test_prior_info_says_what_the_lines_say(capsys: pytest.CaptureFixture[str]) 
     info = shown(capsys, "prior", "info")
     assert cli.main(["prior", "info"]) == 0
     lines = capsys.readouterr().out
-    assert info["sha256"] in lines and str(info["parameters"]) in lines and len(info["names"]) > 200
+    assert info["sha256"] in lines and str(info["parameters"]) in lines and info["names"] > 200
 
 
 def test_files_and_figures_are_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
