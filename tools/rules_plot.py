@@ -131,7 +131,7 @@ PANELS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("Consistent3D", "consistent3d", {}),
     ("RFDS (flow)", "rfds", {}),
     ("RFDS-Rev (flow)", "rfds", {"revised": True}),
-    ("samples (ancestral)", "ancestral", {"sample_steps": 30}),
+    ("Ancestral", "ancestral", {"sample_steps": 10}),
 )
 """Title, kind and settings of each panel; in the order of docs/rules.md."""
 
