@@ -156,9 +156,10 @@ def test_the_list_of_fronts_is_the_table_of_names() -> None:
 @pytest.mark.parametrize(
     ("prompt", "answer"),
     [
-        ("a red armchair", True), ("a basketball", False), ("a basketball hoop", True), ("a rocking horse", False),
+        ("a red armchair", True), ("a basketball", False), ("a basketball hoop", True), ("a rocking horse", True),
         ("a Blue HORSE!", True), ("a unicorn", None), ("a dog on a skateboard", False), ("a scarecrow", None),
-        ("a sci-fi pistol", True), ("a red and blue Jack-o'-lantern", True), ("a striped bed", True), ("an orange armchair", True),
+        ("a dog house and a high-speed train", True), ("a red and blue Jack-o'-lantern", True), ("a striped bed", True),
+        ("an orange armchair", True),
     ],
 )  # fmt: skip
 def test_has_front(prompt: str, answer: bool | None) -> None:

@@ -154,7 +154,7 @@ def test_new_looks_are_asked_by_prompt() -> None:
     pairs = {f"{part} {name}" for name in NAMES for part in (*COLOURS, *MATERIALS) if held_out(name, Look(part))}
     pairs |= {f"{p} {name}" for name in NAMES for p in PATTERN_WORDS if held_out(name, Look("", "", p))}
     for prompt, (name, look) in open_suites.items()["open-153"].items():
-        assert shows_new_look(prompt, pairs, PATTERN_WORDS) == held_out(name, look), prompt
+        assert shows_new_look(prompt, pairs, COLOURS, PATTERN_WORDS) == held_out(name, look), prompt
 
 
 def test_held_out_is_asked_by_prompt() -> None:

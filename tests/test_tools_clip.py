@@ -127,7 +127,8 @@ def test_captions_name_all_things_in_all_looks_and_none_is_stretched(vocabulary:
     assert {*Counter(name for _, name, _ in usual).values()} == {100}
     assert {*Counter(name for _, name, _ in wild).values()} == {400}
     assert any(held_out(name, look) for _, name, look in usual), "a judge must know what a prior never saw"
-    assert not {"tall", "squat", "slender", "elongated"} & {word for text, _, _ in wild for word in text.split()}
+    own = {word for text, _, _ in wild for word in text.split(" on a ")[0].split()}  # "on a tall building" may be there
+    assert not {"tall", "squat", "slender", "elongated"} & own
     assert ("a clay model of an armchair", "armchair", Look(CLAY)) in usual
     assert table.random_captions(vocabulary, 30) == wild[:30] and table.usual_captions(vocabulary, 30) == usual[:30]
 

@@ -68,10 +68,11 @@ def choose_suite(prompts: Sequence[str], asked: str | Path | None) -> tuple[str,
 
 
 @cache
-def _record() -> tuple[frozenset[str], frozenset[str]]:
-    """What the bundled prior was never shown ('red sofa', 'striped sofa'), and its patterns."""
+def _record() -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """What the bundled prior was never shown ('red sofa', 'striped sofa'), its colours and its patterns."""
     record = json.loads(WEIGHTS.with_suffix(".json").read_text())
-    return frozenset(record.get("held_out", ())), frozenset(record.get("patterns", ()))
+    pairs, colours, patterns = (frozenset(record.get(key, ())) for key in ("held_out", "colours", "patterns"))
+    return pairs, colours, patterns
 
 
 def is_held_out(prompt: str) -> bool:
@@ -79,7 +80,7 @@ def is_held_out(prompt: str) -> bool:
     return shows_new_look(prompt, *_record())
 
 
-def shows_new_look(prompt: str, pairs: Collection[str], patterns: Collection[str]) -> bool:
+def shows_new_look(prompt: str, pairs: Collection[str], colours: Collection[str], patterns: Collection[str]) -> bool:
     """Whether a prompt in the words of a suite asks for one of the ``pairs`` of look and thing that were never shown.
 
     'a red and white striped tent' asks for the pairs 'red tent' and 'striped tent': a look is its main paint and its pattern.
@@ -87,9 +88,11 @@ def shows_new_look(prompt: str, pairs: Collection[str], patterns: Collection[str
     said = prompt.strip().lower().split()
     said = said[1:] if said[:1] in (["a"], ["an"]) else said
     for k in range(1, len(said)):
-        look, name = " ".join(said[:k]), " ".join(said[k:])
-        if f"{look.split(' and ')[0]} {name}" in pairs:
-            return True
-        if said[k - 1] in patterns and f"{said[k - 1]} {name}" in pairs:
+        look, name = said[:k], " ".join(said[k:])
+        pattern = look.pop() if look[-1] in patterns else ""
+        main, _, second = " ".join(look).partition(" and ")
+        if second and second not in colours:  # 'red and blue cuckoo' is no look of a clock
+            continue
+        if any(part and f"{part} {name}" in pairs for part in (main, pattern)):
             return True
     return False
