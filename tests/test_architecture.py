@@ -16,7 +16,7 @@ HOME = Path(dreamfusion.__file__).parent
 LAYERS = (
     ("errors", "reports", "schema"),
     ("paths",),
-    ("files", "prompts", "device", "torch_state"),
+    ("files", "prompts", "device", "torch_state", "reference"),
     ("view", "models", "geometry", "kernels"),
     ("scene", "priors"),
     ("clip", "distillation", "export", "suites"),

@@ -53,7 +53,7 @@ def test_altered_missing_or_foreign_weights_are_one_line(tmp_path: Path) -> None
     for path, words in (
         (altered, "altered"),
         (tmp_path / "no.safetensors", "missing"),
-        (foreign, "does not hold"),
+        (foreign, "neither a whole checkpoint nor the bundled prior's kind"),
         (torn, "does not hold"),
     ):
         with pytest.raises(UserError, match=words) as caught:

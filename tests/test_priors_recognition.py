@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dreamfusion.errors import UserError
+from dreamfusion.generation import generate
 from dreamfusion.priors.bundled_prior import BundledPrior
 from dreamfusion.priors.question import Question
 from dreamfusion.priors.recognition import boxes, framed, outline_cameras
@@ -82,7 +83,7 @@ def test_questions_that_do_not_fit_are_one_line(prior: BundledPrior, tmp_path: P
     with pytest.raises(UserError, match="takes no reference pictures"):
         GrayBallPrior().embed(["a teapot"], [picture])
     with pytest.raises(UserError, match="needs a reference picture"):
-        resolve("zero123", {}, "a mug")
+        generate("a mug", "zero123")
     with pytest.raises(UserError, match="leave one out"):
         resolve("words", {"image": str(tmp_path / "a.png"), "prior.asks": "words"}, "a mug")
     config = resolve("fast", {"image": str(tmp_path / "a.png")})

@@ -85,6 +85,8 @@ def generate(
                 config.prior.image = str(run.path / REFERENCE)
         elif config is None:
             config = resolve(preset, overrides, prompt)
+        if config.prior.asks == "image" and not config.prior.image:
+            raise UserError("prior.asks=image needs a reference picture; give one with --image FILE")
         if not config.prior.image:
             check_prompt(config.prompt)
         if resume is None:
@@ -92,8 +94,6 @@ def generate(
         if resume is None and out is not None:
             run = held.enter_context(Run.claim(out, config))
         held.enter_context(threads(config.threads))
-        if resume is None:
-            say(without_effect(config))
         return _generate(config, run, resume is not None, prior, callbacks, stop)
 
 
@@ -112,6 +112,8 @@ def _generate(
         config.prompt = read_as(first, config)
     else:
         warn_about_words(first, config)
+    if not resumed:
+        say(without_effect(config))
     trainer = Trainer(config, prior or load)
     with ExitStack() as until_done:
         steps: Iterator[Progress] = trainer.steps()
@@ -158,7 +160,7 @@ class Loader:
 
     def __call__(self, config: Config) -> Prior | Scorer:
         ask, device = config.prior, pick_device(config.device)
-        instance = config.seed if ask.instance is None else ask.instance
+        instance = config.seed if ask.instance < 0 else ask.instance
         key = f"{ask!r} {device} {config.views_per_step} {kept_graphs(config.distillation)} {instance}"
         if self.last is None or self.last[0] != key:
             self.last = None  # its memory may be needed

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import UserError
+from ..paths import kind_of, user_path
 
 EXTRA = re.compile(r"\s\+\s+(?=(?:lora|config|variant):)")
 
@@ -67,21 +68,23 @@ def parse_lora(text: str) -> Lora:
     if text.startswith("hf:"):
         raise UserError(f"lora:{text}: a LoRA is a file; download it and give its path")
     file, at, scale = text.rpartition("@")
-    if not at or Path(text).expanduser().exists():
-        return Lora(Path(text).expanduser())
+    if not at or kind_of(user_path(text)) != "nothing":
+        return Lora(user_path(text))
     try:
         value = float(scale)
     except ValueError:
         value = float("nan")
     if not -100 <= value <= 100:
         raise UserError(f"lora:{text}: the scale {scale!r} must be a number, -100 to 100")
-    return Lora(Path(file).expanduser(), value)
+    return Lora(user_path(file), value)
 
 
 def absolute_path(text: str) -> str:
     """A path that is there as an absolute one; any other text as it is."""
-    path = Path(text).expanduser()
-    return os.path.abspath(path) if text and path.exists() else text
+    if not text or text.startswith("hf:"):
+        return text
+    path = user_path(text)
+    return os.path.abspath(path) if kind_of(path) != "nothing" else text
 
 
 def absolute(id: str) -> str:

@@ -27,8 +27,8 @@ class PriorSettings(Settings):
     views: Annotated[int, Field(ge=1, le=16)] = 1
     """Views in a group. A group is one question to the prior: its views share elevation, distance and noise level, and
     stand evenly around the object."""
-    instance: Annotated[int, Field(ge=0)] | None = None
-    """Which of a name's shapes the bundled prior means, counted round: it knows several chairs. Empty: the one of the run's
+    instance: Annotated[int, Field(ge=-1)] = -1
+    """Which of a name's shapes the bundled prior means, counted round: it may know several chairs. -1: the one of the run's
     seed. A name with one shape means that one."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Arithmetic of the prior's forward pass; auto takes bfloat16 if the processor has it in hardware."""

@@ -22,8 +22,10 @@ from .subjects import Subject
 AZIMUTHS, ELEVATIONS_DEG = 16, (0.0, 20.0, 45.0)
 SIDE = 16
 """Pixels a side of an outline, which fills its frame."""
-SHAPES, PAINTED, REFINED = 64, 14, 4
-"""How many shapes are drawn, painted in every paint, and looked at from cameras in between."""
+SHAPES, SIDES, PAINTED, REFINED = 32, 5, 20, 4
+"""How many shapes are drawn, and from how many of their stored cameras; how many of these drawings are painted in every paint; how
+many of the painted ones are looked at from cameras in between. An outline looks nearly the same from behind, so several sides
+have to be painted."""
 STEPS_DEG = ((11.0, 9.0), (5.0, 4.0))
 SPREAD, INDEPENDENT = 0.12, 60
 COVER_WEIGHT = 3.0
@@ -132,7 +134,7 @@ class Recogniser:
         return [
             Guess(int(k), 0, cameras[c], float(away[k, c]))
             for k in best
-            for c in away[k].argsort()[:2]
+            for c in away[k].argsort()[:SIDES]
             if away[k, c] < 1e3
         ]
 

@@ -94,8 +94,6 @@ def resolve(preset: str = "balanced", overrides: Mapping[str, Any] | None = None
                 f"prior.image answers the question 'image', but prior.asks is {given['prior.asks']!r}; leave one out"
             )
         values["prior.asks"] = "image"
-    elif values.get("prior.asks") == "image":
-        raise UserError("prior.asks=image needs a reference picture; give one with --image FILE")
     prompt = prompt or values.get("prompt", "")
     # With a picture, the prompt may be left open: the prior then says what it sees.
     values["prompt"] = prompt if not prompt and values.get("prior.image") else check_prompt(prompt)
