@@ -44,13 +44,13 @@ class Oracle(PixelPrior):
     id, resolution = "oracle", 2
 
     def __init__(self, known: Mapping[str, Normals]):
-        self.known, self.asked = dict(known), list(known)
+        self.known, self.prompts = dict(known), list(known)
         self.resolution = next(iter(known.values())).means.shape[-1]
         self.scale = nn.Parameter(torch.ones(()))  # a trained weight that must never see a gradient
         self.calls = self.asked = 0
 
     def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> Tokens:
-        rows = [next((k for k, name in enumerate(self.asked) if name and name in caption), 0) for caption in captions]
+        rows = [next((k for k, name in enumerate(self.prompts) if name and name in caption), 0) for caption in captions]
         return Tokens(
             torch.tensor(rows, dtype=torch.float32)[:, None, None], torch.ones(len(rows), 1, dtype=torch.bool)
         )
@@ -59,7 +59,7 @@ class Oracle(PixelPrior):
         if words is None:
             return self.known[""]
         assert isinstance(words, Tokens)
-        return self.known[self.asked[int(words.tokens[0, 0, 0])]]
+        return self.known[self.prompts[int(words.tokens[0, 0, 0])]]
 
     def predict_noise(
         self, z_t: Tensor, t: Tensor, question: Question, about: Sequence[Words | None]

@@ -143,7 +143,7 @@ def test_the_command_line_says_it_once_and_goes_on(
     assert cli.main(["generate", "a red car and a blue chair", "--preset", "fast", *given]) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert len(said) == 2 and all(line.startswith("dreamfusion: warning: ") for line in said)
-    assert "distillation.negative_prompt = 'blurry' has no effect" in said[0] and "2 things (car, chair)" in said[1]
+    assert "2 things (car, chair)" in said[0] and "distillation.negative_prompt = 'blurry' has no effect" in said[1]
 
 
 # Prompts

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from dreamfusion.errors import UserError
 from dreamfusion.generation import generate
+from dreamfusion.loading import load_prior
 from dreamfusion.priors.bundled_prior import BundledPrior
 from dreamfusion.priors.question import Question
 from dreamfusion.priors.recognition import boxes, framed, outline_cameras
 from dreamfusion.settings.presets import resolve
 from dreamfusion.view.cameras import orbit_cameras
 from dreamfusion.view.view import orbit_view
-from tests.fakes import GrayBallPrior
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_questions_that_do_not_fit_are_one_line(prior: BundledPrior, tmp_path: P
     with pytest.raises(UserError, match="one reference picture, not 2"):
         prior.embed(["a teapot"], [picture, picture])
     with pytest.raises(UserError, match="takes no reference pictures"):
-        GrayBallPrior().embed(["a teapot"], [picture])
+        load_prior("guide").embed(["a teapot"], [picture])
     with pytest.raises(UserError, match="needs a reference picture"):
         generate("a mug", "zero123")
     with pytest.raises(UserError, match="leave one out"):

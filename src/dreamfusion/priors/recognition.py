@@ -128,7 +128,7 @@ class Recogniser:
         bits = np.unpackbits(self.stored, axis=2).astype(np.float32)
         away = (bits.sum(2) + wanted.sum() - 2 * bits @ wanted) / SIDE**2  # (I, C)
         if allowed is not None:
-            away = away + 1e3 * (allowed.numpy() <= 0)[:, None]
+            away = away + 1e3 * (allowed.numpy() < 0.01)[:, None]
         best = away.min(1).argsort()[:SHAPES]
         cameras = outline_cameras()
         return [
