@@ -195,7 +195,9 @@ def test_a_run_with_all_descriptors_closed() -> None:
 
 def test_a_reader_of_both_streams_that_goes_away() -> None:
     Path("faked.py").write_text(FAKED)
-    plain = [word for word in CHAIR if "turntable-size" not in word and "turntable_size" not in word]  # no warning of it
+    plain = [
+        word for word in CHAIR if "turntable-size" not in word and "turntable_size" not in word
+    ]  # no warning of it
     words = " ".join(f"'{word}'" for word in [*plain, "--out", "r"])
     pipe = f"{{ '{sys.executable}' faked.py {words}; echo $? > code; }} 2>&1 | head -1"
     done = subprocess.run(pipe, shell=True, env=environment(), capture_output=True, text=True, check=False)

@@ -121,11 +121,12 @@ def test_two_processes_train_one_layout_and_one_goes_on(data: Path, tmp_path: Pa
     pack = [sys.executable, str(TOOLS / "pack.py"), "--run", str(run), "--data", str(data), "--to", str(packed)]
     subprocess.run(pack, check=True, capture_output=True, timeout=240)
     prior = BundledPrior(packed / "bundled.safetensors", precision="float32")
+    assert prior.denoiser is not None
     planes = third["model.planes.weight"]
     step = planes.abs().amax(1, keepdim=True) / 127
     assert ((prior.layout.planes.weight - planes).abs() <= 0.51 * step + 1e-3 * planes.abs()).all()
     assert prior.vocabulary["chair"]["shapes"] == 2 and "easy chair" in prior.names
-    (run / "denoiser.safetensors").unlink()
+    (run / "layout.safetensors").unlink()
     again = subprocess.run(pack, capture_output=True, text=True, timeout=240)
-    assert again.returncode == 2 and "no denoiser.safetensors" in again.stderr and len(again.stderr.splitlines()) == 1
+    assert again.returncode == 2 and "no layout.safetensors" in again.stderr and len(again.stderr.splitlines()) == 1
     assert sorted(p.name for p in packed.iterdir()) == ["bundled.json", "bundled.safetensors"]

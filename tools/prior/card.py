@@ -13,7 +13,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import models as tables
-from vocabulary import COLOURS, MODELS, SYNONYMS, held_out_pairs
 
 from dreamfusion.priors.bundled_prior import WEIGHTS
 
@@ -32,37 +31,34 @@ A text-to-image diffusion model for 64 x 64 pictures of single everyday things i
 package ({size:.1f} MB, fp16). It takes the place that Imagen has in DreamFusion (Poole et al. 2022): it is frozen, it is asked
 for the noise in a noisy picture, and it never sees a 3D object.
 
-- **Networks.** `layout` ({layout_m:.1f} M parameters) maps words and camera to a mean picture and its coverage by regression: the
-  words choose among learned things (three feature planes each, cut by the camera's rays) and looks, softly.
-  `denoiser` ({denoiser_m:.1f} M) is a U-Net
-  that predicts v (cosine schedule, t in [0, 1]) with the layout beside the noisy picture and reads the words by
-  cross-attention. Words are token embeddings of all-MiniLM-L6-v2 (frozen, its SHA-256 is checked). The camera (azimuth,
-  elevation, distance) may be left out; the background's colour is mid-gray where none is told. The unconditional branch has neither
-  words nor camera, and the background for its layout.
-- **Vocabulary.** {names} things ({synonyms} names with synonyms), {colours} colours, clay; one instance and one light each.
-- **Training.** layout: {layout_pictures:,} pictures, denoiser: {denoiser_pictures:,} pictures, on two
-  CPU cores; `tools/prior` has the whole recipe.
-- **Held out.** {held} of {pairs} colour-object pairs ({share:.0%}) were never shown (`held_out` in `bundled.json`).
+- **The layout** ({layout_m:.1f} M parameters, most of them planes in eight bits) maps words and camera to a mean picture and its
+  coverage, learned by regression: the words choose among learned names, looks and proportions, softly. A name is shown by one shape or by
+  several; a shape is three feature planes, cut by the camera's rays. Words are token embeddings of all-MiniLM-L6-v2 (frozen, its
+  SHA-256 is checked).
+- **The noise.** Pictures scatter around the layout's, {denoiser}. What a question leaves open (the camera, the
+  thing itself) is inferred from the noisy picture, by the exact posterior over the layout's pictures.
+- **Vocabulary.** {names} names ({phrases} phrases with synonyms), shown by {shapes} shapes; {colours} colours, {materials} materials,
+  {patterns} patterns, clay; one light.
+- **Training.** {layout_pictures:,} pictures, on two CPU cores; `tools/prior` has the whole recipe.
+- **Held out.** {held:,} combinations of a name with a colour or a material were never shown (`held_out` in `bundled.json`).
 
 ## Measured (`python tools/prior/report.py`, {samples} samples, guidance {guidance:g})
 
-| | all | held-out pairs |
+| | all | looks that were never shown |
 |---|---|---|
-| sample is nearer to the named thing than to any of the other {others} names, same colour and camera | {top1:.1%} | {held_top1:.1%} |
+| sample is nearer to the named thing than to any of the other {others} names, same look and camera | {top1:.1%} | {held_top1:.1%} |
 | … among the nearest five | {top5:.1%} | {held_top5:.1%} |
 | mean squared error to the true picture, pixels in [-1, 1] | {mse:.4f} | {held_mse:.4f} |
 
-Held-out loss at the end of training: layout {layout_held}, denoiser {denoiser_held}. The sample sheet is `samples.jpg`, the loss
-curve `loss.png`, both beside the report. Weakest samples: {weakest}.
+Nearest name by category: {by_category}.
+
+The sample sheet is `samples.jpg`, the loss curve `loss.png`, both beside the report. Weakest samples: {weakest}.
 
 ## What it does not know
 
-Anything but the names below, seen alone in front of one plain colour: no scenes, no people by name, no styles, no materials,
-no relations between things.
-Without the camera it infers the side from the noisy picture and from the words ("a back view of"); see `prior.asks`.
-Each name has one shape, so two runs of one prompt differ little. A prompt
-without any of these names is read with the nearest of them instead of an unknown word ("a red automobile" as "a red car",
-but "a dragon" as "a cat": nearness is that of the language model's sentences); `dreamfusion generate` says so.
+Anything but the names below, seen alone in front of one plain colour: no scenes, no people by name, no styles, no relations between
+things. A prompt without any of these names is read with the nearest of them instead of an unknown word;
+`dreamfusion generate` says so, and `dreamfusion prior info --names WORDS` searches the names by meaning.
 
 Names: {name_list}.
 
@@ -123,11 +119,6 @@ def attribution(path: Path) -> str:
     )
 
 
-def shown(loss: float | None) -> str:
-    """A loss for the card."""
-    return "not measured" if loss is None else f"{loss:.4f}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -136,37 +127,32 @@ def main() -> None:
     record, report = json.loads(WEIGHTS.with_suffix(".json").read_text()), json.loads(args.report.read_text())
     from safetensors.torch import load_file
 
-    count = {
-        n: sum(v.numel() for k, v in load_file(WEIGHTS).items() if k.startswith(n)) / 1e6
-        for n in ("layout", "denoiser")
-    }
-    models = drawn_models(args.data)
-    held, pairs = len(held_out_pairs()), len(MODELS) * len(COLOURS)
+    count = sum(v.numel() for k, v in load_file(WEIGHTS).items() if k.startswith("layout")) / 1e6
+    models, names = drawn_models(args.data), record["vocabulary"]
     text = TEXT.format(
         size=WEIGHTS.stat().st_size / 1e6,
-        layout_m=count["layout"],
-        denoiser_m=count["denoiser"],
-        names=len(MODELS),
-        synonyms=len(MODELS) + sum(map(len, SYNONYMS.values())),
-        colours=len(COLOURS),
+        layout_m=count,
+        denoiser="as a denoiser has learned" if "denoiser" in record else "evenly (a standard deviation of 0.06)",
+        names=len(names),
+        phrases=sum(1 + len(said.get("synonyms", ())) for said in names.values()),
+        shapes=record["shapes"],
+        colours=len(record["colours"]),
+        materials=len(record["materials"]),
+        patterns=len(record["patterns"]),
         layout_pictures=record["layout"]["pictures"],
-        denoiser_pictures=record["denoiser"]["pictures"],
-        held=held,
-        pairs=pairs,
-        share=held / pairs,
+        held=len(record["held_out"]),
         samples=report["samples"],
         guidance=report["guidance_scale"],
-        others=len(MODELS) - 1,
+        others=len(names) - 1,
         top1=report["top1"],
         held_top1=report["held_out_top1"],
         top5=report["top5"],
         held_top5=report["held_out_top5"],
         mse=report["mean_squared_error"],
         held_mse=report["held_out_mean_squared_error"],
-        layout_held=shown(record["layout"]["held_out_loss"]),
-        denoiser_held=shown(record["denoiser"]["held_out_loss"]),
+        by_category=", ".join(f"{name} {share:.0%}" for name, share in report["top1_by_category"].items()),
         weakest=", ".join(report["weakest"]) or "none",
-        name_list=", ".join(MODELS),
+        name_list=", ".join(names),
         attribution=tables.attribution(models) if models else attribution(args.data / "attribution.json"),
         sources=" and of the public repositories below" if models else "",
     )

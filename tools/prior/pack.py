@@ -58,6 +58,8 @@ def weights_of(run: Path) -> tuple[dict[str, Tensor], dict[str, dict[str, float]
     for network in ("layout", "denoiser"):
         path = run / f"{network}.safetensors"
         if not path.is_file():
+            if network == "denoiser":
+                continue  # the layout and an even scatter around it are a prior too
             raise DataError(f"{run} has no {network}.safetensors: train.py {network} writes it")
         stored = load_file(path)
         for key, value in stored.items():

@@ -18,7 +18,8 @@ from ..device import inference_dtype
 from ..errors import UserError
 from ..models.hashes import file_sha256
 from ..models.text_encoder import TextEncoder
-from .denoiser import Denoiser
+from . import posterior
+from .denoiser import SPREAD, Denoiser
 from .hypotheses import Hypotheses
 from .inference import SIDES, Inference, Inferred, Noisy
 from .layout import INSTANCES, Layout, Sizes
@@ -61,7 +62,8 @@ def unpacked(stored: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class BundledPrior(Prior):
-    """A frozen prior of 64 x 64 pictures; it answers e, although its network predicts v."""
+    """A frozen prior of 64 x 64 pictures. The layout says what is to be seen; pictures scatter around it, evenly (``posterior``) or
+    as a denoiser has learned, where the weights have one."""
 
     id = "bundled"
     resolution = SIZE
@@ -95,11 +97,13 @@ class BundledPrior(Prior):
                 name: {k[len(name) + 1 :]: v for k, v in stored.items() if k.startswith(name + ".")}
                 for name in ("layout", "denoiser")
             }
-            self.layout, self.denoiser = Layout(Sizes.of(parts["layout"])), Denoiser()
+            self.layout = Layout(Sizes.of(parts["layout"]))
+            self.denoiser = Denoiser() if parts["denoiser"] else None
             for name, network in (("layout", self.layout), ("denoiser", self.denoiser)):
-                network.load_state_dict(parts[name])
-                network.to(self.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-                network.eval().requires_grad_(False)
+                if network is not None:
+                    network.load_state_dict(parts[name])
+                    network.to(self.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                    network.eval().requires_grad_(False)
             self.layout.planes.half()  # a few rows of many are read, so they stay small
         except (SafetensorError, RuntimeError, KeyError, OSError) as error:
             raise UserError(f"{path} does not hold this prior's weights: {str(error).splitlines()[0]}") from None
@@ -188,8 +192,11 @@ class BundledPrior(Prior):
     def _noise(self, z_t: Tensor, t: Tensor, question: Question, about: Words | None) -> Tensor:
         if question.asks in ("camera", "image") and about is not None:
             asked = question if about is question.words else question.of(about)
-            alpha, sigma = (broadcast(x, z_t) for x in self.alpha_sigma(t))
-            return alpha * self.denoiser(z_t, t, self.mean_picture(asked)).to(z_t.dtype) + sigma * z_t
+            alpha, sigma = self.alpha_sigma(t)
+            mean = self.mean_picture(asked)
+            if self.denoiser is None:
+                return posterior.noise_of(z_t, posterior.denoised(z_t, alpha, sigma, SPREAD, mean), alpha, sigma)
+            return broadcast(alpha, z_t) * self.denoiser(z_t, t, mean).to(z_t.dtype) + broadcast(sigma, z_t) * z_t
         alpha, sigma = self.alpha_sigma(t)
         # The posterior is compared on the CPU, where its pictures are.
         seen = Noisy(z_t.float().cpu(), alpha.cpu(), sigma.cpu(), self._background(question).cpu())
@@ -272,7 +279,7 @@ class BundledPrior(Prior):
     @property
     def parameters(self) -> int:
         """How many parameters the networks have."""
-        return sum(p.numel() for n in (self.layout, self.denoiser) for p in n.parameters())
+        return sum(p.numel() for n in (self.layout, self.denoiser) if n is not None for p in n.parameters())
 
     def info(self) -> dict[str, object]:
         """What the weights are: size, hash, vocabulary and the training record."""
