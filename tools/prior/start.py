@@ -121,7 +121,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--init", type=Path, help="packed weights whose painter to begin with, without a checkpoint")
+    parser.add_argument(
+        "--init", type=Path, help="weights to begin with, without a checkpoint: begun.safetensors, or packed ones"
+    )
     parser.add_argument("--pictures", type=int, default=60_000)
     parser.add_argument("--rays", type=int, default=16, choices=(8, 16, 32))
     parser.add_argument("--batch", type=int, default=24)
@@ -144,6 +146,8 @@ def main() -> None:
         start_from(layout, "layout", args.init)
     if kept.exists():
         start.load_state_dict(load_file(kept))
+    elif args.init and (known := {k[6:]: v.float() for k, v in load_file(args.init).items() if k.startswith("start.")}):
+        start.load_state_dict(known)
     layout, start = (x.to(memory_format=torch.channels_last) for x in (layout, start))  # type: ignore[call-overload]
     painter = [p for n, p in layout.named_parameters() if n != "planes.weight" and not n.startswith(READING)]
     groups = [{"params": list(start.parameters()), "top": args.lr}, {"params": painter, "top": args.lr / 2}]
