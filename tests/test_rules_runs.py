@@ -124,7 +124,7 @@ def test_rules_on_a_large_prior_each(
     runs(kind, "sd3" if kind == "rfds" else prior, "grid", 2, tiny, monkeypatch, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.matrix
 @pytest.mark.parametrize(("kind", "prior", "scene"), list(product(KINDS, ALL, SCENES)))
 def test_all_rules_on_all_priors_and_scenes(
     kind: str, prior: str, scene: str, tiny: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
