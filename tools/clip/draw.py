@@ -130,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="folder of the GLBs of models.tsv")
-    parser.add_argument("--catalogue", type=Path, required=True, help="folder of the .sh3f files (data/prior/debian/…)")
+    parser.add_argument("--catalogue", type=Path, required=True, help="folder of the .sh3f files (data/wide/debian/…)")
     parser.add_argument("--views", type=int, default=24, help="views per shape and pass")
     parser.add_argument("--passes", type=int, default=1)
     parser.add_argument("--fronts", action="store_true", help="draw only the shapes that have a front")

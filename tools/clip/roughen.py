@@ -1,6 +1,6 @@
 """How pictures are roughened: moved, blurred, noisy, half transparent, over anything; and pictures of nothing.
 
-The judge will look at volume renderings, which are all of that, before any background. So that is what it is shown, and it is
+The judge will look at volume renderings, which are all of that, in front of any background. So that is what it is shown, and it is
 shown junk too, which it must call nothing. Pictures are S pixels a side; blur and grain are as of 64.
 """
 

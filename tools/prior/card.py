@@ -1,4 +1,4 @@
-"""Write the model card: ``python tools/prior/card.py --data data/prior --report docs/prior/report.json``.
+"""Write the model card: ``python tools/prior/card.py --data data/wide --report docs/prior/report.json``.
 
 Puts the packed record, the report's figures and the attributions of the data together into ``weights/card.md``. Where the
 data were drawn from ``models.tsv`` too, everyone in it is named, and ``NOTICE`` is written anew.
