@@ -158,7 +158,8 @@ def test_a_user_without_rights_and_without_a_home(monkeypatch: pytest.MonkeyPatc
         (folder / "tmp").mkdir()
         (folder / "tmp").chmod(0o777)
         twice = function(folder / "src")
-        monkeypatch.setenv("HOME", "/nonexistent")
+        (folder / "locked").mkdir()
+        monkeypatch.setenv("HOME", str(folder / "locked" / "nonexistent"))
         monkeypatch.delenv("XDG_CACHE_HOME")
         njit()(lambda x: x)
 
@@ -166,7 +167,8 @@ def test_a_user_without_rights_and_without_a_home(monkeypatch: pytest.MonkeyPatc
             kernel, said = warned(lambda: njit()(twice))
             return [kernel(4), said, str(cache_folder_of(kernel))]
 
-        (folder / "src").chmod(0o755)
+        (folder / "locked").chmod(0o555)
+        (folder / "src").chmod(0o555)
         result, said, kept = as_nobody(act)
         assert result == 8 and len(said) == 1 and kept.startswith(str(folder / "tmp" / "dreamfusion-"))
 
