@@ -21,7 +21,9 @@ import pytest
 from tests.fakes import SMALL, GrayBallPrior, options
 
 ROOT = Path(__file__).parents[1]
-TINY = SMALL | {"steps": 2, "export.turntable_size": 16}
+TINY = SMALL | {"steps": 2}
+FILM = {"export.turntable_frames": 3, "export.turntable_size": 16}
+"""A film for a tiny run, which has none."""
 CHAIR = ["generate", "a red chair", *options(TINY)]
 FAKED = """
 import sys
@@ -65,7 +67,7 @@ def environment(**more: str) -> dict[str, str]:
 def program(argv: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
     """Run ``python ARGV`` and wait; its output is text."""
     given = {"capture_output": True, "text": True, "env": environment()} | more
-    return subprocess.run([sys.executable, *argv], timeout=120, check=False, **given)
+    return subprocess.run([sys.executable, *argv], timeout=300, check=False, **given)
 
 
 def one_line(said: str) -> str:
@@ -75,11 +77,39 @@ def one_line(said: str) -> str:
     return line.removeprefix("dreamfusion: error: ")
 
 
+def block(*places: Path) -> None:
+    """Put files where folders are wanted: root may write everywhere else."""
+    for place in places:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("")
+
+
 def without_privileges() -> None:
     """Take from root what lets it read and write everything. It still owns its files, so that imports go on to work."""
     if os.getuid() == 0:
-        header, none = struct.pack("Ii", 0x20080522, 0), bytes(24)  # Linux's capset(2), version 3: no capability in any set
+        header, none = (
+            struct.pack("Ii", 0x20080522, 0),
+            bytes(24),
+        )  # Linux's capset(2), version 3: no capability in any set
         assert ctypes.CDLL(None, use_errno=True).capset(header, none) == 0, os.strerror(ctypes.get_errno())
+
+
+def forked(act: Callable[[], Any]) -> int:
+    """Let ``act`` happen in a process that is forked from this one, and wait; its exit code (-9: SIGKILL).
+
+    It knows nothing of what other such processes did, and does not import anything anew.
+    """
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            act()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def as_nobody(act: Callable[[], Any]) -> Any:

@@ -19,7 +19,7 @@ from dreamfusion.evaluation.inputs import find_runs
 from dreamfusion.paths import kind_of, user_path
 from dreamfusion.run import Run
 from dreamfusion.suites import load_suite
-from tests.faults import CHAIR, as_nobody, made_run, one_line, open_to_all, use
+from tests.faults import CHAIR, as_nobody, one_line, open_to_all, use
 
 LONG = "x" * 300
 READERS: dict[str, tuple[list[str], str]] = {
@@ -43,11 +43,6 @@ READERS: dict[str, tuple[list[str], str]] = {
     "presets": (["presets", "PATH"], ".yaml"),
 }
 """Every option that reads a path, and how the path must end."""
-
-
-@pytest.fixture(scope="module")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_run(tmp_path_factory.mktemp("made") / "made")
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,8 @@ import pytest
 from dreamfusion import cli
 from dreamfusion.interrupts import Ended, ended_by_signals, stopped_by_signals
 from dreamfusion.streams import Forgiving, forgiving_streams
-from tests.fakes import GrayBallPrior
-from tests.faults import CHAIR, FAKED, environment, program, use
+from tests.fakes import GrayBallPrior, options
+from tests.faults import CHAIR, FAKED, FILM, environment, program, use
 
 
 @pytest.fixture(autouse=True)
@@ -184,7 +184,7 @@ def test_closed_descriptors_are_not_given_to_files(how: str) -> None:
 
 
 def test_a_run_with_all_descriptors_closed() -> None:
-    words = " ".join(f"'{word}'" for word in [*CHAIR, "--out", "r", "--export.turntable-frames=2"])
+    words = " ".join(f"'{word}'" for word in [*CHAIR, "--out", "r", *options(FILM)])
     Path("faked.py").write_text(FAKED)
     done = subprocess.run(
         f"'{sys.executable}' faked.py {words} <&- >&- 2>&-", shell=True, env=environment(), check=False
@@ -195,10 +195,7 @@ def test_a_run_with_all_descriptors_closed() -> None:
 
 def test_a_reader_of_both_streams_that_goes_away() -> None:
     Path("faked.py").write_text(FAKED)
-    plain = [
-        word for word in CHAIR if "turntable-size" not in word and "turntable_size" not in word
-    ]  # no warning of it
-    words = " ".join(f"'{word}'" for word in [*plain, "--out", "r"])
+    words = " ".join(f"'{word}'" for word in [*CHAIR, "--out", "r"])
     pipe = f"{{ '{sys.executable}' faked.py {words}; echo $? > code; }} 2>&1 | head -1"
     done = subprocess.run(pipe, shell=True, env=environment(), capture_output=True, text=True, check=False)
     assert done.stdout == "'a red chair', preset balanced, seed 0, in r\n" and done.stderr == ""

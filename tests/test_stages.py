@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,9 @@ from dreamfusion.trainer import Trainer
 from dreamfusion.view.cameras import orbit_cameras
 from dreamfusion.view.view import orbit_view
 from tests.fakes import SMALL, GrayBallPrior
+from tests.faults import forked
 from tests.scenes import BALLS, ball_picture, scene_settings
 
-ROOT = Path(__file__).parents[1]
 TWO = """
 steps: 3
 stages:
@@ -299,40 +299,23 @@ def test_a_checkpoint_of_any_step_goes_on_bit_exactly(two: str, tmp_path: Path, 
             assert same(tensors_of(again), held[progress.step][1]), f"from step {start}: step {progress.step}"
 
 
-KILL = """
-import os, signal, sys
-from dreamfusion import generate, loop
-from dreamfusion.scene import transfer
-from tests.fakes import GrayBallPrior
-from tests.test_stages import SMALLER
+def run_killed(page: str, folder: Path, count: int) -> None:
+    """Begin a run; SIGKILL when the prior is asked after so many steps."""
+    asked: list[None] = []
 
-transfer.STEPS = 3
-loop.write_preview = lambda *_, **__: None
-page, place, *counts = sys.argv[1:]
-
-def run(folder, count):
-    asked = []
-    def kill():
+    def kill() -> None:
         asked.append(None)
         if len(asked) > count:
             os.kill(os.getpid(), signal.SIGKILL)
-    generate("x", page, out=folder, prior=GrayBallPrior(kill), run__checkpoint_seconds=1e-9, **SMALLER)
 
-for count in map(int, counts):  # nothing has been computed in this process, so its children can be forked
-    child = os.fork()
-    if child == 0:
-        run(os.path.join(place, f"killed-{count}"), count)
-        os._exit(0)
-    os.waitpid(child, 0)
-"""
+    generate("x", page, out=folder, prior=GrayBallPrior(kill), run__checkpoint_seconds=1e-9, **SMALLER)
 
 
 def test_a_killed_run_goes_on_bit_exactly(two: str, tmp_path: Path, quick: None) -> None:
     """SIGKILL inside the first stage, right at the beginning of the second, and inside it."""
     counts = (2, 3, 5)
-    argv = [sys.executable, "-c", KILL, two, str(tmp_path), *map(str, counts)]
-    path = os.pathsep.join([str(ROOT / "src"), str(ROOT), str(ROOT / "tests")])
-    subprocess.run(argv, check=True, env=os.environ | {"PYTHONPATH": path}, cwd=ROOT, timeout=200)
+    for count in counts:
+        assert forked(partial(run_killed, two, tmp_path / f"killed-{count}", count)) == -signal.SIGKILL
     generate("x", two, out=tmp_path / "straight", prior=GrayBallPrior(), **SMALLER)
     (straight,) = (tmp_path / "straight/checkpoint").glob("*.safetensors")
     for count in counts:

@@ -11,7 +11,7 @@ from .errors import UserError
 from .priors.finding import is_bundled_kind
 from .priors.mixture import is_mixture, parse_mixture
 from .settings.config import Config
-from .settings.names import STAGES, as_text, flatten, stage_configs
+from .settings.names import STAGES, all_settings, as_text, flatten, stage_configs
 from .settings.presets import preset_names, resolve
 
 UNGUIDED = "distillation.guidance_scale is 0, so the prior is never asked about it; raise it (1.5, for example)"
@@ -123,8 +123,9 @@ def without_effect(config: Config) -> list[str]:
         values = [stage.get(name) for stage in own]
         differs = len(own) != len(usual) or values != [stage.get(name) for stage in usual]
         has_it = [stage for stage, value in zip(stages, values, strict=True) if value is not None]
-        default = defaults.get(name)
-        if differs and values != [default] * len(values) and has_it and not any(map(check.acts, has_it)):
+        default = defaults.get(name, all_settings()[name].default)  # the second: of a kind that is not the default one
+        is_set = any(value not in (None, default) for value in values)
+        if differs and is_set and not any(map(check.acts, has_it)):
             lines.append(f"{name} = {_shown(values)} has no effect: {check.why}")
     return lines
 

@@ -1,0 +1,54 @@
+"""What all tests share: one thread for each worker, and a finished run that nobody changes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers have a core each; before torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished tiny run. Copy it before anything is written into it."""
+    from tests.faults import made_run
+
+    return made_run(tmp_path_factory.mktemp("made") / "made")
+
+
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No embeddings from elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DREAMFUSION_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Stable Diffusion in a folder. Copy it before anything is changed."""
+    pytest.importorskip("diffusers")
+    from tests.tiny_pipelines import save
+
+    return save("sd", tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def no_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is kept anywhere yet, and nobody has been warned. ``tmp`` and ``xdg`` in ``tmp_path`` are the usual places."""
+    import numba
+
+    from dreamfusion.kernels import caching
+
+    monkeypatch.setattr(caching, "WARNED", set())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.delenv("DREAMFUSION_CACHE", raising=False)
+    (tmp_path / "tmp").mkdir()
