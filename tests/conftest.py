@@ -52,3 +52,14 @@ def no_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.delenv("DREAMFUSION_CACHE", raising=False)
     (tmp_path / "tmp").mkdir()
+
+
+@pytest.fixture(scope="module")
+def few_hypotheses() -> Iterator[None]:
+    """Let the bundled prior draw little to choose among, for questions whose answer that hardly touches."""
+    from dreamfusion.priors import hypotheses, inference
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hypotheses, "ELEVATIONS_DEG", (0.0, 30.0))
+        patch.setattr(inference, "POOL", 12)
+        yield

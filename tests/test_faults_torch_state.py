@@ -173,6 +173,7 @@ def test_a_recorded_run_and_what_is_made_of_it(name: str, tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("name", ["inference_mode", "float64", "with meta", "autocast"])
+@pytest.mark.usefixtures("few_hypotheses")
 def test_the_bundled_prior(name: str) -> None:
     def look() -> torch.Tensor:
         return sample_around(load_prior("bundled", "cpu"), "a red cup", views=1, seed=3)
