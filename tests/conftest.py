@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,3 +64,29 @@ def few_hypotheses() -> Iterator[None]:
         patch.setattr(hypotheses, "ELEVATIONS_DEG", (0.0, 30.0))
         patch.setattr(inference, "POOL", 12)
         yield
+
+
+@pytest.fixture(scope="session")
+def shared(made_once: Path) -> Iterator[Path]:
+    """Everything in it can be read by all but what its name says."""
+    from tests.faults import open_to_all
+
+    with open_to_all() as folder:
+        shutil.copytree(made_once, folder / "made")
+        shutil.copytree(made_once, folder / "locked" / "in")
+        for suffix in (".yaml", ".safetensors", ".txt", ".json"):
+            (folder / "locked" / f"in{suffix}").write_text("x")
+            (folder / f"unreadable{suffix}").write_text("x")
+            (folder / f"unreadable{suffix}").chmod(0)
+        (folder / "unreadable").mkdir(mode=0)
+        for name in ("page", "checkpoint", "meta", "tensors", "log"):
+            shutil.copytree(made_once, folder / name).chmod(0o777)
+        (folder / "page" / "run.yaml").chmod(0)
+        (folder / "checkpoint" / "checkpoint").chmod(0)
+        (folder / "meta" / "checkpoint" / "checkpoint.json").chmod(0)
+        (tensors,) = (folder / "tensors" / "checkpoint").glob("*.safetensors")
+        tensors.chmod(0)
+        (folder / "log" / "metrics.jsonl").chmod(0)
+        (folder / "locked").chmod(0)
+        yield folder
+        (folder / "locked").chmod(0o700)

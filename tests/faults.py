@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import ctypes
+import io
 import json
 import os
 import shutil
@@ -140,3 +143,43 @@ def open_to_all() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder)
+
+
+LONG = "x" * 300
+PATH_FAULTS = {
+    "long": (LONG, "File name too long"),
+    "inside a file": ("file/inside", "Not a directory"),
+    "dangling": ("dangling", "which does not exist"),
+    "below a dangling link": ("dangling/run", "which does not exist"),
+    "loop": ("loop", "Too many levels of symbolic links"),
+    "no home": ("~nobody-of-this-name/x", "no such home folder"),
+    "null": ("a\0b", "null character"),
+}
+"""Paths with something wrong: how, and what is said of it."""
+
+
+def said_by(argv: list[str]) -> str:
+    """The one line of a mistake."""
+    from dreamfusion import cli
+
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.main(argv)
+    assert (code, out.getvalue()) == (2, ""), (code, out.getvalue(), err.getvalue())
+    return one_line(err.getvalue())
+
+
+def said_to_nobody(folder: Path, argvs: list[list[str]]) -> list[Any]:
+    """The lines that a user without privileges gets for each command line."""
+    import dreamfusion.evaluation  # noqa: F401
+    from dreamfusion import generation  # noqa: F401
+
+    codecs.lookup("utf-8-sig")
+
+    def act() -> list[str]:
+        os.chdir(folder)
+        return [said_by(argv) for argv in argvs]
+
+    said = as_nobody(act)
+    assert isinstance(said, list), said
+    return said

@@ -88,6 +88,7 @@ def test_a_stage_of_another_field_begins_with_what_the_one_before_it_looked_like
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Silhouettes against the closed form of two balls, and colours against the old scene's."""
+    monkeypatch.setattr(transfer, "POINTS", 1024)
     if kind == "grid":
         monkeypatch.setattr(transfer, "STEPS", 150)  # a grid is quick to learn
     config = resolve("balanced", SMALL, "two balls")
@@ -115,6 +116,7 @@ def test_a_stage_of_another_field_begins_with_what_the_one_before_it_looked_like
 def test_two_stages_a_grid_and_then_an_mlp(two: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a whole run does it: the silhouette that the grid has learned is the one that the MLP begins with."""
     monkeypatch.setattr(transfer, "STEPS", 200)
+    monkeypatch.setattr(transfer, "POINTS", 1024)
     # The MLP does not move: its rate is next to nothing, and it is not hardened.
     own = {"stages.1.steps": 30, "stages.2.scene.lr_head": 1e-30, "stages.2.scene.hardening": 1}
     trainer = Trainer(resolve(two, SMALLER | own, "x"), GrayBallPrior())
