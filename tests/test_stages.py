@@ -88,9 +88,10 @@ def test_a_stage_of_another_field_begins_with_what_the_one_before_it_looked_like
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Silhouettes against the closed form of two balls, and colours against the old scene's."""
-    monkeypatch.setattr(transfer, "POINTS", 1024)
     if kind == "grid":
         monkeypatch.setattr(transfer, "STEPS", 150)  # a grid is quick to learn
+    else:
+        monkeypatch.setattr(transfer, "POINTS", 1024)
     config = resolve("balanced", SMALL, "two balls")
     shape = {"hidden": 32, "depth": 2, "frequencies": 4} if kind == "mlp" else {"levels": (10, 32)}
     config.scene = scene_settings(kind, **{"density_bias": 0.0, "samples": 64, **shape})
