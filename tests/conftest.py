@@ -90,3 +90,14 @@ def shared(made_once: Path) -> Iterator[Path]:
         (folder / "locked").chmod(0)
         yield folder
         (folder / "locked").chmod(0o700)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_previews() -> Iterator[None]:
+    """A run's previews are small: else they cost many times what its few steps do."""
+    from dreamfusion.export import turntable
+
+    drawn = turntable.preview_sheet
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(turntable, "preview_sheet", lambda scene, size, views: drawn(scene, min(size, 8), 1))
+        yield
