@@ -28,27 +28,13 @@ TINY = SMALL | {"steps": 2}
 FILM = {"export.turntable_frames": 3, "export.turntable_size": 16}
 """A film for a tiny run, which has none."""
 CHAIR = ["generate", "a red chair", *options(TINY)]
-FAKED = """
-import sys
-from dreamfusion import cli, generation
-from dreamfusion.export import turntable
-from tests.fakes import GrayBallPrior
-drawn = turntable.preview_sheet
-turntable.preview_sheet = lambda scene, size, views: drawn(scene, 8, 1)
-generation.load_prior = lambda *_, **__: GrayBallPrior()
-sys.exit(cli.main(sys.argv[1:]))
-"""
-"""A program: the command line with ``GrayBallPrior`` and small previews."""
 
 
 def use(prior: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let ``generate`` load this prior, and draw small previews."""
+    """Let ``generate`` load this prior."""
     from dreamfusion import generation
-    from dreamfusion.export import turntable
 
-    drawn = turntable.preview_sheet
     monkeypatch.setattr(generation, "load_prior", lambda *_, **__: prior)
-    monkeypatch.setattr(turntable, "preview_sheet", lambda scene, size, views: drawn(scene, 8, 1))
 
 
 def made_run(folder: Path) -> Path:

@@ -19,6 +19,7 @@ from dreamfusion.settings.names import all_settings, as_text, build
 from dreamfusion.settings.options import join_negative
 from dreamfusion.settings.presets import load_preset
 from tests.fakes import SMALL, GrayBallPrior, options
+from tests.faults import use
 
 CHAIR = ["generate", "a red chair"]
 
@@ -181,15 +182,6 @@ def test_presets_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> Non
     shown = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
     stages = {name: value for name, value in shown.items() if name.startswith("stages")}
     assert stages == {"stages.1.shading.albedo": "0", "stages.1.shading.latent": "1", "stages.2": "as above"}
-
-
-def use(prior: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dreamfusion import generation
-    from dreamfusion.export import turntable
-
-    drawn = turntable.preview_sheet
-    monkeypatch.setattr(generation, "load_prior", lambda *_, **__: prior)
-    monkeypatch.setattr(turntable, "preview_sheet", lambda scene, size, views: drawn(scene, min(size, 16), views))
 
 
 def checkpoint(folder: str) -> dict[str, Any]:

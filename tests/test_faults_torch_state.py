@@ -130,8 +130,7 @@ def plain_mlp() -> Asset:
 
 @pytest.mark.parametrize("name", STATES)
 def test_the_same_asset_and_the_same_state(name: str, plain: Asset) -> None:
-    with warnings.catch_warnings(), STATES[name]():
-        warnings.simplefilter("ignore")  # anomalies and their speed
+    with warnings.catch_warnings(action="ignore"), STATES[name]():  # anomalies and their speed
         before = state()
         asset = made()
         assert state() == before

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from dreamfusion import cli, generate, generation
 from dreamfusion.errors import UserError
-from dreamfusion.export import turntable
 from dreamfusion.run import Run
 from dreamfusion.scene import transfer
 from dreamfusion.scene.grid import GridField
@@ -64,10 +63,8 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Little fitting, and small pictures."""
+    """Little fitting."""
     monkeypatch.setattr(transfer, "STEPS", 3)
-    drawn = turntable.preview_sheet
-    monkeypatch.setattr(turntable, "preview_sheet", lambda scene, size, views: drawn(scene, min(size, 16), views))
 
 
 def ball_grid() -> GridField:
