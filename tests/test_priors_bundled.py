@@ -195,15 +195,15 @@ def test_half_precision_agrees(prior: BundledPrior) -> None:
 
 def test_unknown_words_are_named_with_their_nearest(prior: BundledPrior) -> None:
     assert prior.unknown_words("a red armchair") == []
-    (unknown,) = prior.unknown_words("a red automobile")
-    assert unknown.word == "automobile" and unknown.nearest == "car" and 0.5 < unknown.similarity < 1
+    (unknown,) = prior.unknown_words("a red limousine")
+    assert unknown.word == "limousine" and unknown.nearest == "saloon car" and 0.5 < unknown.similarity < 1
 
 
 def test_a_caption_without_a_known_name_is_read_with_the_nearest_one(prior: BundledPrior) -> None:
-    assert prior.familiar("a back view of a Red Automobile") == "a back view of a Red car"
+    assert prior.familiar("a back view of a Red Limousine") == "a back view of a Red saloon car"
     for known in ("a red armchair", "an enormous armchair", "a side view of a teapot"):
         assert prior.familiar(known) == known
-    assert torch.equal(prior.embed(["a red automobile"]).shape, prior.embed(["a red car"]).shape)
+    assert torch.equal(prior.embed(["a red limousine"]).shape, prior.embed(["a red saloon car"]).shape)
 
 
 def test_camera_features_turn_smoothly() -> None:
