@@ -122,7 +122,7 @@ def test_a_ball_of_small_faces_has_the_area_of_a_disc(made: Rasteriser) -> None:
     soft = made.antialias(hard, face, clip, faces, face_neighbours(faces))
     across = math.tan(math.asin(0.6 / 2.5)) / math.tan(math.radians(47 / 2))
     expected = math.pi * across**2 * (size / 2) ** 2
-    assert abs(soft.sum().item() - expected) < 0.012 * expected
+    assert abs(soft.sum().item() - expected) < 0.02 * expected
     grey = ((soft > 0.02) & (soft < 0.98)).sum().item()
     assert grey > 0.7 * 2 * math.pi * across * size / 2  # most of the rim is soft
 

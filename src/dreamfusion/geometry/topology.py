@@ -14,9 +14,9 @@ def half_edges(faces: Tensor) -> tuple[Tensor, Tensor]:
     return faces[:, NEXT].reshape(-1), faces[:, NEXT[NEXT]].reshape(-1)
 
 
-def face_neighbours(faces: Tensor) -> Tensor:
-    """The other face (F, 3) at each edge; -1 at borders, and where more than two faces meet."""
-    pairs = edge_pairs(faces)
+def face_neighbours(faces: Tensor, pairs: Tensor | None = None) -> Tensor:
+    """The other face (F, 3) at each edge; -1 at borders, and where more than two faces meet. ``pairs``: ``edge_pairs``."""
+    pairs = edge_pairs(faces) if pairs is None else pairs
     found = torch.full((3 * len(faces),), -1, device=faces.device)
     found[pairs[0]], found[pairs[1]] = pairs[1] // 3, pairs[0] // 3
     return found.reshape(-1, 3)
@@ -43,11 +43,11 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     return total / (total.square().sum(-1, keepdim=True) + 1e-20).sqrt()
 
 
-def normal_consistency(vertices: Tensor, faces: Tensor) -> Tensor:
-    """Mean of 1 - cos of the angle between the normals of faces that share an edge; 0 for a plane."""
+def normal_consistency(vertices: Tensor, faces: Tensor, pairs: Tensor) -> Tensor:
+    """Mean of 1 - cos of the angle between the normals of faces that share an edge (``edge_pairs``); 0 for a plane."""
     a, b, c = vertices[faces].unbind(1)
     normal = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=-1, eps=1e-20)
-    first, second = edge_pairs(faces) // 3
+    first, second = pairs // 3
     return (1 - (normal[first] * normal[second]).sum(-1)).mean() if len(first) else vertices.new_zeros(())
 
 

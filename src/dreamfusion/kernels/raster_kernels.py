@@ -261,7 +261,7 @@ def share(e, a, b):
 @njit(**OPTIONS)
 def antialias_backward(picture, clip, blends, upstream, d_picture, d_clip):
     """d_picture (H * W, C), a copy of upstream (H * W, C), and d_clip (V, 3) get the blending's gradients; picture (H * W, C)."""
-    size, channels = int(round(np.sqrt(len(picture)))), picture.shape[1]
+    size, channels = int(np.sqrt(len(picture)) + 0.5), picture.shape[1]
     a, b, d = np.ones(3), np.ones(3), np.empty(3)
     edge, e = np.empty((2, 3)), np.empty(3)
     for n in range(len(blends)):
