@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -34,7 +35,7 @@ def read_mesh(path: str | Path) -> Mesh:
     if size > LARGEST:
         raise UserError(f"{path} holds {size / 2**20:.0f} MiB; a mesh of at most {MOST:,} triangles is enough")
     try:
-        body = trimesh.load(path, force="mesh", skip_materials=True)
+        body: Any = trimesh.load(path, force="mesh", skip_materials=True)
         vertices, faces = np.asarray(body.vertices, np.float64), np.asarray(body.faces, np.int64)
     except Exception as error:  # trimesh has no error of its own: a damaged file may raise anything
         why = " ".join(str(error).split())[:120] or type(error).__name__

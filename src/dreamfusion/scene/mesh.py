@@ -27,6 +27,7 @@ from .shapes import Shape, Tetrahedra, Vertices
 SAMPLED = ExportSettings(resolution=96, faces=20_000)
 """How finely the surface of the scene before is taken."""
 COLOURED = 40_000  # points of that surface whose colours are taken
+SEEN = ("colour", "opacity", "depth", "normal")
 SHELL = 0.02  # world units; the texture is learned this far above and below it, since the surface will move
 
 
@@ -109,8 +110,8 @@ class MeshScene(Scene):
         if torch.is_grad_enabled():
             return self.draw(body, view, self.penalties(body))
         parts = [self.draw(body, view[i], {}) for i in range(len(view))]  # one by one, to bound the memory
-        names = ("colour", "opacity", "depth", "normal")
-        return Rendering(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+        colour, opacity, depth, normal = (torch.cat([getattr(part, name) for part in parts]) for name in SEEN)
+        return Rendering(colour, opacity, depth, normal)
 
     def penalties(self, body: Body) -> dict[str, Tensor]:
         """Of the shape, by name; none where it does not learn."""
@@ -144,7 +145,8 @@ class MeshScene(Scene):
         picture = what.new_zeros(*face.shape, what.shape[1]).index_put(seen, what)
         picture = made.antialias(picture, face, clip, body.faces, body.neighbours)
         picture = picture.reshape(len(face), view.size, fine, view.size, fine, -1).mean((2, 4)).permute(0, 3, 1, 2)
-        return Rendering(*picture.split([colour.shape[1], 1, 1, 3], 1), penalties)
+        shown, opacity, far, facing = picture.split([colour.shape[1], 1, 1, 3], 1)
+        return Rendering(shown, opacity, far, facing, penalties)
 
     def turned(self, body: Body, face: Tensor, towards: Tensor) -> Tensor:
         """Whether faces (N,) show their back to a camera in the direction ``towards`` (N, 3): inside of a mesh with holes."""

@@ -84,7 +84,7 @@ class Tetrahedra(Shape):
         distance = (self.base[: side**3] + learned).reshape(side, side, side)
         a = distance[:-1, :-1, :-1]
         steps = (distance[1:, :-1, :-1] - a, distance[:-1, 1:, :-1] - a, distance[:-1, :-1, 1:] - a)
-        slope = (sum(s.square() for s in steps) + 1e-12).sqrt() / self.cube
+        slope = (torch.stack(steps).square().sum(0) + 1e-12).sqrt() / self.cube
         near = a.detach().abs() < (NEAR - 2) * self.cube
         return {"eikonal": (slope - 1).square()[near].mean() if near.any() else distance.new_zeros(())}
 
