@@ -195,10 +195,10 @@ def start_scene(
         if not isinstance(prior, Prior):
             raise UserError(f"scene.channels is {config.scene.channels}, but {prior.id!r} scores pictures; set it to 3")
         scene.set_palette(*latent_palette(prior, config.scene.channels))
-    if previous is None:
-        scene.begin()
-    else:
+    if previous is not None:
         scene.begin_from(previous, rng)
+    elif number == 0:  # a later stage without the one before it is restored from a checkpoint
+        scene.begin()
     return scene
 
 

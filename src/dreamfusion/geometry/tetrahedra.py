@@ -64,12 +64,16 @@ def _table() -> tuple[Tensor, Tensor]:
 
 
 TABLE, COUNTS = _table()
+APART = 0.02
+"""Least share of an edge between its ends and the surface. Otherwise vertices about a grid point on the surface would fall
+together, and faces there would have no area."""
 
 
 def marching_tetrahedra(points: Tensor, distance: Tensor, tets: Tensor) -> tuple[Tensor, Tensor]:
     """The surface distance = 0 as vertices (N, 3) and faces (F, 3); ``distance`` (V,) is negative inside.
 
-    A vertex lies on each edge (a, b) between inside and outside, at the linear zero a + (b - a) s_a / (s_a - s_b). So the
+    A vertex lies on each edge (a, b) between inside and outside, at the linear zero a + (b - a) s_a / (s_a - s_b), but no nearer to an end
+    than ``APART``. So the
     mesh is closed where the grid's border is outside, every edge has two faces, and faces wind counter-clockwise seen from
     outside. Differentiable by points and distance.
     """
@@ -85,5 +89,5 @@ def marching_tetrahedra(points: Tensor, distance: Tensor, tets: Tensor) -> tuple
     used = key[owner[real][:, None], triangles[real]]
     unique, faces = torch.unique(used, return_inverse=True)
     a, b = unique // len(points), unique % len(points)
-    share = distance[a] / (distance[a] - distance[b])
+    share = (distance[a] / (distance[a] - distance[b])).clamp(APART, 1 - APART)
     return points[a] + (points[b] - points[a]) * share[:, None], faces
