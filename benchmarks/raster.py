@@ -54,7 +54,9 @@ def main() -> None:
     neighbours, cameras = face_neighbours(faces), orbit_cameras([30.0], 15.0)
     values = torch.cat([vertex_normals(vertices, faces), vertices, torch.ones_like(vertices[:, :2])], 1)
     upstream = torch.randn(1, options.size, options.size, 8, generator=torch.Generator().manual_seed(0))
-    print(f"{machine()}, {options.threads} thread(s); {len(faces)} triangles, {options.size} x {options.size} pixels, 8 channels")
+    print(
+        f"{machine()}, {options.threads} thread(s); {len(faces)} triangles, {options.size} x {options.size} pixels, 8 channels"
+    )
     print(f"{'rasteriser':<12}{'forward':>12}{'backward':>12}")
 
     times: dict[str, tuple[float, float]] = {}

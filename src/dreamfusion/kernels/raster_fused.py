@@ -98,11 +98,9 @@ class _Antialias(torch.autograd.Function):
         blends: list[Any] = [None] * len(face)
 
         def work(b: int) -> None:
-            depth = np.empty(seen[b].shape)
-            kernels.depths(given[b], triangles, seen[b], depth)
             found = np.empty((2 * seen[b].size, 4), np.int64)
             n = kernels.antialias(
-                colours[b], seen[b], depth, given[b], triangles, around, STEPS, into[b], found
+                colours[b], seen[b], given[b], triangles, around, STEPS, into[b], found
             )  # fmt: skip
             blends[b] = found[:n].copy()
 

@@ -51,7 +51,7 @@ def determinant(v, c):
 
 @njit(**OPTIONS)
 def rasterise(clip, faces, behind, face, weights, depth):
-    """Fill face (H, W) with -1 or a face, weights (H, W, 3) and depth (H, W) double, infinite for nothing."""
+    """Fill face (H, W) with -1 or a face, and weights (H, W, 3). depth (H, W) double is scratch."""
     size = face.shape[0]
     v, c = np.empty((3, 3)), np.empty((3, 3))
     face[:] = -1
@@ -61,6 +61,10 @@ def rasterise(clip, faces, behind, face, weights, depth):
         load(clip, faces, f, v, c)
         if min(v[0, 2], v[1, 2], v[2, 2]) <= behind:
             continue
+        if determinant(v, c) < 0:  # seen from behind: all signs turned, which changes neither weights nor depths
+            for i in range(3):
+                for k in range(3):
+                    c[i, k] = -c[i, k]
         x0, x1, x2 = v[0, 0] / v[0, 2], v[1, 0] / v[1, 2], v[2, 0] / v[2, 2]
         y0, y1, y2 = v[0, 1] / v[0, 2], v[1, 1] / v[1, 2], v[2, 1] / v[2, 2]
         left = max(0, ceil((min(x0, x1, x2) * 0.5 + 0.5) * size - 0.5))
@@ -69,14 +73,12 @@ def rasterise(clip, faces, behind, face, weights, depth):
         bottom = min(size - 1, floor((min(y0, y1, y2) * -0.5 + 0.5) * size - 0.5))
         for row in range(top, bottom + 1):
             y = -((2.0 * row + 1.0) / size - 1.0)
+            b0, b1, b2 = c[0, 1] * y + c[0, 2], c[1, 1] * y + c[1, 2], c[2, 1] * y + c[2, 2]
             for column in range(left, right + 1):
                 x = (2.0 * column + 1.0) / size - 1.0
-                e0 = c[0, 0] * x + c[0, 1] * y + c[0, 2]
-                e1 = c[1, 0] * x + c[1, 1] * y + c[1, 2]
-                e2 = c[2, 0] * x + c[2, 1] * y + c[2, 2]
+                e0, e1, e2 = c[0, 0] * x + b0, c[1, 0] * x + b1, c[2, 0] * x + b2
                 total = e0 + e1 + e2
-                inside = (e0 >= 0 and e1 >= 0 and e2 >= 0) or (e0 <= 0 and e1 <= 0 and e2 <= 0)
-                if not inside or total == 0:
+                if min(e0, e1, e2) < 0 or total == 0:
                     continue
                 w = (e0 * v[0, 2] + e1 * v[1, 2] + e2 * v[2, 2]) / total
                 if w < depth[row, column]:
@@ -86,41 +88,46 @@ def rasterise(clip, faces, behind, face, weights, depth):
                     weights[row, column, 2] = e2 / total
 
 
+@njit(inline="always", **OPTIONS)
+def flush_edges(faces, f, v, d, out):
+    """out (V, 3) += the gradients by the corners v of a face, of those d (3, 3) by its edge functions; d is left zero."""
+    for i in range(3):
+        j, m = (i + 1) % 3, (i + 2) % 3
+        add_cross(v[m], d[i], out[faces[f, j]])
+        add_cross(d[i], v[j], out[faces[f, m]])
+    d[:] = 0
+
+
 @njit(**OPTIONS)
 def rasterise_backward(clip, faces, face, weights, upstream, out):
-    """out (V, 3) += the gradient by clip, of upstream (H, W, 3) by the weights."""
+    """out (V, 3) += the gradient by clip, of upstream (H, W, 3) by the weights. Neighbouring pixels of a face are added up first."""
     size = face.shape[0]
-    v, c, d, q = np.empty((3, 3)), np.empty((3, 3)), np.empty(3), np.ones(3)
-    grad = np.empty((3, 3))
+    v, c, d = np.empty((3, 3)), np.empty((3, 3)), np.zeros((3, 3))
     last = -1
     for row in range(size):
-        q[1] = -((2.0 * row + 1.0) / size - 1.0)
+        y = -((2.0 * row + 1.0) / size - 1.0)
         for column in range(size):
             f = face[row, column]
             if f < 0:
                 continue
-            g0, g1, g2 = upstream[row, column, 0], upstream[row, column, 1], upstream[row, column, 2]
-            if g0 == 0 and g1 == 0 and g2 == 0:
-                continue
             if f != last:
+                if last >= 0:
+                    flush_edges(faces, last, v, d, out)
                 load(clip, faces, f, v, c)
                 last = f
-            q[0] = (2.0 * column + 1.0) / size - 1.0
-            total = 0.0
-            for i in range(3):
-                total += c[i, 0] * q[0] + c[i, 1] * q[1] + c[i, 2]
+            x = (2.0 * column + 1.0) / size - 1.0
+            total = (
+                (c[0, 0] + c[1, 0] + c[2, 0]) * x + (c[0, 1] + c[1, 1] + c[2, 1]) * y + (c[0, 2] + c[1, 2] + c[2, 2])
+            )
+            g0, g1, g2 = upstream[row, column, 0], upstream[row, column, 1], upstream[row, column, 2]
             mean = g0 * weights[row, column, 0] + g1 * weights[row, column, 1] + g2 * weights[row, column, 2]
-            grad[:] = 0
             for i in range(3):
                 share = (upstream[row, column, i] - mean) / total
-                for k in range(3):
-                    d[k] = share * q[k]
-                j, m = (i + 1) % 3, (i + 2) % 3
-                add_cross(v[m], d, grad[j])
-                add_cross(d, v[j], grad[m])
-            for i in range(3):
-                for k in range(3):
-                    out[faces[f, i], k] += grad[i, k]
+                d[i, 0] += share * x
+                d[i, 1] += share * y
+                d[i, 2] += share
+    if last >= 0:
+        flush_edges(faces, last, v, d, out)
 
 
 @njit(**OPTIONS)
@@ -144,40 +151,56 @@ def interpolate(values, faces, face, weights, out):
 def interpolate_backward(values, faces, face, weights, upstream, d_values, d_weights):
     """d_values (V, C) += and d_weights (H, W, 3) = the gradients, of upstream (H, W, C)."""
     size, channels = face.shape[0], values.shape[1]
+    part = np.zeros((3, channels), d_values.dtype)
+    last = -1
     for row in range(size):
-        for column in range(size):
-            f = face[row, column]
-            for i in range(3):
-                total = 0.0
-                if f >= 0:
-                    at, b = faces[f, i], weights[row, column, i]
-                    for k in range(channels):
-                        g = upstream[row, column, k]
-                        total += g * values[at, k]
-                        d_values[at, k] += b * g
-                d_weights[row, column, i] = total
-
-
-@njit(**OPTIONS)
-def depths(clip, faces, face, depth):
-    """Fill depth (H, W): w = det(v_0, v_1, v_2) / sum_i e_i(q) of what each pixel sees, infinite for nothing."""
-    size = face.shape[0]
-    v, c = np.empty((3, 3)), np.empty((3, 3))
-    for row in range(size):
-        y = -((2.0 * row + 1.0) / size - 1.0)
         for column in range(size):
             f = face[row, column]
             if f < 0:
-                depth[row, column] = np.inf
+                for i in range(3):
+                    d_weights[row, column, i] = 0
                 continue
-            load(clip, faces, f, v, c)
-            x = (2.0 * column + 1.0) / size - 1.0
-            total = top = 0.0
-            for i in range(3):
-                e = c[i, 0] * x + c[i, 1] * y + c[i, 2]
-                total += e
-                top += e * v[i, 2]
-            depth[row, column] = top / total
+            if f != last:
+                if last >= 0:
+                    flush_values(faces, last, part, d_values)
+                last = f
+            i0, i1, i2 = faces[f, 0], faces[f, 1], faces[f, 2]
+            b0, b1, b2 = weights[row, column, 0], weights[row, column, 1], weights[row, column, 2]
+            t0 = t1 = t2 = 0.0
+            for k in range(channels):
+                g = upstream[row, column, k]
+                t0 += g * values[i0, k]
+                t1 += g * values[i1, k]
+                t2 += g * values[i2, k]
+                part[0, k] += b0 * g
+                part[1, k] += b1 * g
+                part[2, k] += b2 * g
+            d_weights[row, column, 0], d_weights[row, column, 1], d_weights[row, column, 2] = t0, t1, t2
+    if last >= 0:
+        flush_values(faces, last, part, d_values)
+
+
+@njit(inline="always", **OPTIONS)
+def flush_values(faces, f, part, out):
+    """out (V, C) += a face's part (3, C), which is left zero."""
+    for i in range(3):
+        for k in range(part.shape[1]):
+            out[faces[f, i], k] += part[i, k]
+            part[i, k] = 0
+
+
+@njit(**OPTIONS)
+def depth_at(clip, faces, f, x, y, v, c):
+    """w = det(v_0, v_1, v_2) / sum_i e_i(q) of a face at a pixel's centre, infinite for f = -1; v and c (3, 3) are scratch."""
+    if f < 0:
+        return np.inf
+    load(clip, faces, f, v, c)
+    total = top = 0.0
+    for i in range(3):
+        e = c[i, 0] * x + c[i, 1] * y + c[i, 2]
+        total += e
+        top += e * v[i, 2]
+    return top / total
 
 
 @njit(**OPTIONS)
@@ -211,7 +234,7 @@ def silhouette(start, goal, a, b, clip, faces, neighbours, steps, v, c, other_v,
 
 
 @njit(**OPTIONS)
-def antialias(picture, face, depth, clip, faces, neighbours, steps, out, blends):
+def antialias(picture, face, clip, faces, neighbours, steps, out, blends):
     """Add the blending to out (H, W, C), a copy of the picture. blends (N, 4) lists what was blended, for the way back: two
     pixels, the nearer first, and the edge's vertices. Returns their number."""
     size, channels = face.shape[0], picture.shape[2]
@@ -225,10 +248,13 @@ def antialias(picture, face, depth, clip, faces, neighbours, steps, out, blends)
                 if r1 >= size or c1 >= size or face[row, column] == face[r1, c1]:
                     continue
                 ra, ca, rb, cb = row, column, r1, c1
-                if depth[r1, c1] < depth[row, column]:
-                    ra, ca, rb, cb = r1, c1, row, column
                 a[0], a[1] = (2.0 * ca + 1.0) / size - 1.0, -((2.0 * ra + 1.0) / size - 1.0)
                 b[0], b[1] = (2.0 * cb + 1.0) / size - 1.0, -((2.0 * rb + 1.0) / size - 1.0)
+                here = depth_at(clip, faces, face[row, column], a[0], a[1], v, c)
+                if depth_at(clip, faces, face[r1, c1], b[0], b[1], v, c) < here:
+                    ra, ca, rb, cb = r1, c1, row, column
+                    for k in range(2):
+                        a[k], b[k] = b[k], a[k]
                 f, i = silhouette(face[ra, ca], face[rb, cb], a, b, clip, faces, neighbours, steps, v, c, ov, oc)
                 if f < 0:
                     continue

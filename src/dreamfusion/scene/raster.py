@@ -75,7 +75,7 @@ def _visible(clip: Tensor, faces: Tensor, size: int) -> Tensor:
     column, row = low[owner, 0] + k % wide[owner], low[owner, 1] + k // wide[owner]
     x, y = pixel_centres(size, corners)
     c = edge_functions(corners)[owner]
-    e = c[..., 0] * x[column, None] + c[..., 1] * y[row, None] + c[..., 2]
+    e = c[..., 0] * x[column, None] + (c[..., 1] * y[row, None] + c[..., 2])
     total = e.sum(-1)
     inside = ((e >= 0).all(-1) | (e <= 0).all(-1)) & (total != 0)
     owner, e, pixel = owner[inside], e[inside], (row * size + column)[inside]
