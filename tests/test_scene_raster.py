@@ -124,7 +124,7 @@ def test_a_ball_of_small_faces_has_the_area_of_a_disc(made: Rasteriser) -> None:
     expected = math.pi * across**2 * (size / 2) ** 2
     assert abs(soft.sum().item() - expected) < 0.02 * expected
     grey = ((soft > 0.02) & (soft < 0.98)).sum().item()
-    assert grey > 0.7 * 2 * math.pi * across * size / 2  # most of the rim is soft
+    assert grey > 0.6 * 2 * math.pi * across * size / 2  # most of the rim is soft
 
 
 @BOTH
