@@ -16,7 +16,7 @@ from dreamfusion.geometry.tetrahedra import body_centred_grid, marching_tetrahed
 from dreamfusion.geometry.topology import face_neighbours, vertex_normals
 from dreamfusion.kernels.raster_fused import FUSED
 from dreamfusion.scene.mesh_camera import clip_positions
-from dreamfusion.scene.raster import PLAIN, Rasteriser
+from dreamfusion.scene.rasteriser import PLAIN, Rasteriser
 from dreamfusion.view.cameras import orbit_cameras
 
 

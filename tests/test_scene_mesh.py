@@ -21,8 +21,8 @@ from dreamfusion.geometry.tetrahedra import body_centred_grid, marching_tetrahed
 from dreamfusion.geometry.topology import edge_pairs, laplacian, normal_consistency
 from dreamfusion.scene import level_grid
 from dreamfusion.scene.make import make_scene
-from dreamfusion.scene.mesh import MeshScene
-from dreamfusion.scene.raster import PLAIN
+from dreamfusion.scene.mesh_scene import MeshScene
+from dreamfusion.scene.rasteriser import PLAIN
 from dreamfusion.scene.raster_nvdiffrast import NvDiffRast
 from dreamfusion.scene.scene_settings import MeshSettings
 from dreamfusion.scene.shapes import Tetrahedra

@@ -12,9 +12,9 @@ from torch import Tensor
 from dreamfusion.geometry.topology import face_neighbours
 from dreamfusion.kernels import raster_fused
 from dreamfusion.kernels.raster_fused import FUSED
-from dreamfusion.scene import raster
+from dreamfusion.scene import rasteriser as raster
 from dreamfusion.scene.mesh_camera import clip_positions
-from dreamfusion.scene.raster import PLAIN, Rasteriser
+from dreamfusion.scene.rasteriser import PLAIN, Rasteriser
 from dreamfusion.view.cameras import orbit_cameras
 
 BOTH = pytest.mark.parametrize("made", [PLAIN, FUSED], ids=["plain", "fused"])

@@ -1,4 +1,4 @@
-"""The differentiable rasteriser on a CPU by compiled kernels. It equals ``scene.raster.PLAIN`` (``tests/test_scene_raster.py``).
+"""The differentiable rasteriser on a CPU by compiled kernels. It equals ``scene.rasteriser.PLAIN`` (``tests/test_scene_raster.py``).
 
 The views of a batch are dealt out to torch's threads. Gradients by values that views share are summed in the views' order,
 so the number of threads changes nothing.
@@ -16,11 +16,11 @@ from torch import Tensor
 from . import raster_kernels as kernels
 from .mlp_pass import single_threaded_pool
 
-BEHIND, STEPS = 1e-3, 8  # as in ``scene.raster``, and tested to be
+BEHIND, STEPS = 1e-3, 8  # as in ``scene.rasteriser``, and tested to be
 
 
 class Fused:
-    """See ``scene.raster.Rasteriser``. For tensors on a CPU."""
+    """See ``scene.rasteriser.Rasteriser``. For tensors on a CPU."""
 
     def rasterise(self, clip: Tensor, faces: Tensor, size: int) -> tuple[Tensor, Tensor]:
         return _Rasterise.apply(clip, faces, size)

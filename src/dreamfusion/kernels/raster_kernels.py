@@ -1,5 +1,5 @@
 """The differentiable rasteriser's Numba kernels, for one view each. The mathematics and the names are those of
-``scene/raster.py``. Where a pixel's face is decided, numbers are double and nothing is reordered, so that both agree.
+``scene/rasteriser.py``. Where a pixel's face is decided, numbers are double and nothing is reordered, so that both agree.
 
 Gradients of c = v_j x v_k with upstream d: v_j gets v_k x d, v_k gets d x v_j.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from .grid import GridField
-from .mesh import MeshScene
+from .mesh_scene import MeshScene
 from .mlp import MlpField
 from .particles import Particles
 from .scene import Scene

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .raster import Rasteriser
+from .rasteriser import Rasteriser
 
 
 class NvDiffRast:

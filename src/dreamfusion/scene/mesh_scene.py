@@ -18,7 +18,7 @@ from ..view.backdrops import Groups
 from ..view.view import View
 from .level_grid import Texture
 from .mesh_camera import clip_positions
-from .raster import PLAIN, Rasteriser
+from .rasteriser import PLAIN, Rasteriser
 from .scene import Rendering, Scene
 from .scene_settings import MeshSettings, same_thing
 from .shading import shade
