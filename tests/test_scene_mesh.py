@@ -22,8 +22,8 @@ from dreamfusion.geometry.topology import edge_pairs, laplacian, normal_consiste
 from dreamfusion.scene import level_grid
 from dreamfusion.scene.make import make_scene
 from dreamfusion.scene.mesh_scene import MeshScene
-from dreamfusion.scene.rasteriser import PLAIN
 from dreamfusion.scene.raster_nvdiffrast import NvDiffRast
+from dreamfusion.scene.rasteriser import PLAIN
 from dreamfusion.scene.scene_settings import MeshSettings
 from dreamfusion.scene.shapes import Tetrahedra
 from dreamfusion.settings.presets import resolve
