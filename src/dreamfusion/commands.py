@@ -121,8 +121,9 @@ def export(given: argparse.Namespace) -> int:
     with threads(config.threads):
         scene, _ = load_scene(run)
         asset = Asset.from_scene(scene, config.export, config.prompt, {"preset": config.preset, "seed": config.seed})
-    if given.level and "level" in asset.notes:
-        raise UserError(asset.notes["level"].replace("export.level =", "--level"))
+    for name in ("level", "resolution"):
+        if getattr(given, name) and name in asset.notes:
+            raise UserError(asset.notes[name].replace(f"export.{name} =", f"--{name}"))
     say([asset.notes["faces"]] if given.faces and "faces" in asset.notes else unmet(asset, config.export))
     for target in paths:
         for path in asset.save(target):

@@ -20,6 +20,7 @@ from .loading import load_prior
 from .loop import keep
 from .more_steps import with_more_steps
 from .no_effect import without_effect
+from .paths import user_path
 from .priors.mixture import absolute_id, pinned_id
 from .priors.prior import Frozen, Prior, Scorer
 from .prompt_checks import asked_notes, prompt_notes, unread_notes
@@ -28,6 +29,7 @@ from .reference import read_reference
 from .reports import reporting
 from .run import Run
 from .scene.scene import Scene
+from .scene.scene_settings import MeshSettings
 from .settings.config import Config
 from .settings.names import stage_configs
 from .settings.presets import resolve
@@ -137,17 +139,26 @@ def stop_if_asked(stop: threading.Event | None, run: Run | None) -> None:
 
 
 def resumable_anywhere(config: Config) -> None:
-    """Make the paths of a new run's priors absolute, so that the run can be resumed from any folder."""
+    """Make the paths of a new run's priors and mesh absolute, so that the run can be resumed from any folder."""
     config.prior.id = absolute_id(config.prior.id)
-    name = "prior.id"
-    config.stages = tuple(page | ({name: absolute_id(page[name])} if name in page else {}) for page in config.stages)
+    if isinstance(config.scene, MeshSettings):
+        config.scene.file = absolute_file(config.scene.file)
+    made = {"prior.id": absolute_id, "scene.file": absolute_file}
+    config.stages = tuple(
+        {name: made[name](value) if name in made else value for name, value in page.items()} for page in config.stages
+    )
+
+
+def absolute_file(path: str) -> str:
+    """The path of a file that is read, from any folder; '' stays."""
+    return str(user_path(path).resolve()) if path else ""
 
 
 def unmet(asset: Asset, export: ExportSettings) -> list[str]:
     """The notes about settings that somebody has asked for. The default level is a bound that an early scene need not
     reach, and so is a number of faces, unless it is above the default."""
     default = ExportSettings()
-    usual = {"level"} if export.level == default.level else set()
+    usual = {name for name in ("level", "resolution") if getattr(export, name) == getattr(default, name)}
     usual |= {"faces"} if export.faces <= default.faces else set()
     return [note for name, note in asset.notes.items() if name not in usual]
 

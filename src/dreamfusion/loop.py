@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from .export.turntable import SHEET_SIZE, write_preview
+from .export.turntable import SHEET_SIZE, turntable, write_preview
 from .metrics import Metrics
 from .run import Run
 from .torch_state import own_torch
@@ -19,12 +19,25 @@ PROBE_SIZE = 48
 """Side of the first preview's pictures. Their cost tells what a full preview will cost."""
 
 
+STAGE_FRAMES, STAGE_SIZE = 30, 256
+"""Frames of the film of a stage that is not the last, and their side; a run's own film may have fewer or smaller ones."""
+
+
+def stage_preview(number: int) -> str:
+    """The name of the preview of a stage that is over, from 1."""
+    return f"preview-stage-{number}.png"
+
+
 def keep(trainer: Trainer, run: Run) -> Iterator[Progress]:
     """The trainer's steps, with the run's folder kept up to date.
 
     Stopping the iteration (by ``break``, an exception or ``close``) leaves a checkpoint of all steps done.
     """
     keeper = Keeper(trainer, run)
+    stage = trainer.stage
+    ended = stage.finished and trainer.done < trainer.total
+    if ended and not (run.path / stage_preview(stage.number + 1)).exists():
+        keeper.show_stage()  # the run was killed between a stage's checkpoint and its pictures
     for progress in trainer.steps():
         keeper.after(progress)
         try:
@@ -56,9 +69,17 @@ class Keeper:
         if stage_done or time.monotonic() - self.saved > self.settings.checkpoint_seconds:
             self.checkpoint()
         if stage_done and progress.step < progress.steps:
-            write_preview(self.run.path / f"preview-stage-{progress.stage}.png", self.trainer.scene)
+            self.show_stage()
         elif progress.step < progress.steps and self.preview_is_due():
             self.preview()
+
+    @own_torch()
+    def show_stage(self) -> None:
+        """Write the preview and a short film of a stage that is over."""
+        number, scene, export = self.trainer.stage.number + 1, self.trainer.scene, self.trainer.config.export
+        frames, size = min(export.turntable_frames, STAGE_FRAMES), min(export.turntable_size, STAGE_SIZE)
+        turntable(self.run.path, scene, frames=frames, size=size, name=f"turntable-stage-{number}")
+        write_preview(self.run.path / stage_preview(number), scene)
 
     def log(self) -> None:
         """Write the waiting lines of the log."""

@@ -10,6 +10,7 @@ from .distillation.rule_settings import AncestralSettings, ClipSettings, GuidedS
 from .errors import UserError
 from .priors.finding import is_bundled_kind
 from .priors.mixture import is_mixture, parse_mixture
+from .scene.scene_settings import MeshSettings
 from .settings.config import Config
 from .settings.names import STAGES, all_settings, as_text, flatten, stage_configs
 from .settings.presets import preset_names, resolve
@@ -67,6 +68,16 @@ def repeats(config: Config) -> bool:
     return isinstance(rule, AncestralSettings) and rule.repeat_views < config.steps
 
 
+def tets(config: Config) -> bool:
+    """Whether the scene is a mesh in a tetrahedral grid."""
+    return isinstance(config.scene, MeshSettings) and config.scene.shape == "tetrahedra"
+
+
+def learns(config: Config, what: str) -> bool:
+    """Whether the scene is a mesh of which this part learns."""
+    return isinstance(config.scene, MeshSettings) and config.scene.learns in ("all", what)
+
+
 CHECKS = {
     "distillation.negative_prompt": Check(guided, UNGUIDED),
     "distillation.rescale": Check(guided, "distillation.guidance_scale is 0, and rescaling takes guidance back"),
@@ -105,6 +116,18 @@ CHECKS = {
         lambda c: c.scene.channels != 3 or c.shading.latent == 0, "scene.channels is 3, so there are no latents to show"
     ),
     "scene.mean_importance": Check(lambda c: flatten(c.model_dump()).get("scene.importance", 0) > 0, "scene.importance is 0"),
+    "scene.radius": Check(lambda c: isinstance(c.scene, MeshSettings) and tets(c), "scene.shape=vertices begins with a mesh"),
+    "scene.reach": Check(lambda c: not tets(c), "scene.shape is not vertices"),
+    "scene.resolution": Check(tets, "scene.shape=vertices has no tetrahedra"),
+    "scene.lr_shape": Check(lambda c: learns(c, "shape"), "scene.learns is texture"),
+    "regularizers.normal_consistency": Check(lambda c: learns(c, "shape"), "no stage has a mesh whose shape learns"),
+    "regularizers.laplacian": Check(lambda c: learns(c, "shape"), "no stage has a mesh whose shape learns"),
+    "regularizers.eikonal": Check(
+        lambda c: learns(c, "shape") and tets(c), "no stage has tetrahedra (scene.kind=mesh) that learn"
+    ),
+    "regularizers.orientation": Check(
+        lambda c: not isinstance(c.scene, MeshSettings), "a mesh shows no normal that faces away (scene.kind=mesh)"
+    ),
     "regularizers.transmittance_target": Check(
         lambda c: ever(c.regularizers.transmittance), "regularizers.transmittance is 0"
     ),

@@ -65,7 +65,9 @@ def total(settings: RegularizerSettings, rendering: Rendering, progress: float) 
     for name in type(settings).model_fields:
         if name not in penalties and name not in rendering.penalties:
             if name in OF_SAMPLES and scheduled(getattr(settings, name), progress):
-                raise UserError(f"regularizers.{name} looks at the samples of each ray; set scene.fast to false")
+                raise UserError(
+                    f"regularizers.{name} looks at the samples of each ray: it needs a field, with scene.fast=false"
+                )
             continue
         if weight := scheduled(getattr(settings, name), progress):
             value = penalties[name]() if name in penalties else rendering.penalties[name]

@@ -47,7 +47,7 @@ class Settings(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _ordered_range(cls, value: object, info: ValidationInfo) -> object:
-        if info.field_name in ("betas", "levels"):  # tuples, but not ranges
+        if info.field_name in ("betas", "levels", "shape_levels"):  # tuples, but not ranges
             return value
         numbers = isinstance(value, tuple) and len(value) == 2 and all(isinstance(x, int | float) for x in value)
         if numbers and value[0] > value[1]:  # type: ignore[index]

@@ -21,9 +21,7 @@ from .metrics import Metrics, clock_of
 from .optimiser import Optimiser
 from .priors.palette import latent_palette
 from .priors.prior import Frozen, Prior, Scorer, cosine_schedule
-from .scene.field import RadianceField
 from .scene.make import make_scene
-from .scene.particles import Particles
 from .scene.scene import Scene
 from .scene.scene_settings import SceneSettings
 from .schema import scheduled
@@ -128,11 +126,16 @@ class Stage:
 
     def _backward(self, picture: Tensor, direction: Direction, penalty: Tensor) -> None:
         self.optimiser.zero()
-        roots, gradients = [picture], [direction.gradient / len(picture)]
+        roots, gradients = [], []
+        if (
+            picture.requires_grad
+        ):  # a mesh of which only the texture learns has no gradient where only its shape is shown
+            roots, gradients = [picture], [direction.gradient / len(picture)]
         if penalty.requires_grad:
             roots.append(penalty)
             gradients.append(torch.ones_like(penalty))
-        torch.autograd.backward(roots, gradients)
+        if roots:
+            torch.autograd.backward(roots, gradients)
 
     def _move(self, progress: float) -> None:
         bad = self.optimiser.step(scheduled(self.config.optimizer.lr_factor, progress))
@@ -182,21 +185,20 @@ def start_scene(
     config: Config, prior: Frozen, number: int, previous: Scene | None, device: torch.device, makers: Makers
 ) -> Scene:
     """The scene that a stage begins with: a fresh one; one with all that the previous one has learned, where both are the
-    same field; or a fresh one that looks like the previous one."""
+    same kind of thing; or a fresh one that looks like the previous one."""
     rng = torch.Generator().manual_seed((config.seed + number) % 2**63)
     scene = makers.scene(config.scene, rng, device)
-    if isinstance(previous, RadianceField) and isinstance(scene, RadianceField) and scene.is_like(previous):
+    if previous is not None and scene.is_like(previous):
         scene.load_state_dict(previous.state_dict())
         return scene
     if config.scene.channels != 3:
         if not isinstance(prior, Prior):
             raise UserError(f"scene.channels is {config.scene.channels}, but {prior.id!r} scores pictures; set it to 3")
-        palette = latent_palette(prior, config.scene.channels)
-        for field in scene.each if isinstance(scene, Particles) else [scene]:
-            assert isinstance(field, RadianceField)
-            field.set_palette(*palette)
+        scene.set_palette(*latent_palette(prior, config.scene.channels))
     if previous is not None:
         scene.begin_from(previous, rng)
+    elif number == 0:  # a later stage without the one before it is restored from a checkpoint
+        scene.begin()
     return scene
 
 

@@ -26,13 +26,15 @@ class NoEncoder(Exception):
     """Films cannot be encoded here. The message says why, in a few words."""
 
 
-def write_film(folder: Path, frames: Iterable[Picture], count: int, fps: int = 30) -> list[Path]:
-    """Write ``count`` frames (H, W, 3) as turntable.mp4 and turntable.gif (at most ``GIF_FRAMES`` frames, at most
+def write_film(
+    folder: Path, frames: Iterable[Picture], count: int, fps: int = 30, name: str = "turntable"
+) -> list[Path]:
+    """Write ``count`` frames (H, W, 3) as NAME.mp4 and NAME.gif (at most ``GIF_FRAMES`` frames, at most
     ``GIF_SIZE`` wide, one palette for all). Returns the files written.
 
-    Without a working ffmpeg there is no turntable.mp4, and a warning says why.
+    Without a working ffmpeg there is no NAME.mp4, and a warning says why.
     """
-    film, animation = folder / "turntable.mp4", folder / "turntable.gif"
+    film, animation = folder / f"{name}.mp4", folder / f"{name}.gif"
     stride = -(-count // GIF_FRAMES)
     small: list[Image.Image] = []
     shown = _thinned(frames, count, stride, small)

@@ -69,8 +69,9 @@ def turntable(
     radius: float = 2.5,
     fov_deg: float = 47.0,
     fps: int = 30,
+    name: str = "turntable",
 ) -> Literal["field", "mesh", "none"]:
-    """Write turntable.mp4 and turntable.gif into ``folder`` (``film.write_film``); tells what the frames show.
+    """Write NAME.mp4 and NAME.gif into ``folder`` (``film.write_film``); tells what the frames show.
 
     The field is rendered afresh at ``size``, whatever the training resolution was. Where that would take longer than
     ``seconds`` (judged by a few frames; fields without fused kernels are that slow) and a textured mesh in world units
@@ -89,7 +90,7 @@ def turntable(
             drawn, chosen = field_frames(scene, cameras, size), "field"
     if drawn is None:
         raise ValueError("turntable needs a scene, or a mesh with its texture")
-    write_film(Path(folder), drawn, frames, fps)
+    write_film(Path(folder), drawn, frames, fps, name)
     return chosen
 
 

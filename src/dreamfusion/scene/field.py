@@ -19,7 +19,7 @@ from .occupancy import Occupancy
 from .ray_samples import Samples
 from .rays import RayRendering, Rays, camera_rays
 from .scene import Moments, Rendering, Scene
-from .scene_settings import HOW, FieldSettings
+from .scene_settings import FieldSettings, same_thing
 from .transfer import resample
 from .volume import Frustums
 
@@ -154,10 +154,8 @@ class RadianceField(Scene):
     def surface(self, settings: ExportSettings) -> Surface:
         return volume_surface(self.density, self.albedo, settings)
 
-    def is_like(self, other: RadianceField) -> bool:
-        """Whether the two are the same field, so that one's state is the other's."""
-        mine, its = (f.settings.model_dump(exclude=HOW) for f in (self, other))
-        return mine == its
+    def is_like(self, other: Scene) -> bool:
+        return isinstance(other, RadianceField) and same_thing(self.settings, other.settings)
 
     def begin_from(self, previous: Scene, rng: torch.Generator) -> None:
         resample(previous, self, rng)

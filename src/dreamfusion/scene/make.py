@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import torch
 
-from .field import RadianceField
 from .grid import GridField
+from .mesh_scene import MeshScene
 from .mlp import MlpField
 from .particles import Particles
 from .scene import Scene
-from .scene_settings import GridSettings, SceneSettings
+from .scene_settings import GridSettings, MeshSettings, SceneSettings
 
 
 def make_scene(settings: SceneSettings, rng: torch.Generator, device: torch.device | str = "cpu") -> Scene:
     """A fresh scene on ``device``; the same settings and seed give the same scene."""
     if settings.particles > 1:
-        return Particles([make_field(settings, rng) for _ in range(settings.particles)]).to(device)
-    return make_field(settings, rng).to(device)
+        return Particles([make_one(settings, rng) for _ in range(settings.particles)]).to(device)
+    return make_one(settings, rng).to(device)
 
 
-def make_field(settings: SceneSettings, rng: torch.Generator) -> RadianceField:
-    """One field."""
+def make_one(settings: SceneSettings, rng: torch.Generator) -> Scene:
+    """One scene."""
+    if isinstance(settings, MeshSettings):
+        return MeshScene(settings, rng)
     return GridField(settings, rng) if isinstance(settings, GridSettings) else MlpField(settings, rng)

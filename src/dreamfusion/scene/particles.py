@@ -51,12 +51,20 @@ class Particles(Scene):
     def surface(self, settings: ExportSettings) -> Surface:
         return self.shown.surface(settings)
 
+    def begin(self) -> None:
+        for scene in self.each:
+            scene.begin()
+
+    def set_palette(self, weight: Tensor, bias: Tensor) -> None:
+        for scene in self.each:
+            scene.set_palette(weight, bias)
+
     def begin_from(self, previous: Scene, rng: torch.Generator) -> None:
         """Each scene from the one of the same place, or all from the one there is."""
         before = previous.each if isinstance(previous, Particles) else [previous]
         for k, scene in enumerate(self.each):
             old = before[k % len(before)]
-            if isinstance(old, RadianceField) and isinstance(scene, RadianceField) and scene.is_like(old):
+            if scene.is_like(old):
                 scene.load_state_dict(old.state_dict())
             else:
                 scene.begin_from(old, rng)

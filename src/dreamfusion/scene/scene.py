@@ -66,6 +66,17 @@ class Scene(nn.Module, ABC):
     def after_step(self, step: int, steps: int, moments: Moments) -> None:
         """Upkeep after the optimiser's step ``step`` of this stage. Schedules run over ``steps``; later steps may follow."""
 
+    def begin(self) -> None:
+        """Prepare a run's first scene. UserError if it needs something that it does not have."""
+
+    def is_like(self, other: Scene) -> bool:
+        """Whether the two are the same scene, so that one's state is the other's."""
+        return False
+
+    def set_palette(self, weight: Tensor, bias: Tensor) -> None:
+        """Start the map from latents to colours, in scenes that hold latents: weight (3, channels), bias (3,)."""
+        raise UserError(f"a scene of kind {type(self).__name__} holds no latents; set scene.channels to 3")
+
     def begin_from(self, previous: Scene, rng: torch.Generator) -> None:
         """Start a stage from another scene by sampling it. UserError if this kind cannot start from that one."""
         raise UserError(f"a scene of kind {type(self).__name__} cannot start from {type(previous).__name__}")

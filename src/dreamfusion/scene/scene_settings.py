@@ -11,18 +11,30 @@ from ..schema import Positive, PositiveSchedule, Rate, Settings
 Levels = Annotated[tuple[Annotated[int, Field(ge=2, le=512)], ...], Field(min_length=1, max_length=16)]
 
 
-HOW = {"particles", "samples", "importance", "mean_importance", "hardening", "lr", "lr_head", "fast"}
-"""Settings that say how a field is rendered and learned, not what it is."""
+HOW = {
+    "particles", "samples", "importance", "mean_importance", "hardening", "lr", "lr_head", "lr_shape", "fast", "file",
+    "learns", "supersampling", "radius",
+}  # fmt: skip
+"""Settings that say how a scene begins, is rendered and learned, not what it is."""
 
 
-class FieldSettings(Settings):
-    """What all radiance fields have."""
+class AnyScene(Settings):
+    """What all scenes have."""
 
     channels: Annotated[int, Field(ge=3, le=32)] = 3
-    """Channels of the field's colour: 3 for colours, or the number of a latent prior's channels (Stable Diffusion: 4) for
+    """Channels of the scene's colour: 3 for colours, or the number of a latent prior's channels (Stable Diffusion: 4) for
     its latents."""
     particles: Annotated[int, Field(ge=1, le=64)] = 1
     """Scenes that learn side by side, one of them in each step, for rules that learn from all (VSD). The asset is the first."""
+    lr_head: Rate = 0.001
+    """Adam's learning rate for MLP weights."""
+    fast: bool = True
+    """Use the compiled CPU kernels if the scene has them; false runs the plain PyTorch renderer."""
+
+
+class FieldSettings(AnyScene):
+    """What all radiance fields have."""
+
     samples: Annotated[int, Field(ge=8, le=1024)] = 56
     """Samples along a ray through the whole unit sphere."""
     density_bias: float = 2.0
@@ -35,10 +47,6 @@ class FieldSettings(Settings):
     hardening: PositiveSchedule = Field(default=[(0.0, 1.0), (0.7, 4.0)])
     """Factor by which the learned raw density has grown since the start of the stage. As it grows, surfaces get hard and fog gets thin (as
     in NeuS, Wang et al. 2021)."""
-    lr_head: Rate = 0.001
-    """Adam's learning rate for MLP weights."""
-    fast: bool = True
-    """Use the fused CPU kernels if the field has them; false runs the plain PyTorch renderer."""
 
 
 class GridSettings(FieldSettings):
@@ -68,4 +76,40 @@ class MlpSettings(FieldSettings):
     limit."""
 
 
-SceneSettings = Annotated[GridSettings | MlpSettings, Field(discriminator="kind")]
+class MeshSettings(AnyScene):
+    kind: Literal["mesh"] = "mesh"
+    file: str = ""
+    """A mesh to begin with: GLB, GLTF, OBJ, PLY, STL or OFF, with Y up and its front towards +Z. It is scaled to fill the unit sphere."""
+    shape: Literal["tetrahedra", "vertices"] = "tetrahedra"
+    """What the shape is made of: 'tetrahedra', the zero of a signed distance in a tetrahedral grid, which may change its
+    topology (DMTet); 'vertices', the mesh that it begins with, whose vertices move along their normals (Text2Mesh)."""
+    learns: Literal["all", "shape", "texture"] = "all"
+    """What moves in this stage."""
+    resolution: Annotated[int, Field(ge=4, le=128)] = 32
+    """Cubes per side of the tetrahedral grid; each holds 12 tetrahedra."""
+    radius: Annotated[float, Field(gt=0, le=0.9)] = 0.5
+    """Radius of the ball that a run without a mesh to begin with starts from."""
+    shape_levels: Levels = (6, 12, 24)
+    """Vertices per side of the grids whose sum moves the shape: coarse ones move large parts together."""
+    reach: Positive = 0.1
+    """Farthest that vertices move along their normals, in world units (Text2Mesh: 0.1)."""
+    supersampling: Annotated[int, Field(ge=1, le=8)] = 2
+    """Pixels drawn per side of each pixel of the picture."""
+    levels: Levels = (16, 40, 80)
+    """Vertices per side of each level of the texture, which is a grid in space."""
+    features: Annotated[int, Field(ge=1, le=8)] = 3
+    """Colour features per vertex and level."""
+    hidden: Annotated[int, Field(ge=4, le=512)] = 16
+    """Width of the colour head."""
+    lr: Rate = 0.01
+    """Adam's learning rate for the texture's features."""
+    lr_shape: Rate = 0.0005
+    """Adam's learning rate for the shape, in world units a step and level."""
+
+
+def same_thing(one: AnyScene, other: AnyScene) -> bool:
+    """Whether scenes of these settings have the same state."""
+    return one.model_dump(exclude=HOW) == other.model_dump(exclude=HOW)
+
+
+SceneSettings = Annotated[GridSettings | MlpSettings | MeshSettings, Field(discriminator="kind")]

@@ -32,6 +32,12 @@ class RegularizerSettings(Settings):
     """Penalty on the samples' weights along rays, mean log(1 + 10 w) (SJC). It needs scene.fast=false."""
     depth_variance: WeightSchedule = 0.0
     """Penalty on the variance of depth along each ray that hits something (HiFA). It needs scene.fast=false."""
+    normal_consistency: WeightSchedule = 0.0
+    """Penalty on the angles between neighbouring faces of a mesh: mean of 1 - cos."""
+    laplacian: WeightSchedule = 0.0
+    """Penalty on the squared distance of a mesh's vertices from the mean of their neighbours, in edge lengths."""
+    eikonal: WeightSchedule = 0.0
+    """Penalty on signed distances in a tetrahedral grid whose slope is not 1: mean of (|slope| - 1)^2 near the surface."""
     transmittance: WeightSchedule = 0.0
     """Reward for empty space, up to a target: -min(target, mean transmittance) (Dream Fields)."""
     transmittance_target: UnitSchedule = 0.9

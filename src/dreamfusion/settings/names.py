@@ -18,7 +18,12 @@ from ..errors import UserError
 from . import plain_yaml
 from .config import Config
 
-SHORTHANDS = {"guidance_scale": "distillation.guidance_scale", "prior": "prior.id", "image": "prior.image"}
+SHORTHANDS = {
+    "guidance_scale": "distillation.guidance_scale",
+    "prior": "prior.id",
+    "image": "prior.image",
+    "mesh": "scene.file",
+}
 """Short names that may stand for the dotted ones."""
 STAGES = "stages"
 OF_THE_RUN = ("prompt", "preset", "seed", "device", "threads", "run", "export", STAGES)
@@ -96,7 +101,10 @@ def _some(kinds: Collection[str], of: Collection[str]) -> str:
 
 
 _KINDS = {
-    "scene.": "What is optimised: 'grid', a multi-resolution feature grid with a tiny head, or 'mlp', the paper's field.",
+    "scene.": (
+        "What is optimised: 'grid', a multi-resolution feature grid with a tiny head; 'mlp', the paper's field; or 'mesh', "
+        "triangles with a texture."
+    ),
     "distillation.": "The rule that turns the prior's answer into a direction; 'clip' needs the prior 'guide'.",
 }
 

@@ -1,0 +1,126 @@
+"""The differentiable rasteriser on a CPU by compiled kernels. It equals ``scene.rasteriser.PLAIN`` (``tests/test_scene_raster.py``).
+
+The views of a batch are dealt out to torch's threads. Gradients by values that views share are summed in the views' order,
+so the number of threads changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import raster_kernels as kernels
+from .mlp_pass import single_threaded_pool
+
+BEHIND, STEPS = 1e-3, 8  # as in ``scene.rasteriser``, and tested to be
+
+
+class Fused:
+    """See ``scene.rasteriser.Rasteriser``. For tensors on a CPU."""
+
+    def rasterise(self, clip: Tensor, faces: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        return _Rasterise.apply(clip, faces, size)
+
+    def interpolate(self, values: Tensor, faces: Tensor, face: Tensor, weights: Tensor) -> Tensor:
+        return _Interpolate.apply(values, faces, face, weights)
+
+    def antialias(self, picture: Tensor, face: Tensor, clip: Tensor, faces: Tensor, neighbours: Tensor) -> Tensor:
+        return _Antialias.apply(picture, face, clip, faces, neighbours)
+
+
+def _arrays(*tensors: Tensor) -> list[Any]:
+    return [t.detach().contiguous().numpy() for t in tensors]
+
+
+def _each(work: Callable[[int], object], count: int) -> None:
+    """work(view) for all views, on as many threads as torch uses."""
+    threads = min(torch.get_num_threads(), count)
+    if threads <= 1:
+        for view in range(count):
+            work(view)
+    else:
+        list(single_threaded_pool(threads).map(work, range(count)))
+
+
+class _Rasterise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, clip: Tensor, faces: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        given, triangles = _arrays(clip, faces)
+        shape = (len(clip), size, size)
+        face, weights = torch.empty(shape, dtype=torch.int64), torch.empty(*shape, 3, dtype=clip.dtype)
+        depth = np.empty(shape)
+        into, shares = face.numpy(), weights.numpy()
+        _each(lambda b: kernels.rasterise(given[b], triangles, BEHIND, into[b], shares[b], depth[b]), len(clip))
+        ctx.save_for_backward(clip, faces, face, weights)
+        ctx.mark_non_differentiable(face)
+        return face, weights
+
+    @staticmethod
+    def backward(ctx: Any, _: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        clip, faces, face, weights, given = _arrays(*ctx.saved_tensors, upstream)
+        out = np.zeros(clip.shape)
+        _each(lambda b: kernels.rasterise_backward(clip[b], faces, face[b], weights[b], given[b], out[b]), len(clip))
+        return torch.from_numpy(out.astype(clip.dtype)), None, None
+
+
+class _Interpolate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, faces: Tensor, face: Tensor, weights: Tensor) -> Tensor:
+        out = torch.empty(*face.shape, values.shape[1], dtype=values.dtype)
+        ctx.save_for_backward(values, faces, face, weights)
+        given, triangles, seen, shares, into = _arrays(values, faces, face, weights, out)
+        _each(lambda b: kernels.interpolate(given, triangles, seen[b], shares[b], into[b]), len(face))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        values, faces, face, weights, given = _arrays(*ctx.saved_tensors, upstream)
+        d_values = np.zeros((len(face), *values.shape), values.dtype)
+        d_weights = np.empty_like(weights)
+        _each(
+            lambda b: kernels.interpolate_backward(
+                values, faces, face[b], weights[b], given[b], d_values[b], d_weights[b]
+            ),
+            len(face),
+        )
+        return torch.from_numpy(d_values.sum(0)), None, None, torch.from_numpy(d_weights)
+
+
+class _Antialias(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, picture: Tensor, face: Tensor, clip: Tensor, faces: Tensor, neighbours: Tensor) -> Tensor:
+        out = picture.detach().clone(memory_format=torch.contiguous_format)
+        seen, given, triangles, around, colours, into = _arrays(face, clip, faces, neighbours, picture, out)
+        blends: list[Any] = [None] * len(face)
+
+        def work(b: int) -> None:
+            found = np.empty((2 * seen[b].size, 4), np.int64)
+            n = kernels.antialias(
+                colours[b], seen[b], given[b], triangles, around, STEPS, into[b], found
+            )  # fmt: skip
+            blends[b] = found[:n].copy()
+
+        _each(work, len(face))
+        ctx.blends = blends
+        ctx.save_for_backward(picture, clip)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        picture, clip = ctx.saved_tensors
+        flat = picture.reshape(len(picture), -1, picture.shape[-1])
+        d_picture = upstream.reshape(flat.shape).clone(memory_format=torch.contiguous_format)
+        colours, given, above, into = _arrays(flat, clip, upstream.reshape(flat.shape), d_picture)
+        d_clip = np.zeros(clip.shape)
+        _each(
+            lambda b: kernels.antialias_backward(colours[b], given[b], ctx.blends[b], above[b], into[b], d_clip[b]),
+            len(picture),
+        )
+        return d_picture.reshape(picture.shape), None, torch.from_numpy(d_clip).to(clip.dtype), None, None
+
+
+FUSED = Fused()

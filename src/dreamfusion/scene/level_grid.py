@@ -1,0 +1,68 @@
+"""Dense grids of several resolutions, read trilinearly, and a texture that is one (as ``grid.GridField`` holds its colours)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .scene_settings import MeshSettings
+
+STEPS, POINTS, RATE = 150, 4096, 0.02
+
+
+class LevelGrid(nn.Module):
+    """A ``table`` (vertices of all levels, channels) over [-1, 1]^3: level by level, x slowest, z fastest."""
+
+    def __init__(self, levels: Sequence[int], channels: int, bound: float, generator: torch.Generator):
+        super().__init__()
+        self.levels = tuple(levels)
+        vertices = sum(side**3 for side in levels)
+        drawn = torch.rand(vertices, channels, generator=generator, device=generator.device) if bound else None
+        start = torch.zeros(vertices, channels) if drawn is None else (drawn * 2 - 1) * bound
+        self.table = nn.Parameter(start)
+
+    def forward(self, points: Tensor) -> list[Tensor]:
+        """Each level's values (P, channels) at points (P, 3)."""
+        where = points.flip(-1).reshape(1, 1, 1, -1, 3)  # grid_sample wants the fastest axis first
+        found, start = [], 0
+        for side in self.levels:
+            level = self.table[start : start + side**3].reshape(1, side, side, side, -1).permute(0, 4, 1, 2, 3)
+            start += side**3
+            value = nn.functional.grid_sample(level, where, padding_mode="border", align_corners=True)
+            found.append(value.reshape(value.shape[1], -1).T)
+        return found
+
+
+class Texture(nn.Module):
+    """Colours of points: features of all levels through one hidden layer. Latents, where ``channels`` is not 3."""
+
+    def __init__(self, settings: MeshSettings, generator: torch.Generator):
+        super().__init__()
+        inputs = len(settings.levels) * settings.features
+        self.grid = LevelGrid(settings.levels, settings.features, 0.1, generator)
+        self.hidden, self.out = nn.Linear(inputs, settings.hidden), nn.Linear(settings.hidden, settings.channels)
+        self.palette: nn.Module = nn.Identity() if settings.channels == 3 else nn.Linear(settings.channels, 3)
+        with torch.no_grad():
+            for layer, bound in ((self.hidden, math.sqrt(6 / inputs)), (self.out, 1 / math.sqrt(settings.hidden))):
+                drawn = torch.rand(layer.weight.shape, generator=generator, device=generator.device)
+                layer.weight.copy_((drawn * 2 - 1) * bound)
+                layer.bias.zero_()
+
+    def forward(self, points: Tensor, latent: bool = False) -> Tensor:
+        """Albedo (P, 3) in [0, 1] at points (P, 3), or with ``latent`` the latents (P, channels) that it stands for."""
+        hidden = torch.relu(self.hidden(torch.cat(self.grid(points), -1)))
+        value = torch.sigmoid(self.out(hidden))
+        return value if latent or isinstance(self.palette, nn.Identity) else self.palette(value).clamp(0, 1)
+
+    def fit(self, points: Tensor, wanted: Tensor, rng: torch.Generator) -> None:
+        """Learn the colours ``wanted`` (N, 3) at points (N, 3), by regression."""
+        optimiser = torch.optim.Adam(self.parameters(), lr=RATE)
+        for _ in range(STEPS):
+            some = torch.randint(len(points), (POINTS,), generator=rng).to(points.device)
+            off = (self(points[some]) - wanted[some]).square().mean()
+            optimiser.zero_grad()
+            off.backward()
+            optimiser.step()
