@@ -78,7 +78,10 @@ def one_line(said: str) -> str:
 def without_privileges() -> None:
     """Take from root what lets it read and write everything. It still owns its files, so that imports go on to work."""
     if os.getuid() == 0:
-        header, none = struct.pack("Ii", 0x20080522, 0), bytes(24)  # Linux's capset(2), version 3: no capability in any set
+        header, none = (
+            struct.pack("Ii", 0x20080522, 0),
+            bytes(24),
+        )  # Linux's capset(2), version 3: no capability in any set
         assert ctypes.CDLL(None, use_errno=True).capset(header, none) == 0, os.strerror(ctypes.get_errno())
 
 
