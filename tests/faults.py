@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import ctypes
+import io
 import json
 import os
 import shutil
@@ -21,29 +24,17 @@ import pytest
 from tests.fakes import SMALL, GrayBallPrior, options
 
 ROOT = Path(__file__).parents[1]
-TINY = SMALL | {"steps": 2, "export.turntable_size": 16}
+TINY = SMALL | {"steps": 2}
+FILM = {"export.turntable_frames": 3, "export.turntable_size": 16}
+"""A film for a tiny run, which has none."""
 CHAIR = ["generate", "a red chair", *options(TINY)]
-FAKED = """
-import sys
-from dreamfusion import cli, generation
-from dreamfusion.export import turntable
-from tests.fakes import GrayBallPrior
-drawn = turntable.preview_sheet
-turntable.preview_sheet = lambda scene, size, views: drawn(scene, 8, 1)
-generation.load_prior = lambda *_, **__: GrayBallPrior()
-sys.exit(cli.main(sys.argv[1:]))
-"""
-"""A program: the command line with ``GrayBallPrior`` and small previews."""
 
 
 def use(prior: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let ``generate`` load this prior, and draw small previews."""
+    """Let ``generate`` load this prior."""
     from dreamfusion import generation
-    from dreamfusion.export import turntable
 
-    drawn = turntable.preview_sheet
     monkeypatch.setattr(generation, "load_prior", lambda *_, **__: prior)
-    monkeypatch.setattr(turntable, "preview_sheet", lambda scene, size, views: drawn(scene, 8, 1))
 
 
 def made_run(folder: Path) -> Path:
@@ -65,7 +56,7 @@ def environment(**more: str) -> dict[str, str]:
 def program(argv: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
     """Run ``python ARGV`` and wait; its output is text."""
     given = {"capture_output": True, "text": True, "env": environment()} | more
-    return subprocess.run([sys.executable, *argv], timeout=120, check=False, **given)
+    return subprocess.run([sys.executable, *argv], timeout=300, check=False, **given)
 
 
 def one_line(said: str) -> str:
@@ -73,6 +64,13 @@ def one_line(said: str) -> str:
     (line,) = said.splitlines()
     assert line.startswith("dreamfusion: error: "), said
     return line.removeprefix("dreamfusion: error: ")
+
+
+def block(*places: Path) -> None:
+    """Put files where folders are wanted: root may write everywhere else."""
+    for place in places:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("")
 
 
 def without_privileges() -> None:
@@ -83,6 +81,24 @@ def without_privileges() -> None:
             bytes(24),
         )  # Linux's capset(2), version 3: no capability in any set
         assert ctypes.CDLL(None, use_errno=True).capset(header, none) == 0, os.strerror(ctypes.get_errno())
+
+
+def forked(act: Callable[[], Any]) -> int:
+    """Let ``act`` happen in a process that is forked from this one, and wait; its exit code (-9: SIGKILL).
+
+    It knows nothing of what other such processes did, and does not import anything anew.
+    """
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            act()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def as_nobody(act: Callable[[], Any]) -> Any:
@@ -113,3 +129,43 @@ def open_to_all() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder)
+
+
+LONG = "x" * 300
+PATH_FAULTS = {
+    "long": (LONG, "File name too long"),
+    "inside a file": ("file/inside", "Not a directory"),
+    "dangling": ("dangling", "which does not exist"),
+    "below a dangling link": ("dangling/run", "which does not exist"),
+    "loop": ("loop", "Too many levels of symbolic links"),
+    "no home": ("~nobody-of-this-name/x", "no such home folder"),
+    "null": ("a\0b", "null character"),
+}
+"""Paths with something wrong: how, and what is said of it."""
+
+
+def said_by(argv: list[str]) -> str:
+    """The one line of a mistake."""
+    from dreamfusion import cli
+
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.main(argv)
+    assert (code, out.getvalue()) == (2, ""), (code, out.getvalue(), err.getvalue())
+    return one_line(err.getvalue())
+
+
+def said_to_nobody(folder: Path, argvs: list[list[str]]) -> list[Any]:
+    """The lines that a user without privileges gets for each command line."""
+    import dreamfusion.evaluation  # noqa: F401
+    from dreamfusion import generation  # noqa: F401
+
+    codecs.lookup("utf-8-sig")
+
+    def act() -> list[str]:
+        os.chdir(folder)
+        return [said_by(argv) for argv in argvs]
+
+    said = as_nobody(act)
+    assert isinstance(said, list), said
+    return said

@@ -206,7 +206,7 @@ def test_draw_answers_to_guidance() -> None:
 
 
 def test_dream_fields_runs_from_prompt_to_file_and_climbs(tmp_path: Path) -> None:
-    small = SMALL | {"steps": 45, "views_per_step": 2, "export.level": 2.0}
+    small = SMALL | {"steps": 45, "views_per_step": 2, "export.level": 1.0}
     small |= {"regularizers.transmittance_target": [[0, 0.3], [1, 0.5]]}
     seen: list[dict[str, float]] = []
     prior = Guide(ColourClip())

@@ -20,6 +20,7 @@ from dreamfusion.priors.question import Question, Words
 from tests.fakes import SMALL, GrayBallPrior
 from tests.test_evaluation import Colours
 
+QUICK = SMALL | {"scene.fast": True}
 PROMPTS = ("a red ball", "a green ball", "a blue ball", "a red armchair")
 
 
@@ -28,7 +29,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two short runs: a ball and an armchair."""
     place = tmp_path_factory.mktemp("runs")
     for prompt, name in ((PROMPTS[0], "ball"), (PROMPTS[3], "chair")):
-        generate(prompt, out=place / name, prior=GrayBallPrior(), **{k.replace(".", "__"): v for k, v in SMALL.items()})
+        generate(prompt, out=place / name, prior=GrayBallPrior(), **QUICK)
     return place
 
 
@@ -76,7 +77,7 @@ def test_the_scene_and_not_the_seed_decides(runs: Path, suite: Path) -> None:
 def test_a_prompt_in_html_is_text(runs: Path, tmp_path: Path) -> None:
     evil = "<b>a red ball</b> & co"
     place = tmp_path / "evil"
-    generate(evil, out=place, prior=GrayBallPrior(), **{k.replace(".", "__"): v for k, v in SMALL.items()})
+    generate(evil, out=place, prior=GrayBallPrior(), **QUICK)
     path = tmp_path / "s.txt"
     path.write_text(evil)
     _, page = evaluate_full([place], Colours(), path, views=1)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-import subprocess
-import sys
-import textwrap
+import signal
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -17,6 +16,7 @@ import yaml
 
 from dreamfusion.distillation.rules import make_rule
 from dreamfusion.errors import UserError
+from dreamfusion.loop import keep
 from dreamfusion.priors.question import Question
 from dreamfusion.recorded import load_scene
 from dreamfusion.run import Run
@@ -28,6 +28,7 @@ from dreamfusion.trainer import Trainer
 from dreamfusion.view.cameras import orbit_cameras
 from dreamfusion.view.view import orbit_view
 from tests.fakes import SMALL, GrayBallPrior
+from tests.faults import forked
 
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
@@ -112,51 +113,31 @@ def test_the_scene_grows_and_its_moments_follow(family: dict[str, Any]) -> None:
     assert state.shape == (6, 7) and (state[-1] == 0).all() and (state[:4] != 0).any()
 
 
-SCRIPT = """
-import os, signal, sys
-sys.path[:0] = [{root!r}, {source!r}]
-import torch
-torch.set_num_threads(1)
-from tests.test_family import BLOCKS, settings
-from dreamfusion.loop import keep
-from dreamfusion.run import Run
-from dreamfusion.settings.presets import resolve
-from dreamfusion.stage import Makers
-from dreamfusion.trainer import Trainer
-space = {{"__name__": "family"}}
-for block in BLOCKS[:3]:
-    exec(block, space)
-folder, kill_at = sys.argv[1], int(sys.argv[2])
-config = resolve("balanced", settings(**{{"run.checkpoint_seconds": 1e-6}}), "a thing")
-prior = space["LightOrDark"]()
-trainer = Trainer(config, prior, Makers(space["Balls"], space["GaussianVSD"]))
-if os.path.exists(folder):
-    run = Run.open(folder)
-    trainer.restore(*run.load_checkpoint(resumable=True))
-else:
-    run = Run.create(folder, config)
-    run.write_config(prior.id, prior.hash)
-for progress in keep(trainer, run):
-    if progress.step == kill_at:
-        os.kill(os.getpid(), signal.SIGKILL)
-"""
+def run(folder: Path, family: dict[str, Any], kill_at: int = 0) -> None:
+    """Begin a run in a folder, or resume the one that is there; SIGKILL after a step."""
+    config = resolve("balanced", settings(**{"run.checkpoint_seconds": 1e-6}), "a thing")
+    prior = family["LightOrDark"]()
+    trainer = Trainer(config, prior, Makers(family["Balls"], family["GaussianVSD"]))
+    if folder.exists():
+        recorded = Run.open(folder)
+        trainer.restore(*recorded.load_checkpoint(resumable=True))
+    else:
+        recorded = Run.create(folder, config)
+        recorded.write_config(prior.id, prior.hash)
+    for progress in keep(trainer, recorded):
+        if progress.step == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_killed_and_resumed_it_ends_the_same(tmp_path: Path) -> None:
+def test_killed_and_resumed_it_ends_the_same(tmp_path: Path, family: dict[str, Any]) -> None:
     """SIGKILL after step 4: the rule has learned, the scene has grown, the optimiser has moments. The end is the same."""
-    root = Path(__file__).parents[1]
-    script = textwrap.dedent(SCRIPT.format(root=str(root), source=str(root / "src")))
-
-    def run(folder: str, kill_at: int) -> int:
-        command = [sys.executable, "-c", script, str(tmp_path / folder), str(kill_at)]
-        return subprocess.run(command, check=False, timeout=120).returncode
-
-    assert run("straight", -1) == 0
-    assert run("killed", 4) == -9
-    middle, meta = Run.open(tmp_path / "killed").load_checkpoint()
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    assert forked(lambda: run(straight, family)) == 0
+    assert forked(lambda: run(killed, family, kill_at=4)) == -signal.SIGKILL
+    middle, meta = Run.open(killed).load_checkpoint()
     assert meta["step"] == 4 and middle["scene.balls"].shape == (5, 7) and (middle["rule.mean"] != 0).any()
-    assert run("killed", -1) == 0
-    ends = [Run.open(tmp_path / name).load_checkpoint() for name in ("straight", "killed")]
+    assert forked(lambda: run(killed, family)) == 0
+    ends = [Run.open(place).load_checkpoint() for place in (straight, killed)]
     assert ends[0][1] == ends[1][1]
     assert ends[0][0].keys() == ends[1][0].keys()
     assert all(torch.equal(ends[0][0][name], ends[1][0][name]) for name in ends[0][0])

@@ -1,4 +1,4 @@
-"""Caches that cannot be written, read or found: a temporary one, then none, with one warning. And ``doctor`` says so."""
+"""Caches that cannot be written, read or found: a temporary one, then none, with one warning."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib.util
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +15,15 @@ import numba
 import pytest
 import torch
 
-from dreamfusion import UserError, cli, doctor
-from dreamfusion.doctor import Finding
-from dreamfusion.kernels import caching
+from dreamfusion import UserError
 from dreamfusion.kernels.caching import KernelCache, cache_folder_of, njit
 from dreamfusion.paths import is_temporary, temporary_folder
 from dreamfusion.priors import embeddings
 from dreamfusion.priors.question import Tokens
-from tests.faults import as_nobody, environment, open_to_all, program
+from tests.faults import as_nobody, block, environment, open_to_all, program
 
+pytestmark = pytest.mark.usefixtures("no_caches")
 SOURCE = "def twice(x):\n    return 2 * x\n"
-
-
-@pytest.fixture(autouse=True)
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing is kept anywhere yet, and nobody has been warned."""
-    monkeypatch.setattr(caching, "WARNED", set())
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
-    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    monkeypatch.delenv("DREAMFUSION_CACHE", raising=False)
-    (tmp_path / "tmp").mkdir()
-    yield
 
 
 def function(folder: Path) -> Callable[[int], int]:
@@ -49,13 +35,6 @@ def function(folder: Path) -> Callable[[int], int]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.twice  # type: ignore[no-any-return]
-
-
-def block(*places: Path) -> None:
-    """Put files where folders are wanted: root may write everywhere else."""
-    for place in places:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text("")
 
 
 def warned(act: Callable[[], Any]) -> tuple[Any, list[str]]:
@@ -246,68 +225,6 @@ def test_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.warns(UserWarning, match="the cache of embeddings cannot be used"):
         assert Encoders()(["a"]).tokens.shape == (1, 2, 3)
     assert not (tmp_path / "~").exists()
-
-
-def found(finding: Finding) -> tuple[bool, str]:
-    return finding.missing, finding.found
-
-
-def test_doctor_finds_no_fault_here() -> None:
-    for look in (doctor._runs_folder, doctor._kernel_cache, doctor._caption_cache, doctor._ffmpeg):
-        assert not look().missing, look().found
-
-
-def test_doctor_finds_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    block(tmp_path / "runs")
-    missing, said = found(doctor._runs_folder())
-    assert missing and said.startswith(f"cannot write {tmp_path}/runs: ") and "needed for: generate" in said
-
-
-def test_doctor_finds_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    usage = doctor.shutil._ntuple_diskusage(10**9, 10**9 - 5 * 10**6, 5 * 10**6)  # type: ignore[attr-defined]
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage)
-    for look in (doctor._runs_folder, doctor._kernel_cache, doctor._caption_cache):
-        missing, said = found(look())
-        assert missing and "has 5 MB free" in said
-
-
-@pytest.mark.parametrize(
-    ("folder", "said"),
-    [
-        (None, "each run compiles its kernels anew; set NUMBA_CACHE_DIR"),
-        ("tmp", "which does not last; set NUMBA_CACHE_DIR"),
-    ],
-)
-def test_doctor_finds_a_kernel_cache_that_does_not_last(
-    folder: str | None, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(caching, "cache_folder_of", lambda _: temporary_folder("kernels") if folder else None)
-    missing, line = found(doctor._kernel_cache())
-    assert missing and said in line
-
-
-def test_doctor_finds_a_cache_variable_that_leads_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NUMBA_CACHE_DIR", "/dev/null/x")
-    missing, line = found(doctor._kernel_cache())
-    assert missing and line.startswith("NUMBA_CACHE_DIR=/dev/null/x cannot be written to; ")
-    block(tmp_path / "file")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    missing, line = found(doctor._caption_cache())
-    assert missing and line.startswith(f"cannot write {tmp_path}/file/dreamfusion: Not a directory")
-
-
-def test_doctor_ends_with_1_where_something_is_wrong(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(doctor, "_prior", lambda _: Finding("prior", "here"))
-    monkeypatch.setattr(doctor, "_text_encoder", lambda: Finding("text encoder", "here"))
-    assert cli.main(["doctor"]) == 0
-    block(tmp_path / "runs")
-    assert cli.main(["doctor"]) == 1
-    assert "MISSING runs" in capsys.readouterr().out
 
 
 def test_all_kernels_have_a_cache_that_forgives() -> None:

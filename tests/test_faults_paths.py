@@ -1,14 +1,10 @@
-"""Paths that cannot be read or written: one line with the real reason, exit code 2, and before the slow part."""
+"""Paths that cannot be read: one line with the real reason, and exit code 2."""
 
 from __future__ import annotations
 
-import codecs
-import contextlib
-import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +15,8 @@ from dreamfusion.evaluation.inputs import find_runs
 from dreamfusion.paths import kind_of, user_path
 from dreamfusion.run import Run
 from dreamfusion.suites import load_suite
-from tests.faults import CHAIR, as_nobody, made_run, one_line, open_to_all, use
+from tests.faults import CHAIR, LONG, PATH_FAULTS, as_nobody, said_by, said_to_nobody, use
 
-LONG = "x" * 300
 READERS: dict[str, tuple[list[str], str]] = {
     "resume": (["generate", "--resume", "PATH"], ""),
     "preset": ([*CHAIR, "--preset", "PATH"], ".yaml"),
@@ -45,23 +40,9 @@ READERS: dict[str, tuple[list[str], str]] = {
 """Every option that reads a path, and how the path must end."""
 
 
-@pytest.fixture(scope="module")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_run(tmp_path_factory.mktemp("made") / "made")
-
-
 @pytest.fixture(autouse=True)
 def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def said_by(argv: list[str]) -> str:
-    """The one line of a mistake."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = cli.main(argv)
-    assert (code, out.getvalue()) == (2, ""), (code, out.getvalue(), err.getvalue())
-    return one_line(err.getvalue())
 
 
 def with_path(name: str, path: str) -> list[str]:
@@ -69,18 +50,7 @@ def with_path(name: str, path: str) -> list[str]:
     return [word.replace("PATH", path + suffix) for word in argv]
 
 
-FAULTS = {
-    "long": (LONG, "File name too long"),
-    "inside a file": ("file/inside", "Not a directory"),
-    "dangling": ("dangling", "which does not exist"),
-    "below a dangling link": ("dangling/run", "which does not exist"),
-    "loop": ("loop", "Too many levels of symbolic links"),
-    "no home": ("~nobody-of-this-name/x", "no such home folder"),
-    "null": ("a\0b", "null character"),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", PATH_FAULTS)
 @pytest.mark.parametrize("reader", READERS)
 def test_paths_that_cannot_be_read(reader: str, fault: str, made_once: Path) -> None:
     os.symlink(made_once, "made")
@@ -90,48 +60,8 @@ def test_paths_that_cannot_be_read(reader: str, fault: str, made_once: Path) -> 
         os.symlink("nowhere", name)
     for name in {"loop", f"loop{suffix}"}:
         os.symlink(name, name)
-    path, reason = FAULTS[fault]
+    path, reason = PATH_FAULTS[fault]
     assert reason in said_by(with_path(reader, path))
-
-
-@pytest.fixture(scope="module")
-def shared(made_once: Path) -> Iterator[Path]:
-    """Everything in it can be read by all but what its name says."""
-    with open_to_all() as folder:
-        shutil.copytree(made_once, folder / "made")
-        shutil.copytree(made_once, folder / "locked" / "in")
-        for suffix in (".yaml", ".safetensors", ".txt", ".json"):
-            (folder / "locked" / f"in{suffix}").write_text("x")
-            (folder / f"unreadable{suffix}").write_text("x")
-            (folder / f"unreadable{suffix}").chmod(0)
-        (folder / "unreadable").mkdir(mode=0)
-        for name in ("page", "checkpoint", "meta", "tensors", "log"):
-            shutil.copytree(made_once, folder / name).chmod(0o777)
-        (folder / "page" / "run.yaml").chmod(0)
-        (folder / "checkpoint" / "checkpoint").chmod(0)
-        (folder / "meta" / "checkpoint" / "checkpoint.json").chmod(0)
-        (tensors,) = (folder / "tensors" / "checkpoint").glob("*.safetensors")
-        tensors.chmod(0)
-        (folder / "log" / "metrics.jsonl").chmod(0)
-        (folder / "locked").chmod(0)
-        yield folder
-        (folder / "locked").chmod(0o700)
-
-
-def said_to_nobody(folder: Path, argvs: list[list[str]]) -> list[Any]:
-    """The lines that a user without privileges gets for each command line."""
-    import dreamfusion.evaluation  # noqa: F401
-    from dreamfusion import generation  # noqa: F401
-
-    codecs.lookup("utf-8-sig")
-
-    def act() -> list[str]:
-        os.chdir(folder)
-        return [said_by(argv) for argv in argvs]
-
-    said = as_nobody(act)
-    assert isinstance(said, list), said
-    return said
 
 
 def test_folders_and_files_without_permission(shared: Path) -> None:
@@ -179,102 +109,6 @@ def test_runs_with_a_part_that_is_something_else(part: str, how: str, made_once:
         reason = "Not a directory"
     for command in (["generate", "--resume"], ["export"], ["render"], ["evaluate"]):
         assert reason in said_by([*command, "run"])
-
-
-WRITERS = {
-    "generate": [*CHAIR, "--out", "PATH"],
-    "export": ["export", "made", "--out", "PATH"],
-    "export file": ["export", "made", "--out", "PATH/x.glb"],
-    "render": ["render", "made", "--out", "PATH"],
-    "turntable": ["render", "made", "--turntable", "--out", "PATH"],
-    "evaluate": ["evaluate", "made", "--out", "PATH/e.json"],
-    "html": ["evaluate", "made", "--html", "PATH/e.html"],
-    "compare": ["compare", "made", "made", "--out", "PATH/c.json"],
-    "sample": ["prior", "sample", "a cup", "--out", "PATH/x.png"],
-}
-"""Every option that writes to a path."""
-
-
-@pytest.fixture
-def nothing_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail where something slow is begun."""
-
-    def slow(*_: object, **__: object) -> None:
-        raise AssertionError("the slow part was begun")
-
-    from dreamfusion import evaluation, generation, loading, recorded
-
-    monkeypatch.setattr(generation, "load_prior", slow)
-    monkeypatch.setattr(loading, "load_prior", slow)
-    monkeypatch.setattr(recorded, "load_scene", slow)
-    monkeypatch.setattr(evaluation, "evaluate_full", slow)
-    monkeypatch.setattr(evaluation, "evaluate", slow)
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("writer", WRITERS)
-@pytest.mark.usefixtures("nothing_slow")
-def test_paths_that_cannot_be_written(writer: str, fault: str, made_once: Path) -> None:
-    os.symlink(made_once, "made")
-    Path("file").write_text("x")
-    os.symlink("nowhere", "dangling")
-    os.symlink("loop", "loop")
-    before = sorted(os.listdir())
-    path, reason = FAULTS[fault]
-    assert reason in said_by([word.replace("PATH", path) for word in WRITERS[writer]])
-    assert sorted(os.listdir()) == before
-
-
-def test_writing_without_permission(shared: Path) -> None:
-    readonly = shared / "readonly"
-    readonly.mkdir(mode=0o555)
-    argvs = [[w.replace("PATH", "readonly/deep/er") for w in argv] for argv in WRITERS.values()]
-    for line in said_to_nobody(shared, argvs):
-        assert line.startswith("cannot write readonly/deep/er") and "Permission denied" in line, line
-    assert not list(readonly.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("argv", "line"),
-    [
-        (["export", "made", "--out", "x.glb", "--format", "obj"], "--out x.glb is one file"),
-        (["export", "made", "--out", "x.glb", "--format", "glb,obj"], "--out x.glb is one file"),
-        (["export", "made", "--out", "x.fbx"], "cannot write x.fbx: '.fbx' is no known format"),
-        (["render", "made", "--out", "x.png"], "--out x.png is one file"),
-        (["render", "made", "--out", "x.mp4", "--turntable"], "--out x.mp4 is one file"),
-        (["render", "made", "--out", "x.png", "--views", "0,", "--kind", "color,depth"], "--out x.png is one file"),
-        (["compare", "made", "missing"], "there is no run and no evaluation at missing"),
-        (["evaluate", "made", "--html", "made"], "cannot write made: it is a folder"),
-        (["prior", "sample", "a cup", "--out", "folder.png"], "cannot write folder.png: it is a folder"),
-        ([*CHAIR, "--out", "chair.glb"], "--out chair.glb: a run is a folder"),
-    ],
-)
-@pytest.mark.usefixtures("nothing_slow")
-def test_a_file_where_a_folder_is_meant_and_the_other_way_round(argv: list[str], line: str, made_once: Path) -> None:
-    os.symlink(made_once, "made")
-    os.mkdir("folder.png")
-    assert line in said_by(argv)
-    assert sorted(os.listdir()) == ["folder.png", "made"]
-
-
-@pytest.mark.parametrize("name", ["x.glb", "deep/er/x.obj", "X.STL", "x.y.ply"])
-def test_export_to_one_file(name: str, made_once: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["export", str(made_once), "--out", name]) == 0
-    assert Path(name).is_file() and str(Path(name)) in capsys.readouterr().out
-    made = {path.name for path in Path(name).parent.iterdir()}
-    assert made == ({"x.obj", "x.mtl", "x.png"} if name.endswith(".obj") else {Path(name).name})
-
-
-def test_render_to_one_file(made_once: Path) -> None:
-    assert cli.main(["render", str(made_once), "--views", "45,", "--size", "16", "--out", "one.png"]) == 0
-    assert os.listdir() == ["one.png"]
-
-
-def test_a_folder_whose_name_has_a_dot_is_a_folder(made_once: Path) -> None:
-    os.mkdir("old.glb")
-    for name in ("old.glb", "v1.2"):
-        assert cli.main(["export", str(made_once), "--out", name]) == 0
-        assert os.listdir(name) == ["asset.glb"]
 
 
 def test_a_tilde_is_the_home_folder_everywhere(made_once: Path, monkeypatch: pytest.MonkeyPatch) -> None:

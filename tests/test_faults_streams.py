@@ -16,8 +16,8 @@ import pytest
 from dreamfusion import cli
 from dreamfusion.interrupts import Ended, ended_by_signals, stopped_by_signals
 from dreamfusion.streams import Forgiving, forgiving_streams
-from tests.fakes import GrayBallPrior
-from tests.faults import CHAIR, FAKED, environment, program, use
+from tests.fakes import GrayBallPrior, options
+from tests.faults import CHAIR, FILM, environment, forked, program, use
 
 
 @pytest.fixture(autouse=True)
@@ -183,29 +183,45 @@ def test_closed_descriptors_are_not_given_to_files(how: str) -> None:
     assert done.returncode == 0 and Path("found").read_text() == "True"
 
 
-def test_a_run_with_all_descriptors_closed() -> None:
-    words = " ".join(f"'{word}'" for word in [*CHAIR, "--out", "r", "--export.turntable-frames=2"])
-    Path("faked.py").write_text(FAKED)
-    done = subprocess.run(
-        f"'{sys.executable}' faked.py {words} <&- >&- 2>&-", shell=True, env=environment(), check=False
-    )
-    assert done.returncode == 0
+def test_a_run_with_all_descriptors_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(GrayBallPrior(), monkeypatch)
+
+    def run() -> None:
+        for number in (0, 1, 2):
+            os.close(number)
+        sys.stdin = sys.stdout = sys.stderr = None  # as Python begins then
+        os._exit(cli.main([*CHAIR, "--out", "r", *options(FILM)]))
+
+    assert forked(run) == 0
     assert {"asset.glb", "turntable.mp4", "turntable.gif"} <= {path.name for path in Path("r").iterdir()}
 
 
-def test_a_reader_of_both_streams_that_goes_away() -> None:
-    Path("faked.py").write_text(FAKED)
-    plain = [
-        word for word in CHAIR if "turntable-size" not in word and "turntable_size" not in word
-    ]  # no warning of it
-    words = " ".join(f"'{word}'" for word in [*plain, "--out", "r"])
-    pipe = f"{{ '{sys.executable}' faked.py {words}; echo $? > code; }} 2>&1 | head -1"
-    done = subprocess.run(pipe, shell=True, env=environment(), capture_output=True, text=True, check=False)
-    assert done.stdout == "'a red chair', preset balanced, seed 0, in r\n" and done.stderr == ""
-    assert Path("code").read_text() == "0\n" and Path("r/asset.glb").is_file()
+def test_a_reader_of_both_streams_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with ``2>&1 | head -1``."""
+    use(GrayBallPrior(), monkeypatch)
+    read, write = os.pipe()
+    lines: list[str] = []
+
+    def head() -> None:
+        with open(read, encoding="utf-8", buffering=1) as stream:
+            lines.append(stream.readline())
+
+    def run() -> None:
+        os.close(read)
+        for number in (1, 2):
+            os.dup2(write, number)
+        sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
+        os._exit(cli.main([*CHAIR, "--out", "r"]))
+
+    reader = threading.Thread(target=head)
+    reader.start()
+    assert forked(run) == 0
+    os.close(write)
+    reader.join()
+    assert lines == ["'a red chair', preset balanced, seed 0, in r\n"] and Path("r/asset.glb").is_file()
 
 
-@pytest.mark.parametrize(("redirect", "code"), [("| true", 0), (">/dev/full", 2), (">&-", 0)])
+@pytest.mark.parametrize(("redirect", "code"), [("| true", 0), ("2>&1 | true", 0), (">/dev/full", 2), (">&-", 0)])
 def test_processes_say_nothing_when_they_end(redirect: str, code: int) -> None:
     """Python flushes its streams once more when it ends, and would complain there."""
     line = f"{{ '{sys.executable}' -m dreamfusion presets dreamfusion; echo $? >code; }} {redirect}"

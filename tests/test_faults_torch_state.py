@@ -1,8 +1,7 @@
-"""Whatever state torch is in: the same asset to the bit, and the same state afterwards. Also in forked processes."""
+"""Whatever state torch is in: the same asset to the bit, and the same state afterwards."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import threading
@@ -16,19 +15,19 @@ import numpy as np
 import pytest
 import torch
 
-from dreamfusion import Asset, UserError, generate, load_prior, torch_state
+from dreamfusion import Asset, UserError, generate, load_prior
 from dreamfusion.export.turntable import preview_sheet, turntable
 from dreamfusion.recorded import load_scene
 from dreamfusion.run import Run
 from dreamfusion.samples import sample_around
 from dreamfusion.scene.mlp import MlpField
 from dreamfusion.settings.presets import resolve
-from dreamfusion.torch_state import kept_random, own_torch, plain_torch, threads
+from dreamfusion.torch_state import kept_random, own_torch, plain_torch
 from dreamfusion.trainer import Trainer
 from dreamfusion.view.cameras import orbit_cameras
 from dreamfusion.view.view import orbit_view
 from tests.fakes import GrayBallPrior
-from tests.faults import TINY, use
+from tests.faults import FILM, TINY, use
 
 FAST = TINY | {"scene.fast": True}
 """The compiled renderer: it takes the types of what it is given as they are."""
@@ -131,8 +130,7 @@ def plain_mlp() -> Asset:
 
 @pytest.mark.parametrize("name", STATES)
 def test_the_same_asset_and_the_same_state(name: str, plain: Asset) -> None:
-    with warnings.catch_warnings(), STATES[name]():
-        warnings.simplefilter("ignore")  # anomalies and their speed
+    with warnings.catch_warnings(action="ignore"), STATES[name]():  # anomalies and their speed
         before = state()
         asset = made()
         assert state() == before
@@ -151,7 +149,7 @@ def test_the_same_asset_of_an_mlp(name: str, plain_mlp: Asset) -> None:
 @pytest.mark.parametrize("name", ["inference_mode", "float64", "meta", "autocast"])
 def test_a_recorded_run_and_what_is_made_of_it(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(PRIOR, monkeypatch)
-    more: Any = {"export.turntable_frames": 2}
+    more: Any = FILM
     made(FAST | more, out=tmp_path / "plain")
     with STATES[name]():
         before = state()
@@ -174,6 +172,7 @@ def test_a_recorded_run_and_what_is_made_of_it(name: str, tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("name", ["inference_mode", "float64", "with meta", "autocast"])
+@pytest.mark.usefixtures("few_hypotheses")
 def test_the_bundled_prior(name: str) -> None:
     def look() -> torch.Tensor:
         return sample_around(load_prior("bundled", "cpu"), "a red cup", views=1, seed=3)
@@ -280,63 +279,6 @@ def test_threads_that_overlap_put_the_shared_state_back_once() -> None:
         leave.set()
         other.join()
         assert torch.get_default_dtype() == torch.float64
-
-
-def in_a_child(queue: Any, settings: dict[str, Any]) -> None:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        asset = made(settings)
-        made(settings)
-    said = [str(w.message) for w in caught if "forked" in str(w.message)]
-    queue.put((asset.mesh.vertices.tobytes(), asset.texture.tobytes(), said, torch.get_num_threads()))
-
-
-@pytest.mark.parametrize("kind", ["grid", "mlp", "plain"])
-def test_generate_works_in_a_forked_child_after_one_in_the_parent(kind: str) -> None:
-    """The threads of OpenMP and of our pools are not in the child; it would wait for them for ever."""
-    settings = {"grid": FAST, "mlp": MLP, "plain": TINY}[kind]
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        made(settings | {"threads": 2})
-        torch.randn(512, 512) @ torch.randn(512, 512)
-        fork = multiprocessing.get_context("fork")
-        queue = fork.Queue()
-        child = fork.Process(target=in_a_child, args=(queue, settings | {"threads": 2}))
-        child.start()
-        vertices, texture, said, count = queue.get(timeout=60)
-        child.join(10)
-    finally:
-        torch.set_num_threads(before)
-    alone = made(settings | {"threads": 1})
-    assert vertices == alone.mesh.vertices.tobytes() and texture == alone.texture.tobytes()
-    assert count == 1 and len(said) == 1 and "it works on one thread" in said[0] and "spawn" in said[0]
-
-
-def test_a_trainer_of_the_parent_goes_on_in_a_child() -> None:
-    config = resolve("balanced", FAST | {"threads": 2, "steps": 4}, "a ball")
-    with threads(2):
-        trainer = Trainer(config, PRIOR)
-        trainer.step()
-        read, write = os.pipe()
-        child = os.fork()
-        if child == 0:
-            trainer.step()
-            os.write(write, b"done")
-            os._exit(0)
-    os.close(write)
-    with open(read, "rb") as answer:
-        assert answer.read() == b"done"
-    os.waitpid(child, 0)
-
-
-def test_what_torch_refuses_in_a_forked_process_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, …"
-    with pytest.raises(RuntimeError, match="re-initialize"), own_torch():
-        raise RuntimeError(said)
-    monkeypatch.setattr(torch_state._FORK, "happened", True)
-    with pytest.raises(UserError, match="start it with multiprocessing's 'spawn' instead"), own_torch():
-        raise RuntimeError(said)
 
 
 def test_nothing_is_changed_where_nothing_has_to_be() -> None:

@@ -19,6 +19,7 @@ from dreamfusion.priors.question import Question
 from dreamfusion.priors.sampler import sample
 from tests.fakes import ask
 
+pytestmark = pytest.mark.usefixtures("few_hypotheses")
 RECORD = json.loads(WEIGHTS.with_suffix(".json").read_text())
 
 

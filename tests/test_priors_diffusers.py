@@ -168,7 +168,7 @@ def test_reconstruction_is_the_gradient_of_its_loss(name: str, tiny: dict[str, P
 def test_matrix(name: str, scene: str, kind: str, priors: dict[str, Any]) -> None:
     prior = priors[name]
     settings = {
-        **SMALL, "steps": "10", "scene.kind": scene, "scene.hidden": "8", "distillation.kind": kind, "prior.asks": "words",
+        **SMALL, "steps": "3", "scene.kind": scene, "scene.hidden": "8", "distillation.kind": kind, "prior.asks": "words",
         "resolution": str(prior.resolution), "device": "cpu",
     }  # fmt: skip
     if scene == "mlp":
@@ -176,9 +176,8 @@ def test_matrix(name: str, scene: str, kind: str, priors: dict[str, Any]) -> Non
     trainer = Trainer(resolve("fast", settings, "a cat"), prior)
     before = {n: p.clone() for n, p in trainer.scene.named_parameters()}
     frozen = {n: p.clone() for n, p in weights(prior).items()}
-    for _ in range(10):
-        metrics = trainer.step()
-    assert metrics["skipped"] == 0
+    for _ in range(3):
+        assert trainer.step()["skipped"] == 0
     assert any(not torch.equal(before[n], p) for n, p in trainer.scene.named_parameters())
     for n, p in weights(prior).items():
         assert torch.equal(p, frozen[n]), n

@@ -30,18 +30,12 @@ from dreamfusion.priors.question import Question, Tokens, Words
 from dreamfusion.settings.presets import resolve
 from dreamfusion.trainer import Trainer
 from tests.fakes import SMALL, GrayBallPrior, ask, direction, looks
-from tests.tiny_pipelines import save
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save("sd", tmp_path_factory.mktemp("errors"))
 
 
 @pytest.fixture
-def folder(saved: Path, tmp_path: Path) -> Path:
+def folder(sd: Path, tmp_path: Path) -> Path:
     """A copy that a test may spoil."""
-    return Path(shutil.copytree(saved, tmp_path / "sd"))
+    return Path(shutil.copytree(sd, tmp_path / "sd"))
 
 
 def edit_index(folder: Path, **changes: Any) -> None:
@@ -150,13 +144,13 @@ def test_variants_are_chosen_by_precision() -> None:
         assert choose_weights(dict.fromkeys(names, 1), "unet", wants_half) == expected
 
 
-def test_a_fingerprint_tells_fine_tunes_apart(folder: Path, saved: Path) -> None:
-    assert open_folder(folder, False).revision == open_folder(saved, False).revision
+def test_a_fingerprint_tells_fine_tunes_apart(folder: Path, sd: Path) -> None:
+    assert open_folder(folder, False).revision == open_folder(sd, False).revision
     path = folder / "unet" / "diffusion_pytorch_model.safetensors"
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(content)
-    assert open_folder(folder, False).revision != open_folder(saved, False).revision
+    assert open_folder(folder, False).revision != open_folder(sd, False).revision
 
 
 GB = 10**9
@@ -221,9 +215,9 @@ def test_offline_without_a_cached_copy(monkeypatch: pytest.MonkeyPatch, tmp_path
     refused("hf:a/b", "cannot be reached", "cache has no a/b")
 
 
-def test_offline_with_a_cached_copy(saved: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_offline_with_a_cached_copy(sd: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
-    snapshot = Path(shutil.copytree(saved, tmp_path / "snapshots" / commit))
+    snapshot = Path(shutil.copytree(sd, tmp_path / "snapshots" / commit))
 
     def info(*_: Any, **__: Any) -> None:
         raise ConnectionError("no route")
@@ -234,8 +228,8 @@ def test_offline_with_a_cached_copy(saved: Path, monkeypatch: pytest.MonkeyPatch
     assert prior.id == f"hf:a/b@{commit}" and prior.hash == commit  # what run.yaml records, and resumes with
 
 
-def test_online_only_what_is_needed_is_downloaded(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = {p.relative_to(saved).as_posix(): p.stat().st_size for p in saved.rglob("*") if p.is_file()}
+def test_online_only_what_is_needed_is_downloaded(sd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {p.relative_to(sd).as_posix(): p.stat().st_size for p in sd.rglob("*") if p.is_file()}
     files |= {"unet/diffusion_pytorch_model.bin": 9, "safety_checker/model.safetensors": 9, "v1-5.ckpt": 9}
     siblings = [SimpleNamespace(rfilename=name, size=size) for name, size in files.items()]
     asked = {}
@@ -245,12 +239,12 @@ def test_online_only_what_is_needed_is_downloaded(saved: Path, monkeypatch: pyte
             sha="c0ffee", siblings=siblings, card_data=SimpleNamespace(license="openrail")
         ),
     )
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: str(saved / "model_index.json"))
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: str(sd / "model_index.json"))
     monkeypatch.setattr(
         "huggingface_hub.HfApi.parse_safetensors_file_metadata",
         lambda *_, **__: SimpleNamespace(parameter_count={"F32": 1000}),
     )
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repo, **o: asked.update(o, repo=repo) or str(saved))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repo, **o: asked.update(o, repo=repo) or str(sd))
     found = hub_checkpoint.find("hf:a/b", half=False)
     assert found.licence == "openrail" and found.id == "hf:a/b@c0ffee"
     prior = load_prior("hf:a/b", precision="float32")
@@ -365,8 +359,8 @@ def test_a_mixture_runs_with_negatives() -> None:
     assert trainer.step()["skipped"] == 0
 
 
-def test_latents_of_a_prior_that_has_none(saved: Path) -> None:
-    for channels, prior in (("4", GrayBallPrior()), ("8", load_prior(str(saved), precision="float32"))):
+def test_latents_of_a_prior_that_has_none(sd: Path) -> None:
+    for channels, prior in (("4", GrayBallPrior()), ("8", load_prior(str(sd), precision="float32"))):
         with pytest.raises(UserError, match=r"scene\.channels"):
             Trainer(resolve("fast", {**SMALL, "device": "cpu", "scene.channels": channels}, "a cat"), prior)
 
@@ -376,7 +370,7 @@ def test_guidance_out_of_range() -> None:
         resolve("fast", {"distillation.guidance_scale": "-3"}, "a cat")
 
 
-def test_eight_bit_needs_its_package(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eight_bit_needs_its_package(sd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dreamfusion.priors import embeddings
 
     monkeypatch.setattr(embeddings, "importlib_missing", lambda name: True)
@@ -384,8 +378,8 @@ def test_eight_bit_needs_its_package(saved: Path, monkeypatch: pytest.MonkeyPatc
         embeddings.eight_bit_config()
 
 
-def test_back_propagation_cannot_be_offloaded_by_layer(saved: Path) -> None:
-    prior = load_prior(str(saved), precision="float32", memory="lowest")
+def test_back_propagation_cannot_be_offloaded_by_layer(sd: Path) -> None:
+    prior = load_prior(str(sd), precision="float32", memory="lowest")
     question, picture = ask(prior.embed(["a"])), torch.rand(1, 3, 32, 32)
     noise = torch.randn(prior.noise_shape(1))
     with pytest.raises(UserError, match="lowest"):

@@ -44,7 +44,8 @@ def test_boxes_and_frames_are_of_what_is_covered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "azimuth", "elevation"), [("a red armchair", 40, 15), ("a teapot", -70, 30), ("a green car", 130, 10)]
+    ("prompt", "azimuth", "elevation"),
+    [("a red armchair", 40, 15), pytest.param("a teapot", -70, 30, marks=pytest.mark.slow), ("a green car", 130, 10)],
 )
 def test_a_picture_is_recognised_from_its_side(
     prior: BundledPrior, prompt: str, azimuth: float, elevation: float

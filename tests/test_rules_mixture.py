@@ -30,7 +30,7 @@ def test_sds_finds_a_mode_and_vsd_the_mixture(plane: Any) -> None:
     """The words are 0.7 N(m1, 0.12^2) + 0.3 N(m2, 0.12^2), guidance 0. SDS descends -log of the blurred density from every
     start, so each point ends in a mode, and here in the heavier one, as much noise leaves no other. VSD descends the
     divergence of all points together, whose minimum is the mixture. Its learner is the small network."""
-    means, weights, spread = plane.WANTED
+    means, weights, spread = plane.WANTED.means.flatten(1), plane.WANTED.weights, plane.WANTED.spread
     sds, sds_spreads = shares_and_spreads(plane.settle("sds", 400, 128), means)
     assert max(sds) > 0.98 and max(sds_spreads) < 0.3 * spread
     learning = {"learner": "network", "learner_lr": 5e-3, "width": 16, "t_max": [[0, 0.98], [0.6, 0.98], [1, 0.5]]}
@@ -41,12 +41,11 @@ def test_sds_finds_a_mode_and_vsd_the_mixture(plane: Any) -> None:
 
 def test_the_planes_score_is_the_gradient_of_its_density(plane: Any) -> None:
     """e = -sigma grad log p_t (Tweedie), by automatic differentiation."""
-    z = torch.randn(5, 2, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
-    alpha, sigma = torch.full((5, 1), 0.8).double(), torch.full((5, 1), 0.6).double()
-    means, weights, spread = plane.WANTED
-    variance = 0.64 * spread**2 + 0.36
-    far = (z[:, None] - 0.8 * means.double()).square().sum(-1)
-    density = (weights.double().log() - 0.5 * far / variance).logsumexp(1)
+    z = torch.randn(5, 2, 1, 1, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
+    alpha, sigma = torch.full((5, 1, 1, 1), 0.8).double(), torch.full((5, 1, 1, 1), 0.6).double()
+    wanted = plane.WANTED
+    variance = 0.64 * wanted.spread**2 + 0.36
+    far = (z[:, None] - 0.8 * wanted.means.double()).square().flatten(2).sum(2)
+    density = (wanted.weights.double().log() - 0.5 * far / variance).logsumexp(1)
     (score,) = torch.autograd.grad(density.sum(), z)
-    mixture = means.double(), weights.double(), spread
-    torch.testing.assert_close(plane.mixture_noise(z.detach(), alpha, sigma, mixture), -0.6 * score)
+    torch.testing.assert_close(wanted.noise(z.detach(), alpha, sigma), -0.6 * score, rtol=1e-6, atol=1e-6)

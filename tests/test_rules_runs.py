@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
+import os
+import signal
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from dreamfusion.distillation.learner import LowRankLearner, SmallNetwork
 from dreamfusion.distillation.rules import GUIDED, make_rule
 from dreamfusion.errors import UserError
 from dreamfusion.loading import load_prior
+from dreamfusion.loop import keep
 from dreamfusion.priors.mixture import Mixture
 from dreamfusion.priors.prior import Prior
 from dreamfusion.run import Run
@@ -29,6 +29,7 @@ from dreamfusion.trainer import Trainer
 from dreamfusion.view.cameras import orbit_cameras
 from dreamfusion.view.view import orbit_view
 from tests.fakes import SMALL, GrayBallPrior, ask
+from tests.faults import forked
 
 KINDS = [settings.model_fields["kind"].default for settings in GUIDED]
 ALL = ("oracle", "bundled camera", "bundled words", "bundled views", "if", "sd", "sdxl", "sd3")
@@ -149,49 +150,29 @@ def test_a_run_that_is_taken_up_ends_the_same(kind: str) -> None:
     assert ends[0].keys() == ends[1].keys() and all(torch.equal(ends[0][n], ends[1][n]) for n in ends[0])
 
 
-SCRIPT = """
-import os, signal, sys
-sys.path[:0] = [{root!r}, {source!r}]
-import torch
-torch.set_num_threads(1)
-from tests.fakes import GrayBallPrior
-from tests.test_rules_runs import settings
-from dreamfusion.loop import keep
-from dreamfusion.run import Run
-from dreamfusion.settings.presets import resolve
-from dreamfusion.trainer import Trainer
-folder = sys.argv[1]
-def go(name, kill_at):
-    path = os.path.join(folder, name)
-    config = resolve("balanced", settings("vsd", **{{"run.checkpoint_seconds": 1e-6}}), "a red ball")
+def keep_run(folder: Path, kill_at: int = 0) -> None:
+    """Begin a run of VSD in a folder, or resume the one that is there; SIGKILL after a step."""
+    config = resolve("balanced", settings("vsd", **{"run.checkpoint_seconds": 1e-6}), "a red ball")
     trainer = Trainer(config, GrayBallPrior())
-    if os.path.exists(path):
-        run = Run.open(path)
+    if folder.exists():
+        run = Run.open(folder)
         trainer.restore(*run.load_checkpoint(resumable=True))
     else:
-        run = Run.create(path, config)
+        run = Run.create(folder, config)
         run.write_config("gray-ball", "0" * 64)
     for progress in keep(trainer, run):
         if progress.step == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
-if os.path.exists(os.path.join(folder, "killed")):
-    go("killed", -1)
-else:
-    go("straight", -1)
-    go("killed", 4)
-"""
 
 
 def test_vsd_killed_and_resumed_ends_the_same(tmp_path: Path) -> None:
     """SIGKILL after step 4, when the learner has weights and moments of its own."""
-    root = Path(__file__).parents[1]
-    script = textwrap.dedent(SCRIPT.format(root=str(root), source=str(root / "src")))
-    codes = [
-        subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, timeout=300).returncode
-        for _ in range(2)
-    ]
-    assert codes == [-9, 0]
-    ends = [Run.open(tmp_path / name).load_checkpoint() for name in ("straight", "killed")]
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    assert forked(lambda: keep_run(straight)) == 0
+    assert forked(lambda: keep_run(killed, kill_at=4)) == -signal.SIGKILL
+    assert Run.open(killed).load_checkpoint()[1]["step"] == 4
+    assert forked(lambda: keep_run(killed)) == 0
+    ends = [Run.open(place).load_checkpoint() for place in (straight, killed)]
     assert ends[0][1] == ends[1][1] and ends[0][0].keys() == ends[1][0].keys()
     assert all(torch.equal(ends[0][0][name], ends[1][0][name]) for name in ends[0][0])
 

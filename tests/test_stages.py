@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from dreamfusion import cli, generate, generation
 from dreamfusion.errors import UserError
-from dreamfusion.export import turntable
 from dreamfusion.run import Run
 from dreamfusion.scene import transfer
 from dreamfusion.scene.grid import GridField
@@ -31,9 +30,9 @@ from dreamfusion.trainer import Trainer
 from dreamfusion.view.cameras import orbit_cameras
 from dreamfusion.view.view import orbit_view
 from tests.fakes import SMALL, GrayBallPrior
+from tests.faults import forked
 from tests.scenes import BALLS, ball_picture, scene_settings
 
-ROOT = Path(__file__).parents[1]
 TWO = """
 steps: 3
 stages:
@@ -64,10 +63,8 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Little fitting, and small pictures."""
+    """Little fitting."""
     monkeypatch.setattr(transfer, "STEPS", 3)
-    drawn = turntable.preview_sheet
-    monkeypatch.setattr(turntable, "preview_sheet", lambda scene, size, views: drawn(scene, min(size, 16), views))
 
 
 def ball_grid() -> GridField:
@@ -90,6 +87,8 @@ def test_a_stage_of_another_field_begins_with_what_the_one_before_it_looked_like
     """Silhouettes against the closed form of two balls, and colours against the old scene's."""
     if kind == "grid":
         monkeypatch.setattr(transfer, "STEPS", 150)  # a grid is quick to learn
+    else:
+        monkeypatch.setattr(transfer, "POINTS", 1024)
     config = resolve("balanced", SMALL, "two balls")
     shape = {"hidden": 32, "depth": 2, "frequencies": 4} if kind == "mlp" else {"levels": (10, 32)}
     config.scene = scene_settings(kind, **{"density_bias": 0.0, "samples": 64, **shape})
@@ -115,6 +114,7 @@ def test_a_stage_of_another_field_begins_with_what_the_one_before_it_looked_like
 def test_two_stages_a_grid_and_then_an_mlp(two: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a whole run does it: the silhouette that the grid has learned is the one that the MLP begins with."""
     monkeypatch.setattr(transfer, "STEPS", 200)
+    monkeypatch.setattr(transfer, "POINTS", 1024)
     # The MLP does not move: its rate is next to nothing, and it is not hardened.
     own = {"stages.1.steps": 30, "stages.2.scene.lr_head": 1e-30, "stages.2.scene.hardening": 1}
     trainer = Trainer(resolve(two, SMALLER | own, "x"), GrayBallPrior())
@@ -299,40 +299,23 @@ def test_a_checkpoint_of_any_step_goes_on_bit_exactly(two: str, tmp_path: Path, 
             assert same(tensors_of(again), held[progress.step][1]), f"from step {start}: step {progress.step}"
 
 
-KILL = """
-import os, signal, sys
-from dreamfusion import generate, loop
-from dreamfusion.scene import transfer
-from tests.fakes import GrayBallPrior
-from tests.test_stages import SMALLER
+def run_killed(page: str, folder: Path, count: int) -> None:
+    """Begin a run; SIGKILL when the prior is asked after so many steps."""
+    asked: list[None] = []
 
-transfer.STEPS = 3
-loop.write_preview = lambda *_, **__: None
-page, place, *counts = sys.argv[1:]
-
-def run(folder, count):
-    asked = []
-    def kill():
+    def kill() -> None:
         asked.append(None)
         if len(asked) > count:
             os.kill(os.getpid(), signal.SIGKILL)
-    generate("x", page, out=folder, prior=GrayBallPrior(kill), run__checkpoint_seconds=1e-9, **SMALLER)
 
-for count in map(int, counts):  # nothing has been computed in this process, so its children can be forked
-    child = os.fork()
-    if child == 0:
-        run(os.path.join(place, f"killed-{count}"), count)
-        os._exit(0)
-    os.waitpid(child, 0)
-"""
+    generate("x", page, out=folder, prior=GrayBallPrior(kill), run__checkpoint_seconds=1e-9, **SMALLER)
 
 
 def test_a_killed_run_goes_on_bit_exactly(two: str, tmp_path: Path, quick: None) -> None:
     """SIGKILL inside the first stage, right at the beginning of the second, and inside it."""
     counts = (2, 3, 5)
-    argv = [sys.executable, "-c", KILL, two, str(tmp_path), *map(str, counts)]
-    path = os.pathsep.join([str(ROOT / "src"), str(ROOT), str(ROOT / "tests")])
-    subprocess.run(argv, check=True, env=os.environ | {"PYTHONPATH": path}, cwd=ROOT, timeout=200)
+    for count in counts:
+        assert forked(partial(run_killed, two, tmp_path / f"killed-{count}", count)) == -signal.SIGKILL
     generate("x", two, out=tmp_path / "straight", prior=GrayBallPrior(), **SMALLER)
     (straight,) = (tmp_path / "straight/checkpoint").glob("*.safetensors")
     for count in counts:

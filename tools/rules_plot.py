@@ -6,83 +6,53 @@ moves the same 256 points until they rest. Needs matplotlib. The figure is the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from dreamfusion.distillation.rules import make_rule
 from dreamfusion.distillation.times import draw_times
-from dreamfusion.priors.prior import Prior, cosine_schedule, levels
-from dreamfusion.priors.question import Question, Tokens, Words
+from dreamfusion.priors.question import Question
 from dreamfusion.settings.names import build
 from dreamfusion.view.cameras import orbit_cameras
 from dreamfusion.view.view import orbit_view
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.oracles import FlowOracle, Normals, Oracle
+
 PAGE = Path(__file__).parents[1] / "docs" / "rules.png"
 COUNT, STEPS, RATE = 256, 800, 0.02
-SPREAD = 0.12
-WANTED = torch.tensor([[-0.45, 0.1], [0.5, -0.1]]), torch.tensor([0.7, 0.3]), SPREAD
-"""Means, weights and spread of the words."""
-NOTHING = torch.tensor([[0.0, 0.0]]), torch.tensor([1.0]), 0.5
-NEGATIVE = torch.tensor([[0.0, 0.55]]), torch.tensor([1.0]), 0.3
-Mixture = tuple[Tensor, Tensor, float]
 
 
-def mixture_noise(z_t: Tensor, alpha: Tensor, sigma: Tensor, mixture: Mixture) -> Tensor:
-    """E[e | z_t] (B, 2) where z is of the mixture; alpha, sigma (B, 1).
-
-    A component makes z_t normal with mean alpha m and variance v = alpha^2 s^2 + sigma^2, and then the mean of e is sigma
-    (z_t - alpha m) / v. They are weighted by how likely each has made z_t.
-    """
-    means, weights, spread = mixture
-    variance = alpha**2 * spread**2 + sigma**2
-    far = z_t[:, None] - alpha[:, None] * means
-    share = (weights.log() - 0.5 * far.square().sum(-1) / variance).softmax(1)
-    return sigma * (share[..., None] * far).sum(1) / variance
+def normals(means: list[list[float]], spread: float, weights: list[float]) -> Normals:
+    """A mixture in the plane, of pictures of two channels and one pixel."""
+    return Normals(torch.tensor(means)[..., None, None], spread, torch.tensor(weights))
 
 
-class Plane(Prior):
-    """A prior over (B, 2, 1, 1); its words are the row of ``mixtures`` that they mean."""
+WANTED = normals([[-0.45, 0.1], [0.5, -0.1]], 0.12, [0.7, 0.3])
+"""What the words mean."""
+NOTHING = normals([[0.0, 0.0]], 0.5, [1.0])
+NEGATIVE = normals([[0.0, 0.55]], 0.3, [1.0])
 
-    id, hash, resolution, device, channels = "plane", "0" * 64, 1, torch.device("cpu"), 2
-    mixtures = (WANTED, NEGATIVE)
 
-    def embed(self, captions: Sequence[str], images: Sequence[Image] = ()) -> Tokens:
-        rows = torch.tensor([float(caption.startswith("not")) for caption in captions])
-        return Tokens(rows[:, None, None], torch.ones(len(captions), 1, dtype=torch.bool))
+class Plane(Oracle):
+    """A prior over (B, 2, 1, 1) whose score is known in closed form."""
 
-    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return cosine_schedule(t)
+    id, channels = "plane", 2
 
-    def encode(self, picture: Tensor) -> Tensor:
-        return picture * 2 - 1
-
-    def decode(self, z: Tensor) -> Tensor:
-        return (z + 1) / 2
+    def __init__(self) -> None:
+        super().__init__({"not": NEGATIVE, "it": WANTED, "": NOTHING})
 
     def noise_shape(self, count: int) -> tuple[int, ...]:
         return (count, 2, 1, 1)
 
-    def predict_noise(
-        self, z_t: Tensor, t: Tensor, question: Question, about: Sequence[Words | None]
-    ) -> tuple[Tensor, ...]:
-        alpha, sigma = levels(self, t, z_t[:, :, 0, 0])
-        answers = []
-        for words in about:
-            row = NOTHING if words is None else self.mixtures[int(words.tokens[0, 0, 0])]  # type: ignore[attr-defined]
-            answers.append(mixture_noise(z_t[:, :, 0, 0], alpha, sigma, row)[..., None, None])
-        return tuple(answers)
 
-
-class StraightPlane(Plane):
+class StraightPlane(Plane, FlowOracle):
     """The same as a rectified flow."""
-
-    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return 1 - t, t
 
 
 def settle(kind: str, steps: int = STEPS, count: int = COUNT, seed: int = 0, **settings: Any) -> Tensor:
@@ -145,16 +115,17 @@ def draw(path: Path = PAGE) -> None:
 
     axis = torch.linspace(-1.25, 1.25, 200)
     grid = torch.cartesian_prod(axis, axis)
-    means, weights, spread = WANTED
+    means = WANTED.means.flatten(1)
     far = (grid[:, None] - means).square().sum(-1)
-    density = (weights * torch.exp(-0.5 * far / spread**2)).sum(1).reshape(200, 200).T
+    density = (WANTED.weights * torch.exp(-0.5 * far / WANTED.spread**2)).sum(1).reshape(200, 200).T
     figure, places = plt.subplots(4, 4, figsize=(11, 11.6), constrained_layout=True)
     turn = torch.linspace(0, 2 * torch.pi, 100)
     for place, (title, kind, settings) in zip(places.flat, PANELS, strict=True):
         points = settle(kind, **settings)
         place.contourf(axis, axis, density, levels=12, cmap="Blues", alpha=0.75)
-        for mean, reach, style in ((NOTHING[0][0], NOTHING[2], "--"), (NEGATIVE[0][0], NEGATIVE[2], ":")):
-            place.plot(mean[0] + reach * turn.cos(), mean[1] + reach * turn.sin(), style, color="gray", linewidth=1)
+        for other, style in ((NOTHING, "--"), (NEGATIVE, ":")):
+            (x, y), reach = other.means.flatten().tolist(), other.spread
+            place.plot(x + reach * turn.cos(), y + reach * turn.sin(), style, color="gray", linewidth=1)
         shown = points.clamp(-1.23, 1.23)
         place.scatter(shown[:, 0], shown[:, 1], s=7, color="#d1495b", alpha=0.6, linewidths=0, zorder=3)
         share = ((points[:, None] - means).norm(dim=-1).argmin(1) == 0).float().mean()

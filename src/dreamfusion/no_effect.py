@@ -11,7 +11,7 @@ from .errors import UserError
 from .priors.finding import is_bundled_kind
 from .priors.mixture import is_mixture, parse_mixture
 from .settings.config import Config
-from .settings.names import STAGES, as_text, flatten, stage_configs
+from .settings.names import STAGES, all_settings, as_text, flatten, stage_configs
 from .settings.presets import preset_names, resolve
 
 UNGUIDED = "distillation.guidance_scale is 0, so the prior is never asked about it; raise it (1.5, for example)"
@@ -116,14 +116,16 @@ CHECKS["distillation.t_max"] = CHECKS["distillation.t_min"]
 def without_effect(config: Config) -> list[str]:
     """A line for each setting that differs from its preset's and changes nothing in any stage."""
     stages = stage_configs(config)
-    usual = stage_configs(_usual(config))
+    own, usual = (list(map(_values, configs)) for configs in (stages, stage_configs(_usual(config))))
+    defaults = _values(Config())
     lines = []
     for name, check in CHECKS.items():
-        values = [_value(stage, name) for stage in stages]
-        differs = len(stages) != len(usual) or values != [_value(stage, name) for stage in usual]
+        values = [stage.get(name) for stage in own]
+        differs = len(own) != len(usual) or values != [stage.get(name) for stage in usual]
         has_it = [stage for stage, value in zip(stages, values, strict=True) if value is not None]
-        default = _value(Config(), name)
-        if differs and values != [default] * len(values) and has_it and not any(map(check.acts, has_it)):
+        default = defaults.get(name, all_settings()[name].default)  # the second: of a kind that is not the default one
+        is_set = any(value not in (None, default) for value in values)
+        if differs and is_set and not any(map(check.acts, has_it)):
             lines.append(f"{name} = {_shown(values)} has no effect: {check.why}")
     return lines
 
@@ -135,8 +137,9 @@ def _usual(config: Config) -> Config:
     return Config()
 
 
-def _value(config: Config, name: str) -> Any:
-    return flatten(config.model_dump(exclude={STAGES})).get(name)
+def _values(config: Config) -> dict[str, Any]:
+    """Its settings by dotted name."""
+    return flatten(config.model_dump(exclude={STAGES}))
 
 
 def _shown(values: list[Any]) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # What the kernels need of the field's mathematics, after blob height, 1 / (2 width^2) and density scale.
 MODEL = (SHARPNESS, SHIFT, CLAY, NORMAL_EPS, -math.log(OPAQUE))
-OCCUPANCY_SIDE = 64
+OCCUPANCY_SIDE = 64  # at most; half of the finest level's spacing is fine enough
 
 
 class GridField(RadianceField):
@@ -37,7 +37,7 @@ class GridField(RadianceField):
     settings: GridSettings
 
     def __init__(self, settings: GridSettings, generator: torch.Generator):
-        super().__init__(settings, OCCUPANCY_SIDE)
+        super().__init__(settings, min(OCCUPANCY_SIDE, 2 * max(settings.levels)))
         vertices = sum(r**3 for r in settings.levels)
         inputs = len(settings.levels) * settings.features
 

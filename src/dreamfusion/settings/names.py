@@ -235,9 +235,14 @@ def nearest_settings(name: str) -> str:
     return f" (choices: {', '.join(inside)})" if inside else "; 'dreamfusion generate --help' lists them"
 
 
+@cache
+def _groups() -> frozenset[str]:
+    return frozenset(n.partition(".")[0] for n in all_settings() if "." in n)
+
+
 def flatten(page: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A nested page of settings as {dotted name: value}."""
-    groups = {n.partition(".")[0] for n in all_settings() if "." in n}
+    groups = _groups()
     flat: dict[str, Any] = {}
     for name, value in page.items():
         if isinstance(value, Mapping) and (value or name in groups):
