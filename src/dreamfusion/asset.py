@@ -15,7 +15,7 @@ import trimesh
 from .errors import UserError
 from .export.fitted import fitted_surface
 from .export.formats import FileOptions, write_asset
-from .export.glb import METADATA
+from .export.glb import DRACO, METADATA
 from .export.silhouettes import Agreement, Silhouettes
 from .export.texture import Picture, bake, unwrap
 from .geometry.export_settings import ExportSettings
@@ -40,7 +40,8 @@ class Asset:
     mesh: with normals and texture coordinates; texture: (S, S, 3) uint8; prompt: the words it was made from;
     metadata: anything that JSON can hold (seed, preset, versions …), kept in GLB files;
     notes: export settings that could not be met, by name, with what was done instead (not kept in files);
-    agreement: of the mesh's silhouettes with the scene's, from eight sides; None where there was nothing to compare.
+    agreement: of the mesh's silhouettes with the scene's, from eight sides; None without
+    ``fit`` and where there was nothing to compare.
     """
 
     mesh: Mesh
@@ -61,10 +62,11 @@ class Asset:
     ) -> Asset:
         """Extract the surface of a scene within the unit sphere and bake its albedo. UserError if it is empty."""
         settings = settings or ExportSettings()
-        checked = Silhouettes.to_check(scene) if isinstance(scene, Scene) else None
-        if checked is not None and checked.solid.mean() < LEAST:
-            checked = None
-        if checked is not None and settings.fit and isinstance(scene, Volume):
+        checked: Silhouettes | None = None
+        if settings.fit and isinstance(scene, Scene):  # tests and users may bring something that is drawn otherwise
+            looked = Silhouettes.to_check(scene)
+            checked = looked if looked.solid.mean() >= LEAST else None
+        if checked is not None and isinstance(scene, Volume):
             surface = fitted_surface(scene.density, scene.albedo, settings, Silhouettes.of(scene))
         else:
             surface = scene.surface(settings)
@@ -87,12 +89,14 @@ class Asset:
 
     @classmethod
     def load(cls, path: str | Path) -> Asset:
-        """Read a GLB that ``save`` has written. UserError if the file is missing or something else."""
+        """Read a GLB that ``save`` has written. UserError if the file is missing, compressed or something else."""
         path = user_path(path)
         with readable(path):
             data = path.read_bytes()
         try:
-            details = _glb_tree(data)["asset"]["extras"][METADATA]
+            tree = _glb_tree(data)
+            details = tree["asset"]["extras"][METADATA]
+            check_plain(path, tree)
             scene = trimesh.load_scene(io.BytesIO(data), file_type="glb", process=False)
             (body,) = scene.geometry.values()
             image = np.asarray(body.visual.material.baseColorTexture.convert("RGB"), np.uint8)
@@ -141,6 +145,12 @@ def poor_note(agreement: Agreement) -> dict[str, str]:
         f"(intersection over union; {agreement.missing:.0%} is missing, {agreement.extra:.0%} is too much); try more "
         "--resolution, a lower --level, or more steps"
     }
+
+
+def check_plain(path: Path, tree: Any) -> None:
+    """UserError for a GLB whose mesh is compressed, from its JSON."""
+    if DRACO in tree.get("extensionsRequired", ()):
+        raise UserError(f"{path} is compressed and cannot be loaded; export the run again without --compress")
 
 
 def _glb_tree(data: bytes) -> Any:

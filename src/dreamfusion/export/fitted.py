@@ -35,6 +35,8 @@ from .silhouettes import SOLID, Agreement, Silhouettes, faces_seen, project
 
 GOOD = 0.02
 """A mesh that misses no more of the silhouettes than this, and has no more too much than twice this, is good enough."""
+ENOUGH = 0.05
+"""Share of the silhouettes that must be missing before a finer resolution is tried, for that takes seconds."""
 FINEST = 288
 LOWEST = 10.0
 """The level may be lowered by this factor at most."""
@@ -61,14 +63,17 @@ def fitted_surface(
     """The surface of a volume within the unit sphere, as near to its silhouettes as can be had. UserError if it is empty."""
     grid = sample_grid(density, settings.resolution, radius=1.0)
     level = found_level(grid, settings.level, 1.0)
-    best: tuple[float, Mesh] | None = None
-    for mesh in _candidates(density, grid, level, silhouettes):
-        found = silhouettes.agreement(mesh)
-        if best is None or merit(found) > best[0]:
-            best = merit(found), mesh
-        if found.missing <= GOOD and found.extra <= 2 * GOOD:
+    best: tuple[float, Mesh, Agreement] | None = None
+    for mesh in _candidates(grid, level, silhouettes):
+        best = better(best, mesh, silhouettes)
+        if good(best[2]):
             break
-    assert best is not None
+    if best is None or best[2].missing > ENOUGH:
+        finer = min(round(len(grid) * FINER), max(len(grid), FINEST))
+        for mesh in _candidates(sample_grid(density, finer, radius=1.0), level, silhouettes):
+            best = better(best, mesh, silhouettes)
+    if best is None or not good(best[2]):
+        best = better(best, cleaned(surface_of(around_level(grid, level, 1.0, 1.0)), silhouettes), silhouettes)
     mesh, notes = finished(best[1], settings)
     notes = level_note(level, settings) | notes
     return Surface(mesh, lambda points, normals: shell_albedo(density, albedo, points, normals), notes)
@@ -80,24 +85,31 @@ def merit(found: Agreement) -> float:
     return found.iou - found.missing - APART * min(found.pieces - 1, 20)
 
 
-def _candidates(
-    density: Callable[[Tensor], Tensor], grid: Floats32, level: float, silhouettes: Silhouettes
-) -> Iterator[Mesh]:
-    """Cleaned surfaces, the likeliest first: carved; carved, and restored where that took too much; the same at a finer
-    resolution; and last the one at ``level``."""
-    finer = min(round(len(grid) * FINER), max(len(grid), FINEST))
-    for resolution in dict.fromkeys((len(grid), finer)):
-        grid = grid if resolution == len(grid) else sample_grid(density, resolution, radius=1.0)
-        at = showing_level(grid, level, silhouettes)
-        field = np.minimum(around_level(grid, at, 1.0, 0.0), seen_inside(grid > at / 2, silhouettes))
-        smoothed = gaussian_filter(field, BLUR, mode="nearest")
-        if (smoothed > 0).any():
-            yield cleaned(surface_of(smoothed), silhouettes)
-        for _ in range(ROUNDS):
-            field = restored(field, silhouettes)
-        if (field > 0).any():
-            yield cleaned(surface_of(field), silhouettes, GENTLY)
-    yield cleaned(surface_of(around_level(grid, level, 1.0, 1.0)), silhouettes)
+def good(found: Agreement) -> bool:
+    """Whether nothing better need be looked for."""
+    return found.missing <= GOOD and found.extra <= 2 * GOOD
+
+
+def better(
+    best: tuple[float, Mesh, Agreement] | None, mesh: Mesh, silhouettes: Silhouettes
+) -> tuple[float, Mesh, Agreement]:
+    """The better of the best so far and a mesh: its merit, itself, its agreement."""
+    found = silhouettes.agreement(mesh)
+    worth = merit(found)
+    return best if best is not None and best[0] >= worth else (worth, mesh, found)
+
+
+def _candidates(grid: Floats32, level: float, silhouettes: Silhouettes) -> Iterator[Mesh]:
+    """Cleaned surfaces of a density grid, the likeliest first: carved; carved, and restored where that took too much."""
+    at = showing_level(grid, level, silhouettes)
+    field = np.minimum(around_level(grid, at, 1.0, 0.0), seen_inside(grid > at / 2, silhouettes))
+    smoothed = gaussian_filter(field, BLUR, mode="nearest")
+    if (smoothed > 0).any():
+        yield cleaned(surface_of(smoothed), silhouettes)
+    for _ in range(ROUNDS):
+        field = restored(field, silhouettes)
+    if (field > 0).any():
+        yield cleaned(surface_of(field), silhouettes, GENTLY)
 
 
 def cleaned(mesh: Mesh, silhouettes: Silhouettes, iterations: int = 10) -> Mesh:
@@ -169,7 +181,7 @@ def seen_inside(where: NDArray[np.bool_], silhouettes: Silhouettes) -> Floats32:
     there (the visual hull of Laurentini 1994, with one view allowed to be wrong: a thin thing may be clear from one side).
     """
     index = np.argwhere(where)
-    points = index * (2 / (len(where) - 1)) - 1
+    points = np.asarray(index * (2 / (len(where) - 1)) - 1, np.float64)
     first = np.full(len(points), np.inf, np.float32)
     second = first.copy()
     for k in range(len(silhouettes.around)):
