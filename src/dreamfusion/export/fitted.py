@@ -33,7 +33,7 @@ from ..geometry.surface import Surface, finished, level_note, shell_albedo
 from ..view.cameras import Cameras
 from .silhouettes import SOLID, Agreement, Silhouettes, faces_seen, project
 
-GOOD = 0.02
+GOOD = 0.03
 """A mesh that misses no more of the silhouettes than this, and has no more too much than twice this, is good enough."""
 ENOUGH = 0.05
 """Share of the silhouettes that must be missing before a finer resolution is tried, for that takes seconds."""

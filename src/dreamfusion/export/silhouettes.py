@@ -21,7 +21,7 @@ Bools = NDArray[np.bool_]
 
 SOLID = 0.5
 """Opacity from which a pixel shows the object."""
-SIZE = 192
+SIZE = 128
 AZIMUTHS = tuple(45.0 * k for k in range(8))
 ELEVATIONS = (10.0, 35.0)
 """In degrees, by turns: the views that are judged."""
@@ -30,7 +30,7 @@ HIGH_AND_LOW = (55.0, -10.0)
 """More views, in which a surface is fitted but does not decide."""
 CHECKED = 20.0
 """Elevation of the views ``BETWEEN`` in which the result is measured: they take no part in the choice."""
-SEEN = 8
+SEEN = 4
 """A loose piece of fewer pixels, in its second best view, is dust."""
 
 
