@@ -25,6 +25,7 @@ SMALL = {
     "scene.levels": "6,10",
     "scene.samples": 12,
     "export.resolution": 24,
+    "export.fit": False,
     "export.texture_size": 64,
     "export.faces": 300,
     "export.turntable_frames": 0,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dreamfusion.asset import Asset
 from dreamfusion.errors import UserError
+from dreamfusion.export.formats import FileOptions
 from dreamfusion.export.texture import sample_texture
 from dreamfusion.geometry.export_settings import ExportSettings
 from dreamfusion.geometry.surface import Surface, volume_surface
@@ -82,6 +83,13 @@ def test_a_cut_off_file_is_refused(asset: Asset, tmp_path: Path):
         (tmp_path / "cut.glb").write_bytes(whole[:length])
         with pytest.raises(UserError):
             Asset.load(tmp_path / "cut.glb")
+
+
+def test_a_compressed_file_is_refused_for_what_it_is(asset: Asset, tmp_path: Path):
+    pytest.importorskip("DracoPy")
+    (path,) = asset.save(tmp_path / "small.glb", FileOptions(compress=True))
+    with pytest.raises(UserError, match="is compressed and cannot be loaded"):
+        Asset.load(path)
 
 
 def test_an_empty_scene_cannot_become_an_asset():

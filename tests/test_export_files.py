@@ -5,6 +5,7 @@ import json
 import struct
 import zipfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from PIL import Image
 from dreamfusion.errors import UserError
 from dreamfusion.export import formats as files
 from dreamfusion.export import usdz
-from dreamfusion.export.formats import place, plain_stem, write_asset
+from dreamfusion.export.formats import FileOptions, place, plain_stem, write_asset, write_collider
 from dreamfusion.export.texture import bake, sample_texture, unwrap
+from dreamfusion.export.vertex_order import in_cache_order
 from dreamfusion.geometry.mesh import Mesh, extract_surface, with_normals
 
 RED, BLUE, GREY = torch.tensor([1.0, 0, 0]), torch.tensor([0, 0, 1.0]), torch.tensor([0.5, 0.5, 0.5])
@@ -178,10 +180,103 @@ def test_ply_has_vertex_colours_and_no_seams(model, tmp_path: Path):
     assert (body.visual.vertex_colors[side, :3] == [0, 0, 255]).all(1).mean() > 0.95
 
 
-def test_stl_has_the_same_shape(model, tmp_path: Path):
+def test_stl_is_in_millimetres_with_z_up(model, tmp_path: Path):
     body = trimesh.load_mesh(save(model, tmp_path / "a.stl"))
     assert body.is_watertight and len(body.faces) == len(model[0].faces)
-    assert body.volume == pytest.approx(place(model[0]).geometry().volume, rel=1e-5)
+    assert body.volume == pytest.approx(place(model[0]).geometry().volume * 1e6, rel=1e-4)  # 100 mm for 1 m: (100)^3
+    x, y, z = place(model[0]).geometry().bounds.T * 100
+    assert np.allclose(body.bounds.T, [x, -z[::-1], y], atol=1e-3)  # the front, +Z, is at -Y
+
+
+def read_3mf(path: Path) -> tuple[str, trimesh.Trimesh]:
+    """Unit and mesh of a 3MF file, by a second reader."""
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None and "[Content_Types].xml" in archive.namelist()
+        target = ElementTree.fromstring(archive.read("_rels/.rels"))[0].get("Target")
+        root = ElementTree.fromstring(archive.read(target.lstrip("/")))
+    space = "{http://schemas.microsoft.com/3dmanufacturing/core/2015/02}"
+    vertices = [[float(v.get(k)) for k in "xyz"] for v in root.iter(f"{space}vertex")]
+    faces = [[int(t.get(k)) for k in ("v1", "v2", "v3")] for t in root.iter(f"{space}triangle")]
+    return root.get("unit"), trimesh.Trimesh(vertices, faces, process=False)
+
+
+def test_3mf_holds_the_unit_and_the_shape_of_the_stl(model, tmp_path: Path):
+    unit, body = read_3mf(save(model, tmp_path / "a.3mf"))
+    stl = trimesh.load_mesh(save(model, tmp_path / "a.stl"))
+    assert unit == "millimeter" and body.is_watertight
+    assert body.volume == pytest.approx(stl.volume, rel=1e-4) and np.allclose(body.bounds, stl.bounds, atol=1e-2)
+
+
+def test_a_flat_base_of_a_given_height(model, tmp_path: Path):
+    write_asset(tmp_path / "a.stl", *model, "", {}, FileOptions(height_mm=60))
+    write_asset(tmp_path / "b.stl", *model, "", {}, FileOptions(height_mm=60, flat_base=True))
+    round_, flat = (trimesh.load_mesh(tmp_path / name) for name in ("a.stl", "b.stl"))
+    assert round_.extents[2] == pytest.approx(60, abs=1e-3) and flat.extents[2] == pytest.approx(60 * 0.98, abs=1e-3)
+    down = flat.area_faces[(flat.triangles[:, :, 2] < 1e-4).all(1)].sum()
+    assert flat.is_watertight and flat.bounds[0, 2] == 0
+    assert down > 60 > round_.area_faces[(round_.triangles[:, :, 2] < 1e-4).all(1)].sum()
+
+
+def test_a_real_height_in_metres(model, tmp_path: Path):
+    write_asset(tmp_path / "a.glb", *model, "", {}, FileOptions(height=0.4))
+    found = check_glb((tmp_path / "a.glb").read_bytes())[1]["POSITION"]
+    assert found[:, 1].max() == pytest.approx(0.4, abs=1e-6)
+
+
+def test_a_glb_is_lean_and_named(model, tmp_path: Path):
+    tree, found, _ = check_glb(save(model, tmp_path / "a.glb").read_bytes())
+    assert found["indices"].dtype == np.uint16
+    targets = [v.get("target") for v in tree["bufferViews"]]
+    assert sorted(t for t in targets if t) == [34962, 34962, 34962, 34963]
+    assert tree["samplers"][0]["wrapS"] == tree["samplers"][0]["wrapT"] == 33071
+    for kind in ("nodes", "meshes", "materials", "images"):
+        assert tree[kind][0]["name"].startswith("a knobbly thing")
+    for kind in ("nodes", "meshes"):
+        assert tree[kind][0]["extras"]["dreamfusion"]["seed"] == 7
+
+
+def test_a_compressed_glb_is_the_same_shape(model, tmp_path: Path):
+    draco = pytest.importorskip("DracoPy")
+    write_asset(tmp_path / "a.glb", *model, "x", {}, FileOptions(compress=True))
+    data = (tmp_path / "a.glb").read_bytes()
+    size = struct.unpack_from("<I", data, 12)[0]
+    tree, binary = json.loads(data[20 : 20 + size]), data[28 + size :]
+    packed = tree["meshes"][0]["primitives"][0]["extensions"]["KHR_draco_mesh_compression"]
+    view = tree["bufferViews"][packed["bufferView"]]
+    made = draco.decode(binary[view["byteOffset"] : view["byteOffset"] + view["byteLength"]])
+    body = trimesh.Trimesh(made.points, made.faces, process=False)
+    assert body.volume == pytest.approx(place(model[0]).geometry().volume, rel=1e-3)
+    assert sorted(packed["attributes"]) == ["NORMAL", "POSITION", "TEXCOORD_0"]
+    assert len(data) < 0.5 * len(save(model, tmp_path / "b.glb").read_bytes())
+
+
+def test_a_collider_is_a_convex_hull_of_few_faces(model, tmp_path: Path):
+    (body,) = trimesh.load_scene(write_collider(tmp_path / "c.glb", model[0])).geometry.values()
+    body.merge_vertices(merge_tex=True, merge_norm=True)
+    exact = place(model[0]).geometry().convex_hull
+    assert body.is_watertight and body.is_convex and len(body.faces) <= 255
+    assert 0.93 < body.volume / exact.volume <= 1.0 + 1e-6
+
+
+def misses(faces: np.ndarray, size: int = 16) -> float:
+    """Vertices transformed per triangle with a first-in-first-out cache."""
+    cache: list[int] = []
+    count = 0
+    for v in faces.ravel().tolist():
+        if v not in cache:
+            count += 1
+            cache = [*cache[-size + 1 :], v]
+    return count / len(faces)
+
+
+def test_cache_order_keeps_the_triangles_and_reuses_vertices():
+    body = trimesh.creation.icosphere(subdivisions=4)
+    shuffled = np.random.default_rng(0).permutation(np.asarray(body.faces)).astype(np.int64)
+    ordered = in_cache_order(Mesh(np.asarray(body.vertices), shuffled))
+    same = lambda v, f: np.unique(np.round(v[f], 6).reshape(len(f), -1), axis=0)  # noqa: E731
+    turned = [np.roll(ordered.faces, k, 1) for k in range(3)]
+    assert any(np.array_equal(same(ordered.vertices, f), same(body.vertices, shuffled)) for f in turned)
+    assert misses(ordered.faces) < 0.8 < 2.5 < misses(shuffled)
 
 
 def test_usdz_is_an_aligned_uncompressed_zip(model, tmp_path: Path):

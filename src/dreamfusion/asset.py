@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,24 @@ import numpy as np
 import trimesh
 
 from .errors import UserError
-from .export.formats import METADATA, write_asset
+from .export.fitted import fitted_surface
+from .export.formats import FileOptions, write_asset
+from .export.glb import DRACO, METADATA
+from .export.silhouettes import Agreement, Silhouettes
 from .export.texture import Picture, bake, unwrap
 from .geometry.export_settings import ExportSettings
 from .geometry.mesh import Mesh
 from .paths import readable, user_path
 from .scene.scene import Scene
+from .scene.transfer import Volume
 from .torch_state import own_torch
+
+SILHOUETTES = "silhouettes"
+"""Key of the silhouettes' agreement among a file's details."""
+POOR = 0.9
+"""Below this IoU of the silhouettes the user is told."""
+LEAST = 0.002
+"""A scene that is solid in fewer of its pixels than this has no silhouettes to compare with."""
 
 
 @dataclass
@@ -28,7 +39,9 @@ class Asset:
 
     mesh: with normals and texture coordinates; texture: (S, S, 3) uint8; prompt: the words it was made from;
     metadata: anything that JSON can hold (seed, preset, versions …), kept in GLB files;
-    notes: export settings that could not be met, by name, with what was done instead (not kept in files).
+    notes: export settings that could not be met, by name, with what was done instead (not kept in files);
+    agreement: of the mesh's silhouettes with the scene's, from eight sides; None without
+    ``fit`` and where there was nothing to compare.
     """
 
     mesh: Mesh
@@ -36,6 +49,7 @@ class Asset:
     prompt: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict, compare=False)
+    agreement: Agreement | None = field(default=None, compare=False)
 
     @classmethod
     @own_torch()
@@ -48,26 +62,41 @@ class Asset:
     ) -> Asset:
         """Extract the surface of a scene within the unit sphere and bake its albedo. UserError if it is empty."""
         settings = settings or ExportSettings()
-        surface = scene.surface(settings)
+        checked: Silhouettes | None = None
+        if settings.fit and isinstance(scene, Scene):  # tests and users may bring something that is drawn otherwise
+            looked = Silhouettes.to_check(scene)
+            checked = looked if looked.solid.mean() >= LEAST else None
+        if checked is not None and isinstance(scene, Volume):
+            surface = fitted_surface(scene.density, scene.albedo, settings, Silhouettes.of(scene))
+        else:
+            surface = scene.surface(settings)
+        agreement, notes = None, dict(surface.notes)
+        if checked is not None:
+            agreement = checked.agreement(surface.mesh)
+            notes |= poor_note(agreement)
         mesh = unwrap(surface.mesh, settings.texture_size)
         texture = bake(mesh, surface.colour, settings.texture_size)
-        return cls(mesh, texture, prompt, dict(metadata or {}), dict(surface.notes))
+        return cls(mesh, texture, prompt, dict(metadata or {}), notes, agreement)
 
-    def save(self, path: str | Path) -> list[Path]:
-        """Write the asset; the suffix is the format (.glb, .obj, .ply, .stl, .usdz). Returns the files written.
+    def save(self, path: str | Path, options: FileOptions | None = None) -> list[Path]:
+        """Write the asset; the suffix is the format (.glb, .obj, .ply, .stl, .3mf, .usdz). Returns the files written.
 
-        In files the object is 1 m tall and stands on the ground; see ``export.formats.place``.
+        In files the object stands on the ground and is 1 m tall, or 100 mm in those for printing, unless ``options`` say
+        otherwise. UserError if a library that compression needs is missing.
         """
-        return write_asset(user_path(path), self.mesh, self.texture, self.prompt, self.metadata)
+        details = self.metadata | ({SILHOUETTES: asdict(self.agreement)} if self.agreement else {})
+        return write_asset(user_path(path), self.mesh, self.texture, self.prompt, details, options)
 
     @classmethod
     def load(cls, path: str | Path) -> Asset:
-        """Read a GLB that ``save`` has written. UserError if the file is missing or something else."""
+        """Read a GLB that ``save`` has written. UserError if the file is missing, compressed or something else."""
         path = user_path(path)
         with readable(path):
             data = path.read_bytes()
         try:
-            details = _glb_tree(data)["asset"]["extras"][METADATA]
+            tree = _glb_tree(data)
+            details = tree["asset"]["extras"][METADATA]
+            check_plain(path, tree)
             scene = trimesh.load_scene(io.BytesIO(data), file_type="glb", process=False)
             (body,) = scene.geometry.values()
             image = np.asarray(body.visual.material.baseColorTexture.convert("RGB"), np.uint8)
@@ -78,15 +107,17 @@ class Asset:
                 np.asarray(body.visual.uv, np.float64),
             )
             prompt = details.pop("prompt")
+            agreement = Agreement(**details.pop(SILHOUETTES)) if SILHOUETTES in details else None
         except (LookupError, ValueError, AttributeError, TypeError, OSError, struct.error) as error:
             raise UserError(f"{path} is not a GLB file that dreamfusion wrote") from error
-        return cls(mesh, image, prompt, details)
+        return cls(mesh, image, prompt, details, agreement=agreement)
 
     def geometry_report(self) -> dict[str, Any]:
         """Is the shape sound? In world units (of the scene, or of the file it was loaded from).
 
         watertight; components; triangles; vertices (seams not counted twice); euler = V - E + F; genus, the number of
-        handles (None unless watertight) = components - euler / 2; volume; area; bounds [[x, y, z] low, high].
+        handles (None unless watertight) = components - euler / 2; volume; area; bounds [[x, y, z] low, high];
+        silhouettes: {iou, missing, extra, pieces} against the scene's (``Agreement``), None if they are not known.
         """
         body = self.mesh.geometry()
         components = int(body.body_count)
@@ -101,7 +132,25 @@ class Asset:
             "volume": float(body.volume),
             "area": float(body.area),
             "bounds": np.asarray(body.bounds).tolist(),
+            SILHOUETTES: self.agreement.rounded() if self.agreement else None,
         }
+
+
+def poor_note(agreement: Agreement) -> dict[str, str]:
+    """A note for a mesh that does not show what its scene shows."""
+    if agreement.iou >= POOR:
+        return {}
+    return {
+        SILHOUETTES: f"the mesh does not show all that the scene shows: its silhouettes agree to {agreement.iou:.2f} "
+        f"(intersection over union; {agreement.missing:.0%} is missing, {agreement.extra:.0%} is too much); try more "
+        "--resolution, a lower --level, or more steps"
+    }
+
+
+def check_plain(path: Path, tree: Any) -> None:
+    """UserError for a GLB whose mesh is compressed, from its JSON."""
+    if DRACO in tree.get("extensionsRequired", ()):
+        raise UserError(f"{path} is compressed and cannot be loaded; export the run again without --compress")
 
 
 def _glb_tree(data: bytes) -> Any:

@@ -49,13 +49,18 @@ def _generate_options(parser: Parser) -> None:
 def _export_options(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument(
-        "--format", metavar="A,B,…", help="formats: glb, obj, ply, stl, usdz [that of --out's name, else glb]"
+        "--format", metavar="A,B,…", help="formats: glb, obj, ply, stl, 3mf, usdz [that of --out's name, else glb]"
     )
     parser.add_argument("--out", metavar="FOLDER|FILE", help="a folder, or one file such as x.glb [the run's folder]")
     parser.add_argument("--faces", metavar="N", help="most triangles, 100 to 2000000 [the run's]")
     parser.add_argument("--texture-size", metavar="N", help="texels per side, 64 to 8192 [the run's]")
     parser.add_argument("--resolution", metavar="N", help="samples per side for the surface, 16 to 512 [the run's]")
-    parser.add_argument("--level", metavar="X", help="density of the surface, above 0 [the run's]")
+    parser.add_argument("--level", metavar="X", help="density of the surface, above 0 [chosen]")
+    parser.add_argument("--height", metavar="X", help="height in metres, not in stl and 3mf [1]")
+    parser.add_argument("--height-mm", metavar="X", help="height in millimetres, in stl and 3mf [100]")
+    parser.add_argument("--flat-base", action="store_true", help="press the lowest 2 %% flat, in stl and 3mf")
+    parser.add_argument("--compress", action="store_true", help="smaller glb (Draco, WebP) and usdz (binary USD) files")
+    parser.add_argument("--collider", action="store_true", help="also write a convex hull, NAME-collider.glb")
 
 
 def _render_options(parser: Parser) -> None:

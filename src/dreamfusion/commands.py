@@ -28,7 +28,7 @@ KINDS: dict[str, Any] = {
     "opacity": "opacity",
 }
 """What ``render --kind`` takes, and the renderer's words for it."""
-MODEL_FILES = ("glb", "gltf", "obj", "ply", "stl", "usdz", "usd", "usda", "usdc", "fbx", "dae")
+MODEL_FILES = ("glb", "gltf", "obj", "ply", "stl", "3mf", "usdz", "usd", "usda", "usdc", "fbx", "dae")
 """A name that ends so is meant as a file, whether or not the format is known."""
 
 
@@ -83,12 +83,21 @@ def summary(output: Output, folder: Path, report: dict[str, Any], seconds: float
     from .run import CONFIG, LOG
 
     peak = memory_mb()[1]
-    tight = "watertight" if report["watertight"] else "not watertight"
-    output.say(f"{clock(seconds)} min, peak memory {peak:.0f} MB, {report['triangles']} triangles, {tight}")
+    output.say(f"{clock(seconds)} min, peak memory {peak:.0f} MB, {shape_line(report)}")
     output.note(folder=str(folder), seconds=round(seconds, 1), peak_memory_mb=round(peak), geometry=report)
     for name in ("asset.glb", "turntable.mp4", "turntable.gif", "preview.png", CONFIG, LOG):
         if (folder / name).is_file():
             output.file(folder / name)
+
+
+def shape_line(report: dict[str, Any]) -> str:
+    """What a geometry report says, in a line."""
+    count, shown = report["components"], report["silhouettes"]
+    said = f"{report['triangles']} triangles, {count} piece{'s' if count != 1 else ''}, "
+    said += "watertight" if report["watertight"] else "not watertight"
+    if shown:
+        said += f", silhouettes {shown['iou']:.2f} IoU, {shown['missing']:.1%} missing"
+    return said
 
 
 def export(given: argparse.Namespace) -> int:
@@ -97,9 +106,10 @@ def export(given: argparse.Namespace) -> int:
 
     run = Run.open(given.run)
     options = {f"export.{name}": getattr(given, name) for name in ("faces", "texture_size", "resolution", "level")}
+    options["export.fit"] = "no" if given.level else None  # a level that is asked for is meant
     config = changed(run.config, {k: v for k, v in options.items() if v is not None})
     from .asset import Asset
-    from .export.formats import FORMATS, check_format
+    from .export.formats import COMPRESSED, FORMATS, PRINTED, FileOptions, check_format, write_collider
     from .generation import say, unmet
     from .recorded import load_scene
     from .torch_state import threads
@@ -114,8 +124,26 @@ def export(given: argparse.Namespace) -> int:
                 f"--out {out} is one file, and --format {given.format} asks for something else; give a folder"
             )
         paths = [out]
-    if given.texture_size and formats == ["stl"]:
-        raise UserError("--texture-size has no effect on stl, which holds no colours; leave it out, or add a --format")
+    kinds = {path.suffix[1:].lower() for path in paths}
+    printed, placed = kinds & set(PRINTED), kinds - set(PRINTED)
+    for name, has_effect, why in (
+        ("texture_size", placed, f"on {' and '.join(sorted(kinds))}, which holds no colours"),
+        ("height", placed or given.collider, "on stl and 3mf, which take --height-mm"),
+        ("height_mm", printed, "except on stl and 3mf; others take --height, in metres"),
+        ("flat_base", printed, "except on stl and 3mf"),
+        ("compress", kinds & set(COMPRESSED), f"except on {' and '.join(COMPRESSED)}"),
+    ):
+        if getattr(given, name) and not has_effect:
+            raise UserError(f"--{name.replace('_', '-')} has no effect {why}; leave it out, or add a --format")
+    file_options = FileOptions(
+        height=number("--height", given.height or "1", 1e-3, 1e3),
+        height_mm=number("--height-mm", given.height_mm or "100", 1, 1e4),
+        flat_base=given.flat_base,
+        compress=given.compress,
+    )
+    hull = paths[0].with_name(f"{paths[0].stem}-collider.glb")
+    if given.collider:
+        check_file(hull)
     for path in paths:
         check_file(path)
     with threads(config.threads):
@@ -126,8 +154,13 @@ def export(given: argparse.Namespace) -> int:
             raise UserError(asset.notes[name].replace(f"export.{name} =", f"--{name}"))
     say([asset.notes["faces"]] if given.faces and "faces" in asset.notes else unmet(asset, config.export))
     for target in paths:
-        for path in asset.save(target):
+        for path in asset.save(target, file_options):
             given.output.file(path)
+    if given.collider:
+        given.output.file(write_collider(hull, asset.mesh, file_options))
+    report = asset.geometry_report()
+    given.output.say(shape_line(report))
+    given.output.note(geometry=report)
     return 0
 
 

@@ -10,6 +10,7 @@ from ..kernels.caching import njit
 from ..scene.shading import CLAY
 from ..view.view import View
 from .raster import rasterise
+from .silhouettes import project
 from .texture import Picture
 
 SUPERSAMPLING = 2
@@ -66,14 +67,9 @@ def draw_mesh(mesh: Mesh, texture: Picture, view: View) -> Picture:
     """A picture (size, size, 3) uint8 of a textured mesh in world units, shaded as ``render_view`` shades a field; ``view``
     is one look with a plain background. Edges are smoothed by ``SUPERSAMPLING``."""
     assert mesh.normals is not None and mesh.uv is not None and view.plain_background is not None
-    camera, size = view.cameras, view.size
-    right, up, back = (axis[0].double().numpy() for axis in camera.axes())
-    relative = mesh.vertices - camera.positions()[0].double().numpy()
-    depth = -relative @ back
+    size = view.size
     fine = size * SUPERSAMPLING
-    reach = np.maximum(depth, 1e-6) * np.tan(float(camera.fov[0]) / 2)
-    screen = np.stack([relative @ right / reach + 1, 1 - relative @ up / reach], -1) * (fine / 2)
-    nearness = np.where(depth > 1e-3, 1 / np.maximum(depth, 1e-3), -1.0)
+    screen, nearness = project(mesh.vertices, view.cameras, fine)
     face, weights = rasterise(
         screen[mesh.faces].astype(np.float32), nearness[mesh.faces].astype(np.float32), fine, fine, 0.0
     )

@@ -1,4 +1,4 @@
-"""An asset as files: GLB, OBJ, PLY, STL, USDZ. All stand on the ground, Y up, front towards +Z, in metres."""
+"""An asset as files. GLB, OBJ, PLY, USDZ: on the ground, Y up, front towards +Z, in metres. STL and 3MF: see ``printing``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import io
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,57 +17,49 @@ from trimesh.exchange.obj import export_obj
 from trimesh.exchange.ply import export_ply
 from trimesh.exchange.stl import export_stl
 from trimesh.visual import TextureVisuals
-from trimesh.visual.material import PBRMaterial, SimpleMaterial
+from trimesh.visual.material import SimpleMaterial
 
 from ..errors import UserError, nearest
 from ..files import write_files
+from ..geometry.hull import convex_hull
 from ..geometry.mesh import Mesh
 from ..reports import report
-from . import usdz
+from . import glb, usdz
+from .glb import png_bytes
+from .printing import printable, threemf
 from .texture import Picture, vertex_colours
 
 ROUGHNESS = 0.9
-METADATA = "dreamfusion"
-"""Key of an asset's prompt and metadata in a GLB's ``asset.extras`` and ``scene.extras``."""
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """height: of the object, in metres; height_mm: in files for printing, in millimetres; flat_base: press the lowest part of
+    what is printed flat; compress: smaller files that fewer programs read."""
+
+    height: float = 1.0
+    height_mm: float = 100.0
+    flat_base: bool = False
+    compress: bool = False
 
 
 def place(mesh: Mesh, height: float = 1.0, longest: float = 3.0) -> Mesh:
     """Stand the mesh on y = 0, centred in x and z, ``height`` metres tall; a flat object is made no longer than
-    ``longest``."""
+    ``longest`` heights."""
     low, high = mesh.vertices.min(0), mesh.vertices.max(0)
     size = np.maximum(high - low, 1e-9)
-    scale = min(height / size[1], longest / size.max())
+    scale = height * min(1 / size[1], longest / size.max())
     foot = np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2])
     return replace(mesh, vertices=(mesh.vertices - foot) * scale)
-
-
-def png_bytes(picture: Picture) -> bytes:
-    """A picture (H, W, 3) as a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def _body(mesh: Mesh, **visual: Any) -> trimesh.Trimesh:
     return trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_normals=mesh.normals, process=False, **visual)
 
 
-def _glb(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any]) -> dict[Path, bytes]:
+def _glb(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions) -> dict[Path, bytes]:
     name = details["prompt"] or path.stem
-    image = Image.open(io.BytesIO(png_bytes(texture)))  # an image that knows its format is stored in that format
-    material = PBRMaterial(name="material", baseColorTexture=image, metallicFactor=0.0, roughnessFactor=ROUGHNESS)
-    body = _body(mesh, visual=TextureVisuals(uv=mesh.uv, material=material))
-    scene = trimesh.Scene()
-    scene.add_geometry(body, node_name=name, geom_name=name)
-
-    def annotate(tree: dict[str, Any]) -> None:
-        tree["asset"]["generator"] = "dreamfusion"
-        tree["asset"]["extras"] = {METADATA: details}
-        tree["scenes"][0].setdefault("extras", {})[METADATA] = details
-        tree["scenes"][0]["name"] = name
-
-    data = scene.export(file_type="glb", include_normals=True, tree_postprocessor=annotate)
-    return {path: bytes(data)}
+    return {path: glb.write(place(mesh, options.height), texture, details, name, ROUGHNESS, options.compress)}
 
 
 def plain_stem(path: Path) -> str:
@@ -79,34 +71,53 @@ def plain_stem(path: Path) -> str:
     return f"{plain}-{hashlib.sha256(path.name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
-def _obj(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any]) -> dict[Path, bytes]:
+def _obj(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions) -> dict[Path, bytes]:
     stem = plain_stem(path)
     image = Image.open(io.BytesIO(png_bytes(texture)))
     white, black = [255, 255, 255, 255], [0, 0, 0, 255]
     material = SimpleMaterial(name=stem, image=image, diffuse=white, ambient=black, specular=black, glossiness=1)
-    body = _body(mesh, visual=TextureVisuals(uv=mesh.uv, material=material))
+    body = _body(place(mesh, options.height), visual=TextureVisuals(uv=mesh.uv, material=material))
     header = " ".join(details["prompt"].split()) or "dreamfusion"
     text, others = export_obj(
         body, include_normals=True, return_texture=True, mtl_name=f"{stem}.mtl", header=header, write_texture=False
     )
-    return {**{path.parent / k: bytes(v) for k, v in others.items()}, path: text.encode()}
+    files = {path.parent / k: bytes(v) for k, v in others.items()}
+    files[path.parent / f"{stem}.mtl"] += (
+        f"\nPr {ROUGHNESS}\nPm 0\n".encode()
+    )  # roughness and metal, as renderers read them
+    return {**files, path: text.replace("\nf ", "\ns 1\nf ", 1).encode()}  # s 1: smooth
 
 
-def _ply(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any]) -> dict[Path, bytes]:
-    welded, colours = vertex_colours(mesh, texture)
+def _ply(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions) -> dict[Path, bytes]:
+    welded, colours = vertex_colours(place(mesh, options.height), texture)
     return {path: export_ply(_body(welded, vertex_colors=colours), vertex_normal=True)}
 
 
-def _stl(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any]) -> dict[Path, bytes]:
-    return {path: export_stl(_body(mesh))}
+def _stl(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions) -> dict[Path, bytes]:
+    return {path: export_stl(_body(_printed(mesh, options)))}
 
 
-def _usdz(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any]) -> dict[Path, bytes]:
-    return {path: usdz.write(mesh, png_bytes(texture), details["prompt"], ROUGHNESS)}
+def _threemf(
+    path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions
+) -> dict[Path, bytes]:
+    return {path: threemf(_printed(mesh, options), details["prompt"])}
 
 
-Writer = Callable[[Path, Mesh, Picture, dict[str, Any]], dict[Path, bytes]]
-FORMATS: dict[str, Writer] = {"glb": _glb, "obj": _obj, "ply": _ply, "stl": _stl, "usdz": _usdz}
+def _printed(mesh: Mesh, options: FileOptions) -> Mesh:
+    return printable(place(mesh, options.height_mm / 1000), options.flat_base)
+
+
+def _usdz(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions) -> dict[Path, bytes]:
+    placed = place(mesh, options.height)
+    return {path: usdz.write(placed, png_bytes(texture), details["prompt"], ROUGHNESS, options.compress)}
+
+
+Writer = Callable[[Path, Mesh, Picture, dict[str, Any], FileOptions], dict[Path, bytes]]
+FORMATS: dict[str, Writer] = {"glb": _glb, "obj": _obj, "ply": _ply, "stl": _stl, "3mf": _threemf, "usdz": _usdz}
+PRINTED = ("stl", "3mf")
+"""Formats for printing: in millimetres, Z up, without colours."""
+COMPRESSED = ("glb", "usdz")
+"""Formats that ``FileOptions.compress`` makes smaller."""
 
 
 def check_format(path: Path) -> Writer:
@@ -118,9 +129,23 @@ def check_format(path: Path) -> Writer:
     return FORMATS[kind]
 
 
-def write_asset(path: Path, mesh: Mesh, texture: Picture, prompt: str, metadata: Mapping[str, Any]) -> list[Path]:
-    """Write a mesh with normals and uv, placed by ``place``, in the format of the path's suffix; the files written."""
+def write_asset(
+    path: Path,
+    mesh: Mesh,
+    texture: Picture,
+    prompt: str,
+    metadata: Mapping[str, Any],
+    options: FileOptions | None = None,
+) -> list[Path]:
+    """Write a mesh with normals and uv in the format of the path's suffix; the files written."""
     report(f"writing {path.name}", 0, 1)
-    files = check_format(path)(path, place(mesh), texture, {"prompt": prompt, **metadata})
+    files = check_format(path)(path, mesh, texture, {"prompt": prompt, **metadata}, options or FileOptions())
     write_files(files)
     return list(files)
+
+
+def write_collider(path: Path, mesh: Mesh, options: FileOptions | None = None) -> Path:
+    """Write the convex hull of a mesh as a GLB of at most ``hull.HULL_FACES`` triangles, placed as the asset itself is."""
+    hull = convex_hull(place(mesh, (options or FileOptions()).height))
+    write_files({path: glb.write(hull, None, {}, "collider", ROUGHNESS, False)})
+    return path

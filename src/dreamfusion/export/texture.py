@@ -20,6 +20,7 @@ from torch import Tensor
 from ..geometry.mesh import Floats, Mesh
 from ..reports import report
 from .raster import interpolate, rasterise
+from .vertex_order import in_cache_order
 
 Picture = NDArray[np.uint8]
 
@@ -30,7 +31,8 @@ TEXELS = 1 << 18
 
 
 def unwrap(mesh: Mesh, size: int) -> Mesh:
-    """Give the mesh texture coordinates (xatlas; least-squares conformal charts after Lévy et al. 2002).
+    """Give the mesh texture coordinates (xatlas; least-squares conformal charts after Lévy et al. 2002), and bring its
+    triangles ``in_cache_order``.
 
     Vertices on the charts' borders are doubled. Charts are kept small, because the time to flatten one grows faster
     than its size.
@@ -49,7 +51,7 @@ def unwrap(mesh: Mesh, size: int) -> Mesh:
     atlas.generate(charts, pack)
     source, faces, uv = atlas[0]
     normals = None if mesh.normals is None else mesh.normals[source]
-    return Mesh(mesh.vertices[source], faces.astype(np.int64), normals, uv.astype(np.float64))
+    return in_cache_order(Mesh(mesh.vertices[source], faces.astype(np.int64), normals, uv.astype(np.float64)))
 
 
 def cover(mesh: Mesh, size: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

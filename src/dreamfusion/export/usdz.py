@@ -8,10 +8,13 @@ from __future__ import annotations
 import io
 import json
 import struct
+import tempfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 
+from ..errors import UserError
 from ..geometry.mesh import Mesh
 
 _LAYER = """#usda 1.0
@@ -120,6 +123,22 @@ def package(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def write(mesh: Mesh, png: bytes, prompt: str, roughness: float) -> bytes:
-    """The USDZ file of a mesh with a texture."""
-    return package({"asset.usda": layer(mesh, prompt, roughness).encode(), "texture.png": png})
+def binary(text: str) -> bytes:
+    """A text layer in USD's binary format (.usdc). UserError without usd-core."""
+    try:
+        from pxr import Sdf
+    except ImportError:
+        raise UserError("--compress needs usd-core for usdz (pip install 'dreamfusion[compress]')") from None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "asset.usdc"
+        made = Sdf.Layer.CreateNew(str(path))
+        made.ImportFromString(text)
+        made.Save()
+        return path.read_bytes()
+
+
+def write(mesh: Mesh, png: bytes, prompt: str, roughness: float, compress: bool = False) -> bytes:
+    """The USDZ file of a mesh with a texture. ``compress`` stores the layer in USD's binary format."""
+    text = layer(mesh, prompt, roughness)
+    stage = {"asset.usdc": binary(text)} if compress else {"asset.usda": text.encode()}
+    return package(stage | {"texture.png": png})

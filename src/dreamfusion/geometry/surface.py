@@ -37,14 +37,24 @@ def clean_surface(density: Callable[[Tensor], Tensor], settings: ExportSettings)
     """The cleaned surface of a density within the unit sphere, with at most about ``settings.faces`` triangles and
     smooth normals; and what of the settings could not be met (``Surface.notes``)."""
     mesh, level = extract_with_level(density, settings.resolution, settings.level, radius=1.0)
-    mesh = smooth(fill_cavities(remove_floaters(mesh)))
+    made, notes = finished(smooth(fill_cavities(remove_floaters(mesh))), settings)
+    return made, level_note(level, settings) | notes
+
+
+def level_note(level: float, settings: ExportSettings) -> dict[str, str]:
+    """The note about a level that the scene's density does not reach."""
+    if level == settings.level:
+        return {}
+    return {
+        "level": f"export.level = {settings.level:g} is above what the scene's density reaches in more than a speck; its "
+        f"surface is at {level:.3g}"
+    }
+
+
+def finished(mesh: Mesh, settings: ExportSettings) -> tuple[Mesh, dict[str, str]]:
+    """A surface with at most about ``settings.faces`` triangles and smooth normals; and notes if it has fewer or more."""
     made = with_normals(decimate(mesh, settings.faces))
     notes = {}
-    if level != settings.level:
-        notes["level"] = (
-            f"export.level = {settings.level:g} is above what the scene's density reaches in more than a speck; its surface "
-            f"is at {level:.3g}"
-        )
     if settings.faces > len(mesh.faces):
         notes["faces"] = (
             f"export.faces = {settings.faces}, but the surface has {len(mesh.faces)} triangles at export.resolution = "

@@ -1,0 +1,164 @@
+"""GLB files: one node, one mesh, one material, in one binary (glTF 2.0).
+
+Compressed files use KHR_draco_mesh_compression (DracoPy) and EXT_texture_webp (Pillow).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..errors import UserError
+from ..geometry.mesh import Mesh
+from .texture import Picture
+
+METADATA = "dreamfusion"
+"""Key of an asset's prompt and metadata in a GLB's ``extras``: of the asset, scene, node and mesh."""
+VERTICES, INDICES = 34962, 34963  # targets of buffer views
+CLAMP, LINEAR, MIPMAPS = 33071, 9729, 9987
+DRACO, WEBP = "KHR_draco_mesh_compression", "EXT_texture_webp"
+POSITION_BITS, UV_BITS, NORMAL_BITS = 14, 12, 10
+WEBP_QUALITY = 90
+
+
+def png_bytes(picture: Picture) -> bytes:
+    """A picture (H, W, 3) as a PNG file."""
+    return _image_bytes(picture, "PNG")
+
+
+def _image_bytes(picture: Picture, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+class Binary:
+    """The binary chunk of a GLB, and the buffer views and accessors into it."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.views: list[dict[str, Any]] = []
+        self.accessors: list[dict[str, Any]] = []
+
+    def view(self, data: bytes, **more: Any) -> int:
+        """Append bytes at a multiple of four; the view's number."""
+        self.data += bytes(-len(self.data) % 4)
+        self.views.append({"buffer": 0, "byteOffset": len(self.data), "byteLength": len(data), **more})
+        self.data += data
+        return len(self.views) - 1
+
+    def accessor(self, values: NDArray[Any], kind: str, target: int, stored: bool = True, bounds: bool = False) -> int:
+        """An accessor of rows (N,) or (N, C) of float32, uint16 or uint32, with its data unless it is stored elsewhere."""
+        component = {"f4": 5126, "u2": 5123, "u4": 5125}[values.dtype.str[1:]]
+        entry: dict[str, Any] = {"componentType": component, "count": len(values), "type": kind}
+        if stored:
+            entry["bufferView"] = self.view(values.tobytes(), target=target)
+        if bounds:
+            entry |= {"min": values.min(0).tolist(), "max": values.max(0).tolist()}
+        self.accessors.append(entry)
+        return len(self.accessors) - 1
+
+
+def write(
+    mesh: Mesh, texture: Picture | None, details: dict[str, Any], name: str, roughness: float, compress: bool
+) -> bytes:
+    """The GLB file of a mesh; without a texture it has no material. Indices have
+    two bytes where that is enough. UserError if it is to be compressed and DracoPy is missing."""
+    binary, extensions = Binary(), []
+    attributes: dict[str, NDArray[Any]] = {"POSITION": mesh.vertices.astype("<f4")}
+    if mesh.normals is not None:
+        attributes["NORMAL"] = unit(mesh.normals)
+    if mesh.uv is not None:
+        attributes["TEXCOORD_0"] = (mesh.uv * [1, -1] + [0, 1]).astype("<f4")
+    faces = mesh.faces
+    primitive: dict[str, Any] = {"mode": 4}
+    if compress:
+        packed, attributes, faces, ids = draco(attributes, faces)
+        primitive["extensions"] = {DRACO: {"bufferView": binary.view(packed), "attributes": ids}}
+        extensions.append(DRACO)
+    primitive["attributes"] = {
+        key: binary.accessor(rows, f"VEC{rows.shape[1]}", VERTICES, not compress, bounds=key == "POSITION")
+        for key, rows in attributes.items()
+    }
+    small = len(attributes["POSITION"]) < 2**16  # 65535 itself would restart a strip
+    indices = faces.ravel().astype("<u2" if small else "<u4")
+    primitive["indices"] = binary.accessor(indices, "SCALAR", INDICES, not compress)
+    extras = {"extras": {METADATA: details}}
+    tree: dict[str, Any] = {
+        "asset": {"version": "2.0", "generator": "dreamfusion", **extras},
+        "scene": 0,
+        "scenes": [{"name": name, "nodes": [0], **extras}],
+        "nodes": [{"name": name, "mesh": 0, **extras}],
+        "meshes": [{"name": name, "primitives": [primitive], **extras}],
+    }
+    if texture is not None:
+        primitive["material"] = 0
+        tree |= textured(binary, texture, name, roughness, compress)
+        if compress:
+            extensions.append(WEBP)
+    if extensions:
+        tree |= {"extensionsUsed": extensions, "extensionsRequired": extensions}
+    binary.data += bytes(-len(binary.data) % 4)
+    tree |= {"bufferViews": binary.views, "accessors": binary.accessors, "buffers": [{"byteLength": len(binary.data)}]}
+    return container(tree, bytes(binary.data))
+
+
+def textured(binary: Binary, texture: Picture, name: str, roughness: float, compress: bool) -> dict[str, Any]:
+    """The material of a base-colour texture, and what it needs."""
+    data = _image_bytes(texture, "WEBP", quality=WEBP_QUALITY, method=4) if compress else png_bytes(texture)
+    kind = "image/webp" if compress else "image/png"
+    image = {"extensions": {WEBP: {"source": 0}}} if compress else {"source": 0}
+    surface = {"baseColorTexture": {"index": 0}, "metallicFactor": 0.0, "roughnessFactor": roughness}
+    return {
+        "materials": [{"name": f"{name} material", "pbrMetallicRoughness": surface}],
+        "textures": [{"name": f"{name} base colour", "sampler": 0, **image}],
+        "images": [{"name": f"{name} base colour", "mimeType": kind, "bufferView": binary.view(data)}],
+        "samplers": [{"magFilter": LINEAR, "minFilter": MIPMAPS, "wrapS": CLAMP, "wrapT": CLAMP}],
+    }
+
+
+def unit(normals: NDArray[Any]) -> NDArray[Any]:
+    """Normals (V, 3) of unit length in single precision."""
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    return np.where(length > 0, normals / np.maximum(length, 1e-12), [0.0, 1.0, 0.0]).astype("<f4")
+
+
+def container(tree: dict[str, Any], binary: bytes) -> bytes:
+    """A GLB of a JSON tree and a binary (glTF 2.0, section 4.4)."""
+    text = json.dumps(tree, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 4)
+    chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
+    return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
+
+
+def draco(
+    attributes: dict[str, NDArray[Any]], faces: NDArray[np.int64]
+) -> tuple[bytes, dict[str, NDArray[Any]], NDArray[np.int64], dict[str, int]]:
+    """Attributes and faces in Draco's format; what a decoder makes of them; and the attributes' numbers in the file."""
+    try:
+        import DracoPy
+    except ImportError:
+        raise UserError("--compress needs DracoPy (pip install 'dreamfusion[compress]')") from None
+    doubles = {key: rows.astype(np.float64) for key, rows in attributes.items()}
+    packed = DracoPy.encode(
+        attributes["POSITION"],
+        faces.astype(np.uint32),
+        quantization_bits=POSITION_BITS,
+        compression_level=7,
+        tex_coord=doubles.get("TEXCOORD_0"),
+        normals=doubles.get("NORMAL"),
+        tex_coord_quantization_bits=UV_BITS,
+        normal_quantization_bits=NORMAL_BITS,
+    )
+    made = DracoPy.decode(packed)
+    decoded = {"POSITION": made.points, "NORMAL": made.normals, "TEXCOORD_0": made.tex_coord}
+    names = {0: "POSITION", 1: "NORMAL", 3: "TEXCOORD_0"}  # Draco's GeometryAttribute::Type
+    ids = {names[entry["attribute_type"]]: int(entry["unique_id"]) for entry in made.attributes}
+    kept = {key: np.asarray(decoded[key], "<f4") for key in attributes}
+    return bytes(packed), kept, np.asarray(made.faces, np.int64), {key: ids[key] for key in attributes}

@@ -1,0 +1,76 @@
+"""Surfaces that show what their volume shows: thin and faint parts, judged by silhouettes in closed form."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dreamfusion.asset import poor_note
+from dreamfusion.export.fitted import fitted_surface, seen_inside, showing_level
+from dreamfusion.export.silhouettes import Agreement, Silhouettes, looks_around
+from dreamfusion.geometry.export_settings import ExportSettings
+from dreamfusion.geometry.mesh import sample_grid
+from dreamfusion.geometry.surface import clean_surface
+
+SETTINGS = ExportSettings(resolution=72, faces=20_000)
+SIZE = 96
+
+
+def density(p: Tensor) -> Tensor:
+    """A ball of 40 and, beside it, a ring of 8 that is too faint for the default level."""
+    ball = 40 * torch.sigmoid((0.3 - p.norm(dim=-1)) * 80)
+    ring = torch.stack([p[:, [0, 2]].norm(dim=-1) - 0.7, p[:, 1]], -1).norm(dim=-1)
+    return ball + 8 * torch.sigmoid((0.09 - ring) * 80)
+
+
+def albedo(p: Tensor) -> Tensor:
+    return torch.full_like(p, 0.5)
+
+
+def march(cameras) -> Tensor:
+    """Opacity of every pixel, by many small steps."""
+    origins, directions = cameras.rays(SIZE)
+    step = 2.4 / 160
+    total = torch.zeros(directions.shape[:-1])
+    for k in range(160):
+        points = origins + directions * (1.3 + step * (k + 0.5))
+        total += (density(points.reshape(-1, 3)) * step).reshape(total.shape)
+    return -torch.expm1(-total)
+
+
+@pytest.fixture(scope="module")
+def silhouettes() -> Silhouettes:
+    cameras = looks_around()
+    return Silhouettes(march(cameras), cameras)
+
+
+def test_a_faint_part_is_kept(silhouettes: Silhouettes):
+    before, _ = clean_surface(density, SETTINGS)
+    lost = silhouettes.agreement(before)
+    assert lost.pieces == 1 and lost.missing > 0.3  # else this tests nothing
+    found = silhouettes.agreement(fitted_surface(density, albedo, SETTINGS, silhouettes).mesh)
+    assert found.pieces == 2 and found.missing < 0.03 and found.iou > 0.93
+
+
+def test_the_level_is_one_that_the_rays_meet(silhouettes: Silhouettes):
+    grid = sample_grid(density, 64, 1.0)
+    assert 1.0 <= showing_level(grid, 10.0, silhouettes) < 8.0
+    assert showing_level(grid, 0.5, silhouettes) == 0.5
+
+
+def test_a_point_is_inside_where_all_views_are_solid(silhouettes: Silhouettes):
+    grid = sample_grid(density, 41, 1.0)
+    inside = seen_inside(np.ones(grid.shape, bool), silhouettes)
+    assert inside[20, 20, 20] > 0.9 and inside[34, 20, 20] > 0  # the ball's middle, the ring's
+    assert inside[20, 38, 20] == -1 and inside[2, 2, 2] == -1
+
+
+def test_the_figures_of_an_agreement():
+    cameras = looks_around()[:1]
+    opacity = torch.zeros(1, 8, 8)
+    opacity[0, 2:6, 2:6] = 1
+    seen = np.zeros((1, 8, 8), bool)
+    seen[0, 2:6, 3:7] = True
+    found = Silhouettes(opacity, cameras).compare(seen)
+    assert found == Agreement(iou=12 / 20, missing=4 / 16, extra=4 / 16, pieces=1)
+    assert "agree to 0.60" in poor_note(found)["silhouettes"] and poor_note(Agreement(0.95, 0, 0, 1)) == {}
