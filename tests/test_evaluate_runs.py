@@ -53,7 +53,13 @@ def test_every_figure_of_a_run(runs: Path, suite: Path) -> None:
     json.dumps(found, allow_nan=False)
     ball, chair = found["assets"]
     assert (ball["prompt"], chair["prompt"]) == (PROMPTS[0], PROMPTS[3]) and len(lines) == 2
-    assert ball["finished"] and ball["steps"] == 6 and ball["prior"] == "gray-ball" and not ball["held_out"]
+    assert (
+        ball["finished"]
+        and ball["steps"] == 6
+        and ball["prior"] == "gray-ball"
+        and ball["held_out"]
+        and not chair["held_out"]
+    )
     assert len(ball["ranks"]) == len(ball["clay_ranks"]) == 4
     # The judge sees colours only: the two red prompts tie, and share their two places.
     assert ball["ranks"] == chair["ranks"] and all(rank % 1 == 0.5 for rank in ball["ranks"])

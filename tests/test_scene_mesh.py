@@ -212,7 +212,7 @@ def test_signed_distance_of_a_torus() -> None:
     assert (np.sign(found) == np.sign(true))[clear].all()
 
 
-@pytest.mark.parametrize("shape", ["tetrahedra", "vertices"])
+@pytest.mark.parametrize("shape", [pytest.param("tetrahedra", marks=pytest.mark.slow), "vertices"])
 def test_a_mesh_begins_with_the_field_before_it(shape: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Silhouettes and colours of a field of two balls, and then of a second mesh that begins with the first."""
     from tests.test_stages import ball_grid
@@ -310,7 +310,7 @@ def test_vertices_without_a_mesh_say_so() -> None:
         Trainer(resolve("balanced", given, "x"), GrayBallPrior())
 
 
-@pytest.mark.parametrize("shape", ["tetrahedra", "vertices"])
+@pytest.mark.parametrize("shape", [pytest.param("tetrahedra", marks=pytest.mark.slow), "vertices"])
 def test_resume_is_bit_exact_in_a_stage_with_a_mesh(
     shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
