@@ -200,6 +200,7 @@ def two_balls(points: Tensor) -> Tensor:
 def reported(tmp_path: Path, inside: Any) -> dict[str, Any]:
     config = Config()
     config.export.resolution, config.export.texture_size, config.export.faces = 40, 64, 2000
+    config.export.fit = False  # these scenes can answer what their density is, and cannot be drawn
     return geometry.report(SimpleNamespace(path=tmp_path, config=config), Solid(inside))  # type: ignore[arg-type]
 
 

@@ -206,6 +206,19 @@ def test_a_caption_without_a_known_name_is_read_with_the_nearest_one(prior: Bund
     assert torch.equal(prior.embed(["a red limousine"]).shape, prior.embed(["a red saloon car"]).shape)
 
 
+def test_a_name_that_is_not_there_is_not_meant(prior: BundledPrior) -> None:
+    names = list(prior.vocabulary)
+    for caption, held in (
+        ("a green car", {"car"}), ("a police car", {"police car"}), ("an orange armchair", {"orange", "armchair"}),
+        ("a back view of a red Fauteuil", set(names)),
+    ):  # fmt: skip
+        assert {names[k] for k in prior.possible([caption])[0].nonzero()[:, 0].tolist()} == held, caption
+    shown = prior.layout.shown[names.index("car")].tolist()
+    share = prior.embed(["a green car"]).shape[0]
+    assert share[sorted(set(shown))].sum() > 0.99 and float(share.max()) > 0.99
+    assert prior.embed(["an orange armchair"]).shape[0].argmax() == prior.embed(["an armchair"]).shape[0].argmax()
+
+
 def test_camera_features_turn_smoothly() -> None:
     camera = torch.tensor([[0.3, 0.2, 2.5], [0.3 + 2 * math.pi, 0.2, 2.5], [0.3, 0.2, 2.7]])
     features = camera_features(camera)

@@ -22,7 +22,7 @@ from . import posterior
 from .denoiser import SPREAD, Denoiser
 from .hypotheses import Hypotheses
 from .inference import SIDES, Inference, Inferred, Noisy
-from .layout import INSTANCES, Layout, Sizes
+from .layout import INSTANCES, Layout, Sizes, restricted
 from .prior import Prior, Unknown, broadcast, cosine_schedule
 from .question import Question, Words
 from .recognition import CLAY_PAINT, Recognised, Recogniser
@@ -121,8 +121,9 @@ class BundledPrior(Prior):
     def embed(self, captions: Sequence[str], images: Sequence[Tensor] = ()) -> Subjects:
         """Read captions. A caption without any known name is read as ``familiar`` puts it. With a picture, shape and look are
         those that it shows; of the captions their side counts, and whether they ask for clay."""
-        tokens, mask = (x.to(self.device) for x in self.encoder([self.familiar(c) for c in captions]))
-        words = self.layout.understood(tokens, mask, sides_of(captions), self.instance)
+        read = [self.familiar(c) for c in captions]
+        tokens, mask = (x.to(self.device) for x in self.encoder(read))
+        words = self.layout.understood(tokens, mask, sides_of(captions), self.instance, self.possible(read))
         if not images:
             return words
         seen = self.recognise(images, captions[0]).subject(self.layout)
@@ -138,11 +139,10 @@ class BundledPrior(Prior):
             raise UserError(f"the prior {self.id!r} takes one reference picture, not {len(images)}")
         if self._seen is None or self._seen[0] is not images[0] or self._seen[1] != caption:
             picture = torch.cat([images[0][:3] * 2 - 1, images[0][3:]])
-            known = f" {' '.join(words_of(caption))} "
-            allowed = None
-            if any(f" {name} " in known for name in self.names):
+            allowed, possible = None, self.possible([caption])
+            if not possible.all():
                 tokens, mask = (x.to(self.device) for x in self.encoder([caption]))
-                name = self.layout.read(tokens, mask).name
+                name = restricted(self.layout.read(tokens, mask).name, possible)
                 shares = [self.layout.shape_share(name, k)[0].cpu() for k in range(INSTANCES)]
                 allowed = torch.stack(shares).mean(0)
             self._seen = images[0], caption, Recogniser(self.layout, self.layout.outlines)(picture, allowed)
@@ -257,6 +257,24 @@ class BundledPrior(Prior):
     def names(self) -> list[str]:
         """What the prior can draw, with synonyms."""
         return [word for name, said in self.vocabulary.items() for word in (name, *said.get("synonyms", ()))]
+
+    def possible(self, captions: Sequence[str]) -> Tensor:
+        """Which names each caption may mean, (B, T): those that it holds ('a police car' holds no car), or all if it holds none.
+        The network that reads captions was never taught that a name which is not there cannot be meant."""
+        number = {
+            phrase: k
+            for k, name in enumerate(self.vocabulary)
+            for phrase in (name, *self.entry(name).get("synonyms", ()))
+        }
+        out = torch.ones(len(captions), self.layout.sizes.names, device=self.device)
+        for row, caption in zip(out, captions, strict=True):
+            plain = f" {' '.join(words_of(caption))} "
+            held = [phrase for phrase in number if f" {phrase} " in plain]
+            held = [p for p in held if not any(p != q and f" {p} " in f" {q} " for q in held)]
+            if held:
+                row.zero_()
+                row[[number[phrase] for phrase in held]] = 1
+        return out
 
     def entry(self, phrase: str) -> dict:
         """The record of one of ``names``: a name's own, or that of the name that a synonym stands for."""

@@ -84,6 +84,14 @@ def before(drawn: Tensor, background: Tensor) -> Tensor:
     return drawn[:, :3] + (1 - drawn[:, 3:]) * background.to(drawn)[:, :, None, None]
 
 
+def restricted(share: Tensor, possible: Tensor | None) -> Tensor:
+    """Shares (B, T) of what is possible (B, T) alone, adding up to one again; possible may be None, for everything."""
+    if possible is None:
+        return share
+    kept = (share + 1e-9) * possible.to(share)
+    return kept / kept.sum(-1, keepdim=True)
+
+
 def mixed(share: Tensor, rows: Tensor) -> Tensor:
     """share (B, T) @ rows (T, W), as float32, without the rows whose shares are all below ``NO_SHARE``. Words mostly name one
     thing, and the planes of all shapes are 110 MB, which every question would read."""
@@ -138,11 +146,13 @@ class Layout(nn.Module):
         drawn = self.draw(planes, style, camera, stretch=words.stretch.float())
         return drawn[:, :3] if background is None else before(drawn, background)
 
-    def understood(self, tokens: Tensor, mask: Tensor, sides: Tensor, instance: int = 0) -> Subjects:
+    def understood(
+        self, tokens: Tensor, mask: Tensor, sides: Tensor, instance: int = 0, possible: Tensor | None = None
+    ) -> Subjects:
         """What captions mean, if each name is shown by its shape number ``instance``: tokens (B, L, 384), mask (B, L) bool,
-        sides (B, 4) as ``Subjects`` has them."""
+        sides (B, 4) as ``Subjects`` has them; possible (B, T): one for each name that may be meant, else zero."""
         said = self.read(tokens, mask)
-        shape = self.shape_share(rounded(said.name), instance)
+        shape = self.shape_share(rounded(restricted(said.name, possible)), instance)
         look = torch.cat([rounded(part) for part in said.look.split(self.sizes.looks, -1)], -1)
         return Subjects(shape, look, rounded(said.proportion) @ self.stretches.float(), sides.to(shape))
 
