@@ -61,10 +61,7 @@ def test_a_picture_is_recognised_from_its_side(
     said = prior.describe(smaller)
     assert said.startswith(prompt), said
     words = prior.embed([f"a back view of {prompt}", f"a clay model of {prompt}"], [smaller])
-    name = int(prior.embed([prompt]).shape[0].argmax())
-    assert any(
-        name in row and int(words.shape[0].argmax()) in row for row in prior.layout.shown.tolist()
-    )  # or another car
+    assert words.shape[0].argmax() == prior.embed([prompt]).shape[0].argmax()
     assert words.look[0].argmax() != 1 and words.look[1, 1] > 0.5 and words.sides.tolist()[0] == [0, 0, 1, 0]
 
 

@@ -39,8 +39,8 @@ for the noise in a noisy picture, and it never sees a 3D object.
   thing itself) is inferred from the noisy picture, by the exact posterior over the layout's pictures.
 - **Vocabulary.** {names} names ({phrases} phrases with synonyms), shown by {shapes} shapes; {colours} colours, {materials} materials,
   {patterns} patterns, clay; one light.
-- **Training.** Planes started from carved volumes and fitted to rays of the views, and then
-  {layout_pictures:,} pictures, on two CPU cores; `tools/prior` has the whole recipe.
+- **Training.** {layout_pictures:,} pictures, on two CPU cores. The planes began as carved volumes, and were fitted to rays of the views
+  on the way. `tools/prior` has the whole recipe.
 - **Held out.** {held:,} combinations of a name with a colour or a material were never shown (`held_out` in `bundled.json`).
 
 ## Measured (`python tools/prior/report.py`, {samples} samples, guidance {guidance:g})

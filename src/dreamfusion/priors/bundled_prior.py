@@ -254,33 +254,32 @@ class BundledPrior(Prior):
         return dict(self.record.get("vocabulary", {}))
 
     @cached_property
+    def _number(self) -> dict[str, int]:
+        """The number of the name that each phrase says, a name itself or a synonym."""
+        phrases = ((name, *said.get("synonyms", ())) for name, said in self.vocabulary.items())
+        return {phrase: k for k, some in enumerate(phrases) for phrase in some}
+
+    @cached_property
     def names(self) -> list[str]:
         """What the prior can draw, with synonyms."""
-        return [word for name, said in self.vocabulary.items() for word in (name, *said.get("synonyms", ()))]
+        return list(self._number)
 
     def possible(self, captions: Sequence[str]) -> Tensor:
-        """Which names each caption may mean, (B, T): those that it holds ('a police car' holds no car), or all if it holds none.
-        The network that reads captions was never taught that a name which is not there cannot be meant."""
-        number = {
-            phrase: k
-            for k, name in enumerate(self.vocabulary)
-            for phrase in (name, *self.entry(name).get("synonyms", ()))
-        }
+        """Which names each caption may mean, (B, T): those that it holds ('a police car' holds 'police car' alone), or all if it
+        holds none. Without this, the network that reads captions takes 'a green car' for half a police car."""
         out = torch.ones(len(captions), self.layout.sizes.names, device=self.device)
         for row, caption in zip(out, captions, strict=True):
             plain = f" {' '.join(words_of(caption))} "
-            held = [phrase for phrase in number if f" {phrase} " in plain]
+            held = [phrase for phrase in self._number if f" {phrase} " in plain]
             held = [p for p in held if not any(p != q and f" {p} " in f" {q} " for q in held)]
             if held:
                 row.zero_()
-                row[[number[phrase] for phrase in held]] = 1
+                row[[self._number[phrase] for phrase in held]] = 1
         return out
 
     def entry(self, phrase: str) -> dict:
         """The record of one of ``names``: a name's own, or that of the name that a synonym stands for."""
-        if phrase in self.vocabulary:
-            return self.vocabulary[phrase]
-        return next(said for said in self.vocabulary.values() if phrase in said.get("synonyms", ()))
+        return list(self.vocabulary.values())[self._number[phrase]]
 
     @cached_property
     def _name_embeddings(self) -> Tensor:
