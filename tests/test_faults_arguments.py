@@ -65,6 +65,12 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([], 0, ""),
         (["--format", "stl", "--texture-size", "128"], 2, "--texture-size has no effect on stl"),
         (["--format", "stl,glb", "--texture-size", "128"], 0, ""),
+        (["--format", "stl", "--height", "2"], 2, "--height has no effect on stl and 3mf"),
+        (["--format", "glb", "--height-mm", "80"], 2, "--height-mm has no effect except on stl and 3mf"),
+        (["--format", "glb", "--flat-base"], 2, "--flat-base has no effect except on stl and 3mf"),
+        (["--format", "obj", "--compress"], 2, "--compress has no effect except on glb and usdz"),
+        (["--height", "0"], 2, "--height"),
+        (["--format", "glb,3mf", "--height", "2", "--height-mm", "80", "--flat-base", "--collider"], 0, ""),
     ],
 )
 def test_export_says_it_or_refuses(
@@ -74,6 +80,18 @@ def test_export_says_it_or_refuses(
     said = capsys.readouterr().err.splitlines()
     assert len(said) == bool(line) and (not line or line in said[0])
     assert (made / "asset.glb").exists() is (code == 0)
+
+
+def test_a_missing_package_is_said_before_anything_is_made(
+    made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dreamfusion.export import formats
+
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    monkeypatch.setattr("dreamfusion.recorded.load_scene", lambda run: pytest.fail("a scene was loaded"))
+    for kind, package in (("glb", "DracoPy"), ("usdz", "usd-core")):
+        assert cli.main(["export", str(made), "--format", kind, "--compress"]) == 2
+        assert f"--compress needs {package} for {kind}" in capsys.readouterr().err
 
 
 def test_generate_says_it_at_its_end_and_keeps_the_asset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

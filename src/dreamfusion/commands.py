@@ -109,7 +109,15 @@ def export(given: argparse.Namespace) -> int:
     options["export.fit"] = "no" if given.level else None  # a level that is asked for is meant
     config = changed(run.config, {k: v for k, v in options.items() if v is not None})
     from .asset import Asset
-    from .export.formats import COMPRESSED, FORMATS, PRINTED, FileOptions, check_format, write_collider
+    from .export.formats import (
+        COMPRESSED,
+        FORMATS,
+        PRINTED,
+        FileOptions,
+        check_compression,
+        check_format,
+        write_collider,
+    )
     from .generation import say, unmet
     from .recorded import load_scene
     from .torch_state import threads
@@ -135,6 +143,8 @@ def export(given: argparse.Namespace) -> int:
     ):
         if getattr(given, name) and not has_effect:
             raise UserError(f"--{name.replace('_', '-')} has no effect {why}; leave it out, or add a --format")
+    if given.compress:
+        check_compression(kinds)  # now, and not after minutes
     file_options = FileOptions(
         height=number("--height", given.height or "1", 1e-3, 1e3),
         height_mm=number("--height-mm", given.height_mm or "100", 1, 1e4),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,16 @@ Writer = Callable[[Path, Mesh, Picture, dict[str, Any], FileOptions], dict[Path,
 FORMATS: dict[str, Writer] = {"glb": _glb, "obj": _obj, "ply": _ply, "stl": _stl, "3mf": _threemf, "usdz": _usdz}
 PRINTED = ("stl", "3mf")
 """Formats for printing: in millimetres, Z up, without colours."""
-COMPRESSED = ("glb", "usdz")
-"""Formats that ``FileOptions.compress`` makes smaller."""
+COMPRESSED = {"glb": ("DracoPy", "DracoPy"), "usdz": ("pxr", "usd-core")}
+"""Formats that ``FileOptions.compress`` makes smaller: the module that does it, and its package."""
+
+
+def check_compression(kinds: Iterable[str]) -> None:
+    """UserError if a package is missing that would compress one of these formats. Formats that nothing compresses pass."""
+    for kind in sorted(set(kinds) & set(COMPRESSED)):
+        module, package = COMPRESSED[kind]
+        if find_spec(module) is None:
+            raise UserError(f"--compress needs {package} for {kind} (pip install 'dreamfusion[compress]')")
 
 
 def check_format(path: Path) -> Writer:
