@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from dreamfusion.errors import UserError
 from dreamfusion.loading import load_prior
 from dreamfusion.priors.bundled_prior import WEIGHTS, BundledPrior
-from dreamfusion.priors.denoiser import CAMERA_WIDTH, camera_features
 from dreamfusion.priors.prior import clean_from_noise, guide
 from dreamfusion.priors.question import Question
 from dreamfusion.priors.sampler import sample
@@ -217,14 +216,6 @@ def test_a_name_that_is_not_there_is_not_meant(prior: BundledPrior) -> None:
     share = prior.embed(["a green car"]).shape[0]
     assert share[sorted(set(shown))].sum() > 0.99 and float(share.max()) > 0.99
     assert prior.embed(["an orange armchair"]).shape[0].argmax() == prior.embed(["an armchair"]).shape[0].argmax()
-
-
-def test_camera_features_turn_smoothly() -> None:
-    camera = torch.tensor([[0.3, 0.2, 2.5], [0.3 + 2 * math.pi, 0.2, 2.5], [0.3, 0.2, 2.7]])
-    features = camera_features(camera)
-    assert features.shape == (3, CAMERA_WIDTH)
-    torch.testing.assert_close(features[0], features[1], rtol=0, atol=1e-4)
-    assert (features[0, :-1] == features[2, :-1]).all() and features[0, -1] != features[2, -1]
 
 
 def test_unknown_prior_names_the_known() -> None:

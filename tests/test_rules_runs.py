@@ -98,7 +98,7 @@ def runs(kind: str, prior: str, scene: str, steps: int, tiny: Any, patch: pytest
             {"prior.views": 2, "views_per_step": 2} if "views" in prior else {}
         )
     loaded = prior_of(prior, kind, tiny)
-    network = loaded.adaptable() if not prior.startswith("bundled") else loaded.denoiser  # type: ignore[attr-defined]
+    network = loaded.adaptable() if not prior.startswith("bundled") else loaded.layout  # type: ignore[attr-defined]
     before = {n: p.clone() for n, p in network.state_dict().items()} if network is not None else {}
     trainer = Trainer(resolve("balanced", settings(kind, scene, **asked), "a red ball"), loaded)
     start = {n: p.detach().clone() for n, p in trainer.scene.named_parameters()}

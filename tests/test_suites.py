@@ -17,11 +17,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 import open_suites
 from captions import usual
-from looks import COLOURS, MATERIALS, PATTERN_WORDS, Look, held_out
+from looks import Look, held_out
 from models import CATEGORIES, generals, read_models, read_names
 
 from dreamfusion.errors import UserError
 from dreamfusion.evaluation.inputs import is_held_out, shows_new_look
+from dreamfusion.priors.appearance import COLOURS, MATERIALS, PATTERN_WORDS
 from dreamfusion.priors.bundled_prior import WEIGHTS
 from dreamfusion.suites import HOME, MOST, load_suite, suite_names
 

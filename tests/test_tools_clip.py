@@ -27,9 +27,11 @@ import draw
 import pictures
 import roughen
 import table
-from looks import CLAY, FACTORS, Look, held_out
+from looks import Look, held_out
 from models import read_models, read_names, stem_of
 from paint import places
+
+from dreamfusion.priors.appearance import CLAY, FACTORS
 
 TOOLS = Path(__file__).parents[1] / "tools"
 SHOWN = {

@@ -13,26 +13,15 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools" / "prior"))
 
 from captions import Caption, draw_caption, usual
-from looks import (
-    CLAY,
-    COLOURS,
-    FACTORS,
-    HELD_OUT_SHARE,
-    MAINS,
-    MATERIALS,
-    PATTERNS,
-    PROPORTIONS,
-    WHOLE,
-    Look,
-    draw_look,
-    held_out,
-)
+from looks import HELD_OUT_SHARE, Look, draw_look, held_out
 from models import read_names
-from paint import BRIGHTEST, compose, kept, paint_rule, parts_of, places, tint
+from paint import compose, paint_rule, parts_of, places
 from vocabulary import COLOURS as FIRST_COLOURS
 from vocabulary import MODELS, SYNONYMS, held_out_pairs
 from vocabulary import held_out as first_held_out
 
+from dreamfusion.priors.appearance import CLAY, COLOURS, FACTORS, MAINS, MATERIALS, PATTERNS, PROPORTIONS, WHOLE
+from dreamfusion.priors.paint import BRIGHTEST, kept, tint
 from dreamfusion.priors.solid import FIELDS, STRIPE, fields
 from dreamfusion.view.cameras import orbit_cameras
 

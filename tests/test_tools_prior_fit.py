@@ -1,70 +1,178 @@
-"""Planes that are fitted to single rays of the drawn views."""
+"""Shapes that are learned from single rays of the drawn views: hulls, rays, a ball from beginning to packed weights."""
 
 from __future__ import annotations
 
+import argparse
+import json
+import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
 
-from tests.test_tools_prior_start import cameras, views_of_a_ball
+from tests.views_of_a_ball import COLOUR, MIDDLE, RADIUS, cameras_around, views_of_a_ball
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools" / "prior"))
 
-from fit import SAMPLES, SIDE, axes_of, fit_loss, light_of, rays_through, reader
+from carve import hull
+from dataset import Data, DataError
+from fit import fit, load_layout, rays_through
+from looks import Look, held_out
+from models import stem_of
+from pack import pack, packed_planes
+from rays import LookedUp
 
-from dreamfusion.priors.layout import POINT_WIDTH, Layout, Sizes, ray_points
+from dreamfusion.priors.bundled_prior import BundledPrior
+from dreamfusion.priors.layout import COVER
+from dreamfusion.priors.planes import HULL, looked_up
+from dreamfusion.priors.question import Question
+from dreamfusion.view.cameras import CONDITION_FOV_DEG, Cameras
+from dreamfusion.view.view import orbit_view
 
-
-def test_rays_are_the_renderers() -> None:
-    camera = cameras()[:5]
-    pixel = torch.randint(SIDE * SIDE, (5,), generator=torch.Generator().manual_seed(1))
-    points, spacing, depth, longer = rays_through(axes_of(camera), camera[:, 2], pixel)
-    want_points, want_spacing, want_depth = ray_points(camera, SIDE, SAMPLES)
-    for k, p in enumerate(pixel.tolist()):
-        torch.testing.assert_close(points[k], want_points[k, :, p], rtol=0, atol=2e-5)
-        torch.testing.assert_close(depth[k], want_depth[k, :, p], rtol=0, atol=2e-5)
-        torch.testing.assert_close(spacing[k], want_spacing[k, 0, p], rtol=0, atol=2e-5)
-    back = axes_of(camera)[:, 2]
-    along = camera[:, 2, None] - (points * back[:, None]).sum(-1)  # on the optical axis
-    torch.testing.assert_close(along * longer[:, None], depth, rtol=0, atol=2e-5)
-
-
-def test_the_light_is_thirty_degrees_above_the_camera() -> None:
-    axes = axes_of(cameras())
-    light = light_of(axes)
-    torch.testing.assert_close((light * axes[:, 2]).sum(-1), torch.full((len(axes),), 3**0.5 / 2))
-    torch.testing.assert_close((light * axes[:, 1]).sum(-1), torch.full((len(axes),), 0.5))
+SHOWN = {"armchair": ["armchair"], "office chair": ["office_chair"], "chair": ["armchair", "office_chair"]}
+TOOLS = Path(__file__).parents[1] / "tools" / "prior"
 
 
-def test_planes_learn_a_ball_from_rays() -> None:
-    """Coverage and depth of rays that were not fitted become the ball's."""
-    torch.manual_seed(0)
-    camera, views = cameras(), views_of_a_ball(cameras())
-    layout, read = Layout(Sizes(1, 1, (1, 1, 1), side=16)).requires_grad_(False), reader()
-    planes = (torch.randn(1, layout.planes.weight.shape[1]) * 0.1).requires_grad_(True)
-    optimizer = torch.optim.Adam([{"params": [planes], "lr": 0.15}, {"params": list(read.parameters()), "lr": 3e-3}])
-    g = torch.Generator().manual_seed(2)
-    stored = views.flatten(2)
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two shapes, both of them balls, and three names for them."""
+    folder, camera = tmp_path_factory.mktemp("data"), cameras_around(32)
+    stored = torch.cat([camera[:, :2].rad2deg(), camera[:, 2:]], 1).numpy()
+    for name in ("armchair", "office_chair"):
+        np.savez(folder / f"{name}.0.npz", pixels=views_of_a_ball(camera), cameras=stored)
+    (folder / "instances.json").write_text(json.dumps(SHOWN))
+    return folder
 
-    def some(rays: int, first: int, last: int) -> tuple[torch.Tensor, ...]:
-        view = torch.randint(first, last, (rays,), generator=g)
-        pixel = torch.randint(SIDE * SIDE, (rays,), generator=g)
-        return stored[view, :, pixel][None], camera[view][None], pixel[None]
 
-    for _ in range(200):
-        loss = fit_loss(layout, read, planes, *some(256, 0, 20))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    pixels, seen_from, pixel = (x[0] for x in some(512, 20, 24))
-    points, spacing, depth, longer = rays_through(axes_of(seen_from), seen_from[:, 2], pixel)
-    with torch.no_grad():
-        found = layout.cut(
-            planes[0].unflatten(-1, (3, -1, 16, 16)), points.transpose(0, 1)[None], spacing[None, None], depth.T[None]
-        )
-    opacity, far = found[0, POINT_WIDTH], found[0, POINT_WIDTH + 1]
-    assert (opacity - pixels[:, 3]).square().mean() < 0.02 < pixels[:, 3].var()
-    hit = (pixels[:, 3] == 1) & (opacity > 0.9)
-    want = (pixels[:, 5] * 2 + seen_from[:, 2] - 1) * longer - 2.5
-    assert hit.sum() > 50 and (far / opacity - want)[hit].abs().mean() < 0.08
+def arguments(data: Path, run: Path, rounds: int) -> argparse.Namespace:
+    return argparse.Namespace(data=data, run=run, init=None, rounds=rounds, batch=2, rays=192, views=8, lr=3e-2, seed=0)
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training that was stopped in the middle and went on."""
+    folder = tmp_path_factory.mktemp("run")
+    fit(arguments(data, folder, 60))
+    fit(arguments(data, folder, 250))
+    return folder
+
+
+def test_a_hull_holds_the_ball_and_little_more() -> None:
+    camera = cameras_around()
+    cells = hull(views_of_a_ball(camera), camera).view(HULL, HULL, HULL)
+    line = (torch.arange(HULL) + 0.5) * (2 / HULL) - 1
+    away = (torch.stack(torch.meshgrid(line, line, line, indexing="ij"), -1) - MIDDLE).norm(dim=-1)
+    assert cells[away < RADIUS].all()
+    assert cells[away > RADIUS + 0.2].float().mean() < 0.01
+
+
+def test_rays_are_the_cameras_own() -> None:
+    camera, g = cameras_around()[:5], torch.Generator().manual_seed(1)
+    pixel = torch.randint(4096, (5,), generator=g)
+    origin, towards, near, spacing, longer = rays_through(camera, pixel)
+    azimuth, elevation, distance = camera.unbind(-1)
+    cameras = Cameras(azimuth, elevation, distance, torch.full_like(distance, CONDITION_FOV_DEG).deg2rad())
+    expected = cameras.rays(64)[1].flatten(1, 2)[torch.arange(5), pixel]
+    torch.testing.assert_close(towards, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(origin, cameras.positions())
+    torch.testing.assert_close(-(towards * cameras.axes()[2]).sum(-1) * longer, torch.ones(5))
+    hits = spacing > 0
+    torch.testing.assert_close((origin + towards * near[:, None]).norm(dim=-1)[hits], torch.ones(int(hits.sum())))
+
+
+def test_looking_up_has_the_gradient_of_grid_sample() -> None:
+    """Value and gradient against PyTorch's bilinear sampling, whose rows and columns are the planes' axes."""
+    g = torch.Generator().manual_seed(0)
+    planes = torch.randn(2, 3, 16, 16, 8, generator=g).requires_grad_(True)
+    points, shape = torch.rand(300, 3, generator=g) * 2.2 - 1.1, torch.randint(2, (300,), generator=g)
+    grid = torch.stack([points[:, [0, 1]], points[:, [2, 1]], points[:, [0, 2]]])[:, :, None]
+    both = [F.grid_sample(p.permute(0, 3, 1, 2), grid, align_corners=False)[..., 0] for p in planes]
+    expected = torch.stack(both)[shape, :, :, torch.arange(300)].flatten(1)
+    found = LookedUp.apply(planes, points, shape)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(looked_up(planes[1], points)[shape == 1], expected[shape == 1], rtol=0, atol=1e-5)
+    up = torch.randn(300, 24, generator=g)
+    for ours, theirs in zip(*(torch.autograd.grad(x, planes, up) for x in (found, expected)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+
+
+def test_a_ball_is_learned_from_its_rays(run: Path) -> None:
+    """Outline, colour and light from a camera that was not trained on."""
+    layout = load_layout(run / "layout.safetensors")
+    camera = torch.tensor([[0.7, 0.2, 2.45]])
+    met = layout.meet(layout.thing(torch.tensor([0.0, 1.0])), camera)[0]
+    seen = torch.from_numpy(views_of_a_ball(camera)[0]).float() / 255
+    assert (met[COVER] - seen[3]).square().mean() < 0.01 < seen[3].var()
+    inside = F.max_pool2d(-seen[None, 3:4], 5, 1, 2)[0, 0] < -0.99
+    assert inside.sum() > 100
+    torch.testing.assert_close(met[:3, inside].mean(1), torch.tensor(COLOUR), rtol=0, atol=0.03)
+    shading = 0.5 + 0.5 * met[COVER + 1]
+    assert (shading - seen[4])[inside].abs().mean() < 0.05
+
+
+def test_a_training_that_went_on_counts_on(run: Path) -> None:
+    lines = [json.loads(line) for line in (run / "layout.jsonl").read_text().splitlines()]
+    assert [line["seen"] for line in lines] == [200, 400]
+    stored = load_file(run / "layout.safetensors")
+    assert int(stored["step"]) == 250 and int(stored["adam.step.8"]) == 250
+
+
+def test_views_of_the_check_are_never_trained_on_and_looks_are_held_out(data: Path) -> None:
+    found = Data(data)
+    assert found.shapes == ["armchair", "office_chair"] and stem_of("BlendSwap-CC-0#86") == "armchair"
+    for shape in (0, 1):
+        assert len(found.validation[shape]) == 2 and len(found.rows[shape]) == 30
+        assert not set(found.validation[shape]) & set(found.rows[shape])
+    small = found.make(np.array([1]), [Look("red")], found.rows[1][:1], side=32)
+    whole = found.make(np.array([1]), [Look()], found.rows[1][:1])
+    torch.testing.assert_close(small.cover, F.avg_pool2d(whole.cover, 2))
+    new = found.held_out_batch(20, 0, new_looks=True)
+    assert torch.equal(new.look, found.held_out_batch(20, 0, new_looks=True).look)
+    assert held_out("sofa", Look("red")) and (new.look.sum(1) > 0).all()
+
+
+def test_packed_planes_are_within_half_a_step() -> None:
+    planes = torch.randn(3, 50, generator=torch.Generator().manual_seed(0)) * torch.tensor([[0.1], [1.0], [5.0]])
+    packed, scale = packed_planes(planes)
+    assert packed.dtype == torch.int8 and packed.abs().amax() <= 127
+    error = (packed.float() * scale.float()[:, None] - planes).abs().amax(1)
+    assert (error <= scale.float() * 0.52).all()
+
+
+def test_packed_weights_draw_what_the_run_drew(data: Path, run: Path, tmp_path: Path) -> None:
+    pack(run, data, tmp_path / "packed")
+    prior = BundledPrior(tmp_path / "packed" / "bundled.safetensors")
+    assert prior.names[:2] == ["armchair", "arm chair"] or "armchair" in prior.names
+    camera = torch.tensor([[0.7, 0.2, 2.45]])
+    azimuth, elevation, distance = camera.unbind(-1)
+    cameras = Cameras(azimuth, elevation, distance, torch.full_like(distance, CONDITION_FOV_DEG).deg2rad())
+    words = prior.embed(["a red armchair"])
+    picture = prior.mean_picture(Question(words, orbit_view(cameras, 64), "camera"))
+    layout = load_layout(run / "layout.safetensors")
+    expected = layout.draw(layout.thing(words.shape[0]), words.look, camera, stretch=words.stretch[0])[:, :3]
+    assert (picture - expected).abs().mean() < 0.01
+
+
+@pytest.mark.parametrize("broken", ["instances.json", "office_chair.0.npz"])
+def test_missing_data_end_in_one_line(data: Path, tmp_path: Path, broken: str) -> None:
+    for path in data.iterdir():
+        if path.name != broken:
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(DataError, match="build_dataset"):
+        Data(tmp_path)
+    said = subprocess.run(
+        [sys.executable, TOOLS / "fit.py", "--data", tmp_path, "--run", tmp_path / "run"],
+        capture_output=True,
+        text=True,
+    )
+    assert said.returncode == 2 and said.stderr.startswith("fit: ") and said.stderr.count("\n") == 1
+
+
+def test_packing_half_a_run_writes_nothing(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"fit\.py"):
+        pack(tmp_path, data, tmp_path / "packed")
+    assert not list((tmp_path / "packed").iterdir())

@@ -18,7 +18,10 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parent / "prior"))
 
 from captions import usual
-from looks import (
+from looks import Look, held_out
+from models import CATEGORIES, Name, generals, read_models, read_names, spread
+
+from dreamfusion.priors.appearance import (
     COLOURS,
     MAINS,
     MATERIALS,
@@ -28,10 +31,7 @@ from looks import (
     PROPORTION_WORDS,
     PROPORTIONS,
     WHOLE,
-    Look,
-    held_out,
 )
-from models import CATEGORIES, Name, generals, read_models, read_names, spread
 
 Item = tuple[str, Look]
 

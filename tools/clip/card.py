@@ -23,7 +23,7 @@ sys.path += [str(Path(__file__).parents[1] / "prior"), str(Path(__file__).parent
 
 import open_suites
 from captions import usual
-from looks import CLAY, COLOURS, MAINS, PLAIN, Look, draw_look
+from looks import Look, draw_look
 from models import read_names
 from pictures import Views, plain_pictures, roughened
 from roughen import junk
@@ -34,6 +34,7 @@ from dreamfusion.clip.clip import Clip
 from dreamfusion.clip.towers import Judge
 from dreamfusion.evaluation.janus import front_belief, judge_ring, ring_belief
 from dreamfusion.evaluation.retrieval import precision, ranks
+from dreamfusion.priors.appearance import CLAY, COLOURS, MAINS, PLAIN
 from dreamfusion.suites import load_suite
 from dreamfusion.view.view_words import with_clay
 

@@ -19,9 +19,11 @@ sys.path.append(str(Path(__file__).parents[1] / "prior"))
 
 from dataset import DataError
 from draw import HELD_OUT_EVERY
-from paint import RULE_VIEWS, rules_of, shaded, surfaces
+from paint import RULE_VIEWS, rules_of, surfaces
 from roughen import backgrounds, blurred, grain, junk, moved, uniform
 from table import Table, Vocabulary
+
+from dreamfusion.priors.paint import shaded
 
 JUNK_SHARE = 0.05
 TONE = 0.06

@@ -28,11 +28,11 @@ from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).parents[1] / "prior"))
 
-from looks import FACTORS
 from pictures import Batch, Views, batch, held_out_batch
 from table import Table, Vocabulary
 
 from dreamfusion.clip.towers import AZIMUTHS, Eye, Guide, Judge
+from dreamfusion.priors.appearance import FACTORS
 
 EMA = 0.998
 HELP = 0.5

@@ -7,7 +7,7 @@ Passes add views: a training run that has begun picks up new files at its next s
 authors. Done files are skipped, so the build can be stopped and started again.
 
 ``--models DIR`` draws the wide vocabulary of ``names.tsv`` too: the models of ``models.tsv``, whose GLB files are in DIR, and
-more of the catalogue's. ``instances.json`` then says which files show which name.
+more of the catalogue's: what ``Data`` takes of it, at most four shapes a name. ``instances.json`` says which files show which name.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from dataset import shapes_of, shown_by
 from glb import ModelError, chunks, load_glb, turned
 from models import NAME_OF, Model, TableError, check_folder, instances, read_models, read_names, stem_of
 from render import Part, Renderer, load_obj
@@ -218,6 +219,9 @@ def build(args: argparse.Namespace) -> None:
     for k in range(args.passes):
         jobs += narrow_jobs(catalogue, args.out, args.views, k)
         jobs += wide_jobs(args.models, catalogue, args.out, args.views, k, drawn)
+    if args.models:
+        taken = set(shapes_of(shown_by(args.out)))
+        jobs = [job for job in jobs if stem_of(job.file) in taken]
     draw_all(jobs, args.workers)
 
 

@@ -6,7 +6,10 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-from looks import (
+from looks import Look, draw_look, held_out
+from models import Name
+
+from dreamfusion.priors.appearance import (
     CLAY,
     COLOURS,
     MATERIALS,
@@ -15,11 +18,7 @@ from looks import (
     PROPORTION_WORDS,
     PROPORTIONS,
     WHOLE,
-    Look,
-    draw_look,
-    held_out,
 )
-from models import Name
 
 VIEWS = ("", "front", "side", "back", "overhead")
 TEMPLATES = (

@@ -29,23 +29,25 @@ TEXT = """# The bundled prior
 
 A text-to-image diffusion model for 64 x 64 pictures of single everyday things in front of a plain colour, small enough to come with the
 package ({size:.1f} MB, fp16). It takes the place that Imagen has in DreamFusion (Poole et al. 2022): it is frozen, it is asked
-for the noise in a noisy picture, and it never sees a 3D object.
+for the noise in a noisy picture, and the scene is shown to it as pictures alone. It learned from drawn views of 3D models, with their
+depth and shading.
 
-- **The layout** ({layout_m:.1f} M parameters, most of them planes in eight bits) maps words and camera to a mean picture and its
-  coverage, learned by regression: the words choose among learned names, looks and proportions, softly. A name is shown by one shape or by
-  several; a shape is three feature planes, cut by the camera's rays. Words are token embeddings of all-MiniLM-L6-v2 (frozen, its
+- **The layout** ({layout_m:.1f} M numbers, most of them planes in eight bits) maps words and camera to a mean picture and its
+  coverage: the words choose among learned names, looks and proportions, softly. A name is shown by one shape or by several; a shape is
+  three feature planes inside a hull, which a small network reads as density, albedo and normal. The look is painted on by rule. The
+  light is the one that the question tells, or stands above the camera. Words are token embeddings of all-MiniLM-L6-v2 (frozen, its
   SHA-256 is checked).
-- **The noise.** Pictures scatter around the layout's, {denoiser}. What a question leaves open (the camera, the
-  thing itself) is inferred from the noisy picture, by the exact posterior over the layout's pictures.
+- **The noise.** Pictures scatter around the layout's, evenly (a standard deviation of 0.06). What a question leaves open (the camera,
+  the thing itself) is inferred from the noisy picture, by the exact posterior over the layout's pictures.
 - **Vocabulary.** {names} names ({phrases} phrases with synonyms), shown by {shapes} shapes; {colours} colours, {materials} materials,
-  {patterns} patterns, clay; one light.
-- **Training.** {layout_pictures:,} pictures, on two CPU cores. The planes began as carved volumes, and were fitted to rays of the views
-  on the way. `tools/prior` has the whole recipe.
-- **Held out.** {held:,} combinations of a name with a colour or a material were never shown (`held_out` in `bundled.json`).
+  {patterns} patterns, clay.
+- **Training.** {visits:,} visits to shapes, each of 192 rays out of eight views, on one CPU core. `tools/prior` has the whole recipe.
+- **Held out.** {held:,} combinations of a name with a colour, material or pattern were in no training caption (`held_out` in
+  `bundled.json`). Shapes are learned without looks.
 
 ## Measured (`python tools/prior/report.py`, {samples} samples, guidance {guidance:g})
 
-| | all | looks that were never shown |
+| | all | looks in no training caption |
 |---|---|---|
 | sample is nearer to the named thing than to any of the other {others} names, same look and camera | {top1:.1%} | {held_top1:.1%} |
 | … among the nearest five | {top5:.1%} | {held_top5:.1%} |
@@ -133,14 +135,13 @@ def main() -> None:
     text = TEXT.format(
         size=WEIGHTS.stat().st_size / 1e6,
         layout_m=count,
-        denoiser="as a denoiser has learned" if "denoiser" in record else "evenly (a standard deviation of 0.06)",
         names=len(names),
         phrases=sum(1 + len(said.get("synonyms", ())) for said in names.values()),
         shapes=record["shapes"],
         colours=len(record["colours"]),
         materials=len(record["materials"]),
         patterns=len(record["patterns"]),
-        layout_pictures=record["layout"]["pictures"],
+        visits=record["layout"]["visits"],
         held=len(record["held_out"]),
         samples=report["samples"],
         guidance=report["guidance_scale"],

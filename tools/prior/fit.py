@@ -1,192 +1,280 @@
-"""Fit every shape's planes to single rays: ``python tools/prior/fit.py --data data/wide --run data/wide-run --rounds 120``.
+"""Learn all shapes from single rays of their views: ``python tools/prior/fit.py --data data/wide --run data/wide-run --rounds 300``.
 
-A picture teaches one view of a shape, and most of its cost is the painter, which all shapes share. Here a step takes a few hundred
-rays out of several views of a shape and compares what the planes say along them with what was drawn there: coverage and depth, and,
-read by a small network from the features that the painter gets, albedo and shading (the normal against each view's known light).
-Nothing is painted, so a core visits 200 shapes a second, where ``train.py layout`` with 32 rays visits eleven. The layers that all
-shapes share stay as they are. Still, the painter has to get used to the new planes: pictures get worse by half during the fit, and
-``train.py layout`` has to follow. It also teaches what only pictures can. ``--rounds`` is the number of visits to each shape.
+A step takes a few hundred rays out of several views of each of 32 shapes and compares what the planes say along them with what was
+drawn there: coverage, depth, albedo, and shading (a normal under the view's known light). Only samples inside a shape's hull are
+asked, which ``carve.py`` finds first. Looks are not learned: the layout paints what it meets, as the pictures of the data are painted.
+Stop it at will, start it again to go on; ``--rounds`` is the number of visits to each shape. ``--init`` takes the readers of words out
+of packed weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import signal
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from dataset import Data
-from render import AMBIENT, FOV_DEG, LIGHT_ABOVE_DEG
-from safetensors.torch import load_file
-from torch import Tensor, nn
-from train import FAST, layout_loss, save
+from carve import cameras_of, hull
+from dataset import Data, DataError
+from numpy.typing import NDArray
+from rays import LookedUp, chosen
+from render import AMBIENT, FOV_DEG
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from dreamfusion.priors.layout import POINT_WIDTH, Layout, Sizes
+from dreamfusion.kernels.hull_kernels import marched
+from dreamfusion.priors.appearance import FACTORS, PROPORTIONS
+from dreamfusion.priors.layout import Layout, Sizes, light_of
+from dreamfusion.priors.planes import HULL, PLANE_WIDTH, SAMPLES, composited, packed_hull
 
-SIDE, SAMPLES = 64, 24  # of the stored views; along a ray, as 32 rays a side have them
-EMPTY_SHARE = 0.1  # how often an empty pixel is chosen, in units of a covered one
-WARM = 300  # steps for the reader alone
+EMPTY_SHARE = 0.15  # how often an empty pixel is chosen, in units of a covered one
+FAR_ERROR = 0.1  # from here on, a depth's error counts by its size and no longer by its square
+BEHIND = 0.25  # world units
+READING = ("words.", "name.", "look.", "proportion.")  # read.py teaches them
 SAVE_EVERY = 240.0  # seconds
+LINE = 100  # steps a line of the loss curve
 
 
-def axes_of(camera: Tensor) -> Tensor:
-    """Right, up and back (B, 3, 3) of cameras (B, 3) as ``camera_features`` has them."""
-    azimuth, elevation, _ = camera.unbind(-1)
-    back = torch.stack([azimuth.sin() * elevation.cos(), elevation.sin(), azimuth.cos() * elevation.cos()], -1)
-    right = torch.stack([azimuth.cos(), torch.zeros_like(azimuth), -azimuth.sin()], -1)
-    return torch.stack([right, torch.linalg.cross(back, right), back], 1)
+def save(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a safetensors file whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
+    temporary.rename(path)
 
 
-def rays_through(axes: Tensor, distance: Tensor, pixel: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Points (R, S, 3), spacing (R,) and depth (R, S) as ``ray_points`` has them, of rays through pixels (R,) by number of cameras
-    with axes (R, 3, 3); and how much longer (R,) a ray is than the optical axis."""
-    half = math.tan(math.radians(FOV_DEG) / 2)
-    x = ((pixel % SIDE + 0.5) * (2 / SIDE) - 1) * half
-    y = (1 - (pixel // SIDE + 0.5) * (2 / SIDE)) * half
+def rays_through(camera: Tensor, pixel: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Rays through pixels (R,) by number of 64 x 64, of cameras (R, 3): origin and direction (R, 3), where the unit sphere begins
+    and the spacing of ``SAMPLES`` in it (R,), and how much longer (R,) a ray is than the optical axis."""
+    (right, up, back), half = cameras_of(camera).axes(), math.tan(math.radians(FOV_DEG) / 2)
+    x, y = ((pixel % 64 + 0.5) / 32 - 1) * half, (1 - (pixel // 64 + 0.5) / 32) * half
     longer = (x.square() + y.square() + 1).sqrt()
-    direction = torch.einsum("rk,rkc->rc", torch.stack([x, y, -torch.ones_like(x)], -1) / longer[:, None], axes)
-    origin = axes[:, 2] * distance[:, None]
-    closest = -(origin * direction).sum(-1)
+    towards = (x[:, None] * right + y[:, None] * up - back) / longer[:, None]
+    origin = back * camera[:, 2:]
+    closest = -(origin * towards).sum(-1)
     chord = (1 - (origin.square().sum(-1) - closest.square())).clamp_min(0).sqrt()
-    depth = closest[:, None] + chord[:, None] * ((torch.arange(SAMPLES) + 0.5) * (2 / SAMPLES) - 1)
-    return origin[:, None] + direction[:, None] * depth[..., None], chord * (2 / SAMPLES), depth, longer
+    return origin, towards, closest - chord, chord * (2 / SAMPLES), longer
 
 
-def light_of(axes: Tensor) -> Tensor:
-    """Directions to the key light (R, 3) that the views were drawn with."""
-    above = math.radians(LIGHT_ABOVE_DEG)
-    return axes[:, 1] * math.sin(above) + axes[:, 2] * math.cos(above)
+def fit_loss(
+    layout: Layout,
+    planes: Tensor,
+    hulls: NDArray[np.bool_],
+    camera: Tensor,
+    pixel: Tensor,
+    stored: Tensor,
+    shift: Tensor,
+) -> Tensor:
+    """What the planes (G, W) of shapes with hulls (G, HULL^3) get wrong along rays (G, R) through the pixels by number of cameras
+    (G, R, 3), where ``stored`` (G, R, 6) in [0, 1] is seen: errors (4,) of coverage, depth, albedo and shading. The samples are
+    shifted (G, R) along the rays, in units of their spacing."""
+    shape = torch.arange(len(planes)).repeat_interleave(camera.shape[1])
+    camera, stored = camera.flatten(0, 1), stored.flatten(0, 1)
+    origin, towards, near, spacing, longer = rays_through(camera, pixel.flatten())
+    near = near + spacing * shift.flatten()
+    ray, depth = map(
+        torch.from_numpy,
+        marched(origin.numpy(), towards.numpy(), near.numpy(), spacing.numpy(), SAMPLES, hulls, shape.numpy()),
+    )
+    # What lies well behind the surface is not seen, and need not be asked.
+    hidden = torch.where(stored[:, 3] > 0.99, (stored[:, 5] * 2 + camera[:, 2] - 1) * longer + BEHIND, math.inf)
+    asked = depth < hidden[ray]
+    ray, depth = ray[asked], depth[asked]
+    points = origin[ray] + towards[ray] * depth[:, None]
+    side = layout.sizes.side
+    met = LookedUp.apply(planes.view(-1, 3, side, side, PLANE_WIDTH), points, shape[ray])
+    features, density = layout.point_of(met)
+    found = composited(torch.cat([features, (depth - 2.5)[:, None]], 1), density * spacing[ray], ray, len(camera))
+    opacity, far = found[:, -1], found[:, -2]
+    albedo, normal = layout.surface_of(found[:, :-2], opacity.detach())
+    shading = AMBIENT + (1 - AMBIENT) * F.relu((normal * light_of(cameras_of(camera))).sum(-1))
+    cover = stored[:, 3]
+    inside = cover.clamp_min(1e-3)
+    wanted = ((stored[:, 5] / inside) * 2 + camera[:, 2] - 1) * longer - 2.5
+    depth_error = F.smooth_l1_loss(far, wanted * opacity.detach(), reduction="none", beta=FAR_ERROR)
+    albedo_error = (albedo - stored[:, :3] / inside[:, None]).square().mean(-1)
+    shading_error = (shading - stored[:, 4] / inside).square()
+    errors = torch.stack([(opacity - cover).square(), cover * depth_error, cover * albedo_error, cover * shading_error])
+    return errors.mean(1)
 
 
-def fit_loss(layout: Layout, read: nn.Module, planes: Tensor, pixels: Tensor, camera: Tensor, pixel: Tensor) -> Tensor:
-    """What the planes (G, W) get wrong along rays (G, R): stored pixels (G, R, 6) in [0, 1], cameras (G, R, 3), pixels by number."""
-    rays = pixel.shape[1]
-    axes, stored = axes_of(camera.flatten(0, 1)), pixels.flatten(0, 1)
-    points, spacing, depth, longer = rays_through(axes, camera.flatten(0, 1)[:, 2], pixel.flatten())
-    found = torch.cat(
-        [
-            layout.cut(thing, p.transpose(0, 1)[None], s[None, None], d.T[None])[0]
-            for thing, p, s, d in zip(
-                planes.unflatten(-1, (3, -1, layout.sizes.side, layout.sizes.side)),
-                points.split(rays), spacing.split(rays), depth.split(rays), strict=True,
-            )
-        ],
-        1,
-    )  # fmt: skip
-    features, opacity, far = found[:POINT_WIDTH].T, found[POINT_WIDTH], found[POINT_WIDTH + 1]
-    cover, inside = stored[:, 3], (stored[:, 3] > 0.99).float()
-    told = read(features / opacity.detach().clamp_min(0.05)[:, None])
-    albedo, normal = told[:, :3], told[:, 3:]
-    shading = AMBIENT + (1 - AMBIENT) * F.relu((normal * light_of(axes)).sum(-1))
-    wanted = (stored[:, 5] * 2 + camera.flatten(0, 1)[:, 2] - 1) * longer - 2.5
-    return (
-        (opacity - cover).square()
-        + inside * F.smooth_l1_loss(far, wanted * opacity.detach(), reduction="none", beta=0.1)
-        + inside * (albedo - stored[:, :3]).square().mean(-1)
-        + inside * (shading - stored[:, 4]).square()
-    ).mean()
+@torch.no_grad()
+def held_out(
+    layout: Layout, inside: NDArray[np.bool_], check: list[tuple[int, Tensor, Tensor, Tensor]]
+) -> dict[str, float]:
+    """The errors of views that are never trained on, as ``Rays.held_out`` gives them."""
+    found = []
+    for k, camera, pixel, stored in check:
+        planes = layout.planes.weight[k : k + 1]
+        found.append(fit_loss(layout, planes, inside[k : k + 1], camera, pixel, stored, torch.zeros(1, 4096)))
+    errors = torch.stack(found).mean(0).tolist()
+    return dict(zip(("held_cover", "held_depth", "held_albedo", "held_shading"), errors, strict=True))
 
 
-def choose(data: Data, shapes: np.ndarray, views: int, rays: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
-    """Rays of shapes (G,), from so many views of each: stored pixels (G, R, 6) in [0, 1], cameras (G, R, 3), pixels (G, R)."""
-    rows = np.concatenate([rng.choice(data.rows[int(k)], views, replace=False) for k in shapes])
-    stored = torch.from_numpy(data.pixels[rows]).flatten(2)  # (G V, 6, 4096)
-    likely = (stored[:, 3] > 0).float() + EMPTY_SHARE
-    edges = likely.double().cumsum(1)
-    draws = torch.from_numpy(rng.random((len(rows), rays // views)))
-    pixel = torch.searchsorted(edges, draws * edges[:, -1:]).clamp_max(SIDE * SIDE - 1)
-    taken = stored.gather(2, pixel[:, None].expand(-1, 6, -1)).transpose(1, 2).float() / 255
-    camera = torch.from_numpy(data.cameras[rows])
-    camera = torch.cat([camera[:, :2].deg2rad(), camera[:, 2:]], 1)[:, None].expand(-1, rays // views, -1)
-    return tuple(x.unflatten(0, (-1, views)).flatten(1, 2) for x in (taken, camera, pixel))
+class Rays:
+    """Random rays of the data's shapes."""
+
+    def __init__(self, data: Data, views: int, rays: int):
+        self.data, self.views, self.rays = data, views, rays
+        camera = torch.from_numpy(data.cameras)
+        self.camera = torch.cat([camera[:, :2].deg2rad(), camera[:, 2:]], 1)
+
+    def of(self, shapes: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Cameras (G, R, 3), pixels by number (G, R), and what is stored there (G, R, 6) in [0, 1]."""
+        rows = np.concatenate([rng.choice(self.data.rows[int(k)], self.views, replace=False) for k in shapes])
+        count = self.rays // self.views
+        pixel, stored = chosen(self.data.pixels, rows, count, EMPTY_SHARE, int(rng.integers(2**31)))
+        camera = self.camera[torch.from_numpy(rows)].repeat_interleave(count, 0)
+        shape = (len(shapes), count * self.views)
+        return camera.view(*shape, 3), torch.from_numpy(pixel).view(shape), torch.from_numpy(stored).view(*shape, 6)
+
+    def held_out(self, count: int) -> list[tuple[int, Tensor, Tensor, Tensor]]:
+        """For ``count`` shapes by number, all pixels of a view that is never trained on, as ``of`` has them."""
+        out = []
+        for k in self.data.mine[:: max(1, len(self.data.mine) // count)][:count]:
+            row = int(self.data.validation[int(k)][-1])
+            stored = torch.from_numpy(self.data.pixels[row]).float().flatten(1).T[None] / 255
+            out.append((int(k), self.camera[row].expand(1, 4096, 3), torch.arange(4096)[None], stored))
+        return out
 
 
-def reader() -> nn.Module:
-    """Reads albedo and normal out of the features of a point."""
-    return nn.Sequential(nn.Linear(POINT_WIDTH, 64), nn.SiLU(), nn.Linear(64, 6))
+def hulls_of(data: Data, path: Path) -> Tensor:
+    """The hulls of all shapes as bits, kept at ``path``."""
+    if not path.exists():
+        bits = torch.zeros(len(data.shapes), HULL**3 // 8, dtype=torch.uint8)
+        for k in range(len(data.shapes)):
+            camera = torch.from_numpy(data.cameras[data.rows[k]])
+            camera = torch.cat([camera[:, :2].deg2rad(), camera[:, 2:]], 1)
+            bits[k] = packed_hull(hull(data.pixels[data.rows[k]], camera))
+            if k % 100 == 0:
+                print(f"{k}/{len(data.shapes)} hulls carved", flush=True)
+        save(path, {"hull": bits})
+    return load_file(path)["hull"]
+
+
+def fresh(data: Data, hulls: Tensor, init: Path | None) -> Layout:
+    """A layout that knows the data's names, how its shapes are painted, and where they can be."""
+    layout = Layout(Sizes(len(data.shown), len(data.shapes), FACTORS, len(PROPORTIONS)))
+    if init is not None:
+        readers = {
+            k[7:]: v.float() for k, v in load_file(init).items() if k.startswith(tuple(f"layout.{p}" for p in READING))
+        }
+        layout.load_state_dict(readers, strict=False)
+    layout.name_shapes([[data.shapes.index(stem) for stem in stems] for stems in data.shown.values()])
+    layout.stretches.copy_(torch.tensor(list(PROPORTIONS.values())))
+    layout.hull.copy_(hulls)
+    layout.paint.copy_(torch.from_numpy(data.rules).nan_to_num(nan=-1.0))
+    return layout
+
+
+def load_layout(path: Path) -> Layout:
+    """The layout of a training folder."""
+    weights = {k[6:]: v for k, v in load_file(path).items() if k.startswith("model.")}
+    layout = Layout(Sizes.of(weights))
+    layout.load_state_dict(weights)
+    return layout.eval().requires_grad_(False)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--rounds", type=int, default=120, help="visits to each shape")
-    parser.add_argument("--shapes", type=int, default=0, help="fit only so many shapes, to try things out; 0: all")
+    parser.add_argument(
+        "--init", type=Path, help="packed weights to take the readers of words from, without a checkpoint"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=300, help="visits to each shape; the rate falls over the last 60 %%"
+    )
     parser.add_argument("--batch", type=int, default=32, help="shapes a step")
-    parser.add_argument("--rays", type=int, default=96, help="rays of each shape a step")
-    parser.add_argument("--views", type=int, default=6, help="views of each shape that they come from")
+    parser.add_argument("--rays", type=int, default=192, help="rays of each shape a step")
+    parser.add_argument("--views", type=int, default=8, help="views of each shape that they come from")
     parser.add_argument("--lr", type=float, default=3e-2, help="the rate of the planes")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
+    try:
+        fit(args)
+    except DataError as error:
+        print(f"fit: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def fit(args: argparse.Namespace) -> None:
+    """Train until the rounds are over or a signal comes; write the checkpoint."""
+    args.run.mkdir(parents=True, exist_ok=True)
     data, path = Data(args.data), args.run / "layout.safetensors"
-    stored = load_file(path)
-    weights = {k[6:]: v for k, v in stored.items() if k.startswith("model.")}
-    weights |= {k[4:]: v for k, v in stored.items() if k.startswith("ema.")}
-    layout = Layout(Sizes.of(weights))
-    layout.load_state_dict(weights)
-    layout = layout.to(memory_format=torch.channels_last).requires_grad_(False)
-    layout.planes.weight.requires_grad_(True)
-    read = reader()
+    rays = Rays(data, args.views, args.rays)
+    stored = load_file(path) if path.exists() else {}
+    hulls = hulls_of(data, args.run / "hulls.safetensors")
+    layout = load_layout(path) if stored else fresh(data, hulls, args.init)
+    layout.requires_grad_(True)
+    inside = layout.inside().numpy()
+    dense = [p for part in (layout.point, layout.density, layout.surface) for p in part.parameters()]
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(read.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=1e-3),
+        torch.optim.AdamW(dense, lr=3e-3, betas=(0.9, 0.98), weight_decay=1e-3),
         torch.optim.SparseAdam([layout.planes.weight], lr=args.lr, betas=(0.9, 0.98)),
     ]
-    rng = np.random.default_rng(args.seed)
-    data.mine = mine = rng.permutation(len(data.shapes))[: args.shapes or None]
-    check = data.held_out_batch(96, 7, new_looks=False)
-    steps = args.rounds * len(mine) // args.batch
+    tops = [3e-3, args.lr]
+    parameters = [*dense, layout.planes.weight]
+    for k, p in enumerate(parameters):
+        if f"adam.step.{k}" in stored:
+            state = {key: stored[f"adam.{key}.{k}"] for key in ("exp_avg", "exp_avg_sq", "step")}
+            optimizers[k == len(dense)].state[p] = state | ({"step": int(state["step"])} if k == len(dense) else {})
+    first = step = int(stored.get("step", torch.tensor(0)))
+    rng = np.random.default_rng([args.seed, step])
+    check = rays.held_out(48)
+    steps = args.rounds * len(data.mine) // args.batch
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda n, _: stopped.append(n))
     began = saved = time.time()
-    losses: list[float] = []
+    queue: list[int] = []
+    total = torch.zeros(4)
 
     def store() -> None:
-        kept = {k: v for k, v in stored.items() if not (k.startswith("adam.") and k.endswith("planes.weight"))}
-        save(path, kept | {"model.planes.weight": layout.planes.weight.detach()})
+        tensors = {f"model.{k}": v for k, v in layout.state_dict().items()}
+        for k, p in enumerate(parameters):
+            state = optimizers[k == len(dense)].state.get(p, {})
+            tensors |= {f"adam.{key}.{k}": torch.as_tensor(value) for key, value in state.items()}
+        save(path, tensors | {"step": torch.tensor(step), "seen": torch.tensor(step * args.batch)})
 
-    queue: list[int] = []
-    for step in range(-WARM, steps):
+    while step < steps and not stopped:
         while len(queue) < args.batch:
-            queue += rng.permutation(mine).tolist()
+            queue += rng.permutation(data.mine).tolist()
         shapes, queue = np.array(queue[: args.batch]), queue[args.batch :]
-        if len(set(shapes.tolist())) < args.batch:
-            continue  # the end of one round and the start of the next
-        picked = choose(data, shapes, args.views, args.rays, rng)
+        camera, pixel, seen = rays.of(shapes, rng)
         planes = layout.planes(torch.from_numpy(shapes))
-        with torch.autocast("cpu", torch.bfloat16, enabled=FAST):
-            loss = fit_loss(layout, read, planes if step >= 0 else planes.detach(), *picked)
-        for optimizer in optimizers:
+        errors = fit_loss(layout, planes, inside[shapes], camera, pixel, seen, torch.rand(pixel.shape) - 0.5)
+        rate = max(0.02, min(1.0, (steps - step) / (0.6 * steps)))
+        for optimizer, top in zip(optimizers, tops, strict=True):
             optimizer.zero_grad()
-        loss.backward()
-        rate = 1.0 if step < 0 else max(0.02, min(1.0, (steps - step) / (0.6 * steps)))
-        optimizers[1].param_groups[0]["lr"] = args.lr * rate
-        for optimizer in optimizers[: 1 if step < 0 else 2]:
+            optimizer.param_groups[0]["lr"] = top * rate
+        errors.sum().backward()
+        for optimizer in optimizers:
             optimizer.step()
-        losses.append(float(loss.detach()))
-        if len(losses) == 250:
-            with torch.no_grad():
-                held = float(layout_loss(layout, check, 32)[0])
-            pace = (step + WARM + 1) * args.batch / (time.time() - began)
-            print(
-                f"step {step + 1}/{steps} loss {sum(losses) / 250:.5f} held_out_views {held:.5f} shapes_per_second {pace:.0f}",
-                flush=True,
-            )
-            losses = []
-        if time.time() - saved > SAVE_EVERY and not args.shapes:
+        step += 1
+        total += errors.detach()
+        if step % LINE == 0:
+            record = dict(zip(("cover", "depth", "albedo", "shading"), (total / LINE).tolist(), strict=True))
+            record = {"seen": step * args.batch, "loss": float(total.sum() / LINE)} | record
+            if step % (5 * LINE) == 0:
+                record |= held_out(layout, inside, check)
+            record["per_second"] = (step - first) * args.batch / (time.time() - began)
+            print(f"{step}/{steps} " + " ".join(f"{k} {v:.5g}" for k, v in record.items()), flush=True)
+            with (args.run / "layout.jsonl").open("a") as file:
+                file.write(json.dumps(record) + "\n")
+            total.zero_()
+        if time.time() - saved > SAVE_EVERY:
             store()
             saved = time.time()
-        if stopped:
-            break
-    if not args.shapes:
-        store()
+    store()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pack the averaged weights of a training run for the package: ``python tools/prior/pack.py --run data/wide-run --data data/wide``.
+"""Pack the weights of a training run for the package: ``python tools/prior/pack.py --run data/wide-run --data data/wide``.
 
 Writes ``bundled.safetensors`` (half precision; the planes in eight bits with a scale for each shape) and ``bundled.json`` (hash,
 vocabulary, pictures seen, losses) into ``--to``. Either both are new or neither is.
@@ -14,21 +14,14 @@ from pathlib import Path
 import torch
 from captions import IDLE, PLACES, TEMPLATES, VIEWS
 from dataset import DataError, shapes_of, shown_by
-from looks import (
-    COLOURS,
-    MATERIALS,
-    PATTERN_WORDS,
-    PROPORTION_WORDS,
-    PROPORTIONS,
-    Look,
-    held_out,
-)
+from fit import load_layout
+from looks import Look, held_out
 from models import TableError, read_names
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from train import load_layout
 
 from dreamfusion.models.hashes import file_sha256
+from dreamfusion.priors.appearance import COLOURS, MATERIALS, PATTERN_WORDS, PROPORTION_WORDS, PROPORTIONS
 from dreamfusion.priors.bundled_prior import WEIGHTS
 from dreamfusion.priors.recognition import outlines
 
@@ -42,7 +35,7 @@ def last_record(path: Path) -> dict[str, float]:
         return found
     for line in path.read_text().splitlines():
         found |= json.loads(line)
-    return {key: value for key, value in found.items() if key not in ("seen", "rate", "per_second")}
+    return {key: value for key, value in found.items() if key not in ("seen", "per_second")}
 
 
 def packed_planes(planes: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,30 +44,21 @@ def packed_planes(planes: Tensor) -> tuple[Tensor, Tensor]:
     return (planes / scale.float()[:, None]).round().clamp(-LEVELS, LEVELS).to(torch.int8), scale
 
 
-def weights_of(run: Path) -> tuple[dict[str, Tensor], dict[str, dict[str, float]]]:
-    """The tensors to pack, and what is on record of each network."""
-    tensors: dict[str, Tensor] = {}
-    record: dict[str, dict[str, float]] = {}
-    for network in ("layout", "denoiser"):
-        path = run / f"{network}.safetensors"
-        if not path.is_file():
-            if network == "denoiser":
-                continue  # the layout and an even scatter around it are a prior too
-            raise DataError(f"{run} has no {network}.safetensors: train.py {network} writes it")
-        stored = load_file(path)
-        for key, value in stored.items():
-            if key.startswith("ema."):
-                half = value.is_floating_point()
-                if key == "ema.outlines":
-                    continue
-                tensors[f"{network}.{key[4:]}"] = (value.to(torch.float16) if half else value).contiguous()
-        if network == "layout":
-            planes, scale = packed_planes(stored["model.planes.weight"])
-            tensors |= {"layout.planes.packed": planes, "layout.planes.scale": scale}
-            print("drawing the outlines that pictures are recognised by", flush=True)
-            tensors["layout.outlines"] = outlines(load_layout(path), torch.arange(len(planes)))
-        record[network] = {"pictures": int(stored["seen"])} | last_record(run / f"{network}.jsonl")
-    return tensors, record
+def weights_of(run: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """The tensors to pack, and what is on record of the training."""
+    path = run / "layout.safetensors"
+    if not path.is_file():
+        raise DataError(f"{run} has no layout.safetensors: fit.py writes it")
+    layout, seen = load_layout(path), int(load_file(path)["seen"])
+    tensors = {
+        f"layout.{key}": (value.half() if value.is_floating_point() else value).contiguous()
+        for key, value in layout.state_dict().items()
+        if key not in ("planes.weight", "outlines")
+    }
+    tensors["layout.planes.packed"], tensors["layout.planes.scale"] = packed_planes(layout.planes.weight)
+    print("drawing the outlines that pictures are recognised by", flush=True)
+    tensors["layout.outlines"] = outlines(layout, torch.arange(layout.sizes.shapes))
+    return tensors, {"layout": {"visits": seen} | last_record(run / "layout.jsonl")}
 
 
 def vocabulary(data: Path) -> dict[str, object]:

@@ -1,45 +1,22 @@
-"""From stored views (see ``render.py``) to the pictures that the networks learn: colours, materials and patterns go on as a
-painter would put them."""
+"""From stored views (see ``render.py``) to painted pictures, and how each thing is to be painted."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
-from looks import CLAY, COLOURS, MAINS, MATERIALS, PATTERNS, PLAIN, SECONDS
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from render import AMBIENT, FOV_DEG
 from torch import Tensor
 
-from dreamfusion.priors.solid import FIELDS, fields
+from dreamfusion.priors.appearance import FACTORS
+from dreamfusion.priors.paint import BACKGROUND, kept, luminance, shaded
+from dreamfusion.priors.paint import surfaces as painted
+from dreamfusion.priors.solid import fields
 
-CLAY_ALBEDO = 0.8
-BACKGROUND = 0.5
-BRIGHTEST = 0.88
-"""No painted picture is brighter: a scene's albedo ends at 0.93, and what it cannot reach its shape would have to answer for."""
-LUMA = torch.tensor([0.299, 0.587, 0.114])
 RULE_VIEWS = 24
-DARK, NEUTRAL, EDGE = 0.3, 0.1, 0.04
-"""Largest channel of what is dark, chroma of what has no colour, and half of the way from yes to no, which is soft."""
-CAMOUFLAGE = ((0.30, 0.33, 0.16), (0.42, 0.34, 0.20), (0.13, 0.16, 0.10))
 TWO_TONE_GAP, TWO_TONE_PART = 0.18, 0.15
 """Light and dark parts count as two where their mean luminances differ by so much and each is so much of the thing."""
-
-
-def luminance(albedo: Tensor) -> Tensor:
-    """(B, 1, H, W) of (B, 3, H, W)."""
-    return (albedo * LUMA[None, :, None, None]).sum(1, keepdim=True)
-
-
-def kept(albedo: Tensor, rule: Tensor) -> Tensor:
-    """The share (B, 1, H, W) of albedo (B, 3, H, W) that a painter leaves as it is, by the things' ``paint_rule`` (B,)."""
-    value = albedo.amax(1, keepdim=True)
-    chroma = value - albedo.amin(1, keepdim=True)
-    dark = ((DARK + EDGE - value) / (2 * EDGE)).clamp(0, 1)
-    neutral = ((NEUTRAL + EDGE - chroma) / (2 * EDGE)).clamp(0, 1)
-    rule = rule[:, None, None, None]
-    return torch.where(rule == 2, torch.maximum(dark, neutral), dark * neutral) * (rule > 0)
 
 
 def paint_rule(albedo: Tensor, cover: Tensor) -> tuple[int, float]:
@@ -91,17 +68,6 @@ def rules_of(pixels: NDArray[np.uint8]) -> tuple[int, float, float]:
     return *paint_rule(albedo, views[:, 3:4]), parts_of(albedo, views[:, 3:4])
 
 
-def tint(albedo: Tensor, colour: Tensor, mean_luma: Tensor, rule: Tensor) -> Tensor:
-    """Repaint albedo (B, 3, H, W) in colours (B, 3), keeping the pattern of light and dark, and what is ``kept``.
-
-    The luminance is taken relative to the mean of what is painted (B,), so that black things can become yellow.
-    """
-    luma = luminance(albedo) / mean_luma[:, None, None, None]
-    factor = luma.clamp(0.02, 1.8) ** 0.6
-    painted = (0.97 * colour[:, :, None, None] * factor + 0.03 * albedo).clamp(0, BRIGHTEST)
-    return torch.lerp(painted, albedo, kept(albedo, rule))
-
-
 def places(depth: Tensor, camera: Tensor, fov_deg: Tensor | None = None) -> Tensor:
     """Where on the object pixels lie, (B, H, W, 3) in world axes, for stored depths (B, H, W) and cameras (B, 3) of azimuth,
     elevation (radians) and distance. ``fov_deg`` (B,): the fields of view, where they are not the renderer's own."""
@@ -144,67 +110,5 @@ def surfaces(
     albedo = (pixels[:, :3] / cover.clamp_min(1 / 255)).clamp(0, 1)
     depth = (pixels[:, 5] / cover[:, 0].clamp_min(1 / 255)).clamp(0, 1)
     where = fields(places(depth, camera, fov_deg)).permute(0, 3, 1, 2)
-    main, shine = painted_main(albedo, where, look[:, 0], mean_luma, rule)
-    on, colours = second_part(albedo, where, look, mean_luma, parts)
-    second = tint(albedo, colours, mean_luma, rule)
-    whole = (look[:, 2] == PATTERNS.index("camouflage")) | (look[:, 2] == PATTERNS.index("rainbow"))
-    stays = torch.where(look[:, 0] >= 2 + len(COLOURS), 0.0, 1.0)[:, None, None, None] * kept(albedo, rule)
-    own = whole_pattern(where, look[:, 2]) * (0.5 + 0.5 * luminance(albedo) / mean_luma[:, None, None, None]).clamp(
-        0.6, 1.2
-    )
-    surface = torch.lerp(main, second, on)
-    return torch.where(whole[:, None, None, None], torch.lerp(own.clamp(0, BRIGHTEST), albedo, stays), surface), shine
-
-
-def shaded(surface: Tensor, shine: Tensor, light: Tensor, lit: Tensor, cover: Tensor) -> Tensor:
-    """What painted albedo (B, 3, H, W) sends to the camera, times the coverage: (B, 3, H, W) in [0, 1].
-
-    shine (B,) as ``surfaces`` has it. light (B, 1, H, W) is the shading times the coverage; lit (B, 1, H, W) is n . l in [0, 1].
-    """
-    return (surface.clamp(0, 0.92) * light + shine[:, None, None, None] * lit**12 * cover).clamp(0, 1)
-
-
-def painted_main(albedo: Tensor, where: Tensor, main: Tensor, mean_luma: Tensor, rule: Tensor) -> tuple[Tensor, Tensor]:
-    """Surfaces (B, 3, H, W) in their main paint (B,), and the strength (B,) of their highlights."""
-    colours = torch.tensor([COLOURS.get(name, (0.5, 0.5, 0.5)) for name in MAINS])
-    out = tint(albedo, colours[main], mean_luma, rule)
-    out = torch.where((main == MAINS.index(PLAIN))[:, None, None, None], albedo, out)
-    out = torch.where((main == MAINS.index(CLAY))[:, None, None, None], torch.full_like(albedo, CLAY_ALBEDO), out)
-    shine = torch.zeros(len(main))
-    for k in main.unique().tolist():
-        if (material := MATERIALS.get(MAINS[k])) is not None:
-            rows = (main == k).nonzero()[:, 0]
-            mix = (where[rows, FIELDS.index(material.field)][:, None] * 1.5).clamp(-1, 1) * 0.5 + 0.5
-            base, other = (torch.tensor(c)[None, :, None, None] for c in (material.base, material.other))
-            factor = (luminance(albedo[rows]) / mean_luma[rows][:, None, None, None]).clamp(0.1, 1.8) ** 0.4
-            out[rows] = ((base + (other - base) * mix) * factor).clamp(0, BRIGHTEST)
-            shine[rows] = material.highlight
-    return out, shine
-
-
-def second_part(albedo: Tensor, where: Tensor, look: Tensor, mean_luma: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the second colour goes, (B, 1, H, W) in [0, 1], and which it is, (B, 3)."""
-    _, second, pattern = look.unbind(1)
-    colours = torch.tensor([COLOURS.get(name, (0.5, 0.5, 0.5)) for name in SECONDS])[second]
-    light = luminance(albedo)
-    threshold = parts.nan_to_num()[:, None, None, None]
-    by_part = ((threshold - light) / 0.06).clamp(-1, 1) * 0.5 + 0.5
-    by_height = (-8 * (where[:, FIELDS.index("y")][:, None] + 0.05)).clamp(-1, 1) * 0.5 + 0.5
-    on = torch.where(parts.isnan()[:, None, None, None], by_height, by_part)
-    for name, field, level, steep in (
-        ("striped", "stripes", 0.0, 2.5), ("dotted", "dots", 0.28, 6.0), ("checkered", "checks", 0.0, 2.5)
-    ):  # fmt: skip
-        mask = ((where[:, FIELDS.index(field)][:, None] - level) * steep).clamp(-1, 1) * 0.5 + 0.5
-        on = torch.where((pattern == PATTERNS.index(name))[:, None, None, None], mask, on)
-    return on * (second > 0)[:, None, None, None], colours
-
-
-def whole_pattern(where: Tensor, pattern: Tensor) -> Tensor:
-    """The colours (B, 3, H, W) of camouflage and of a rainbow from top to bottom."""
-    blotches = where[:, FIELDS.index("blotches")][:, None]
-    first, second, third = (torch.tensor(c)[None, :, None, None] for c in CAMOUFLAGE)
-    camouflage = torch.where(blotches > 0.3, second, torch.where(blotches < -0.35, third, first))
-    turn = 2 * math.pi * (0.42 - 0.42 * where[:, FIELDS.index("y")][:, None])
-    shift = torch.tensor([0.0, 2 * math.pi / 3, 4 * math.pi / 3])[None, :, None, None]
-    rainbow = 0.46 + 0.38 * (turn - shift).cos()
-    return torch.where((pattern == PATTERNS.index("rainbow"))[:, None, None, None], rainbow, camouflage)
+    shares = torch.cat([F.one_hot(part, size).float() for part, size in zip(look.T, FACTORS, strict=True)], 1)
+    return painted(albedo, where, shares, torch.stack([rule, mean_luma, parts.nan_to_num(nan=-1.0)], 1))

@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from captions import draw_caption
 from dataset import shown_by
-from looks import PROPORTIONS
+from fit import READING, load_layout, save
 from models import Name, read_names
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from train import READING, load_layout, save
 
 from dreamfusion.models.text_encoder import TextEncoder
+from dreamfusion.priors.appearance import PROPORTIONS
 from dreamfusion.priors.layout import Layout
 
 NOISE, LEFT_OUT, SMOOTHING = 0.5, 0.1, 0.01
@@ -133,7 +133,7 @@ def main() -> None:
     tensors = load_file(layout)
     for name, value in model.state_dict().items():
         if name.startswith(READING):
-            tensors[f"model.{name}"], tensors[f"ema.{name}"] = value.clone(), value.clone()
+            tensors[f"model.{name}"] = value.clone()
     save(layout, tensors)
 
 

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from dreamfusion.priors.paint import AMBIENT, LIGHT_ABOVE_DEG
+
 FOV_DEG = 47.0
 RADIUS = 0.95  # of the bounding sphere after normalisation
-LIGHT_ABOVE_DEG = 30.0  # key light, above the camera
-AMBIENT = 0.5
 OVERSAMPLING = 2
 
 _VERTEX = """

@@ -126,22 +126,23 @@ def sheet(items: list[Item], samples: Tensor, names: dict[str, Name], across: in
 
 
 def loss_curve(run: Path, target: Path) -> None:
-    """Both networks' losses over the pictures seen."""
+    """The errors along rays over the visits to shapes; dots are views that are held out."""
     import matplotlib
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3))
-    for axis, network in zip(axes, ("layout", "denoiser"), strict=True):
-        path = run / f"{network}.jsonl"
-        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        axis.plot([r["seen"] for r in rows], [r["loss"] for r in rows], label="training")
-        for kind in ("held_out_views", "held_out_looks"):
-            held = [r for r in rows if kind in r]
-            axis.plot([r["seen"] for r in held], [r[kind] for r in held], ".-", label=kind.replace("_", " "))
-        axis.set(title=network, xlabel="pictures seen", ylabel="loss", yscale="log")
-        axis.legend()
+    path = run / "layout.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    figure, axis = plt.subplots(figsize=(6, 3.5))
+    for kind in ("cover", "depth", "albedo", "shading"):
+        (line,) = axis.plot([r["seen"] for r in rows], [r[kind] for r in rows], label=kind)
+        held = [r for r in rows if f"held_{kind}" in r]
+        axis.plot(
+            [r["seen"] for r in held], [r[f"held_{kind}"] for r in held], ".", color=line.get_color(), markersize=3
+        )
+    axis.set(xlabel="visits to shapes", ylabel="error", yscale="log")
+    axis.legend()
     figure.tight_layout()
     figure.savefig(target, dpi=80)
     plt.close(figure)

@@ -6,7 +6,6 @@ so the number of threads changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import raster_kernels as kernels
-from .mlp_pass import single_threaded_pool
+from .threads import each
 
 BEHIND, STEPS = 1e-3, 8  # as in ``scene.rasteriser``, and tested to be
 
@@ -36,16 +35,6 @@ def _arrays(*tensors: Tensor) -> list[Any]:
     return [t.detach().contiguous().numpy() for t in tensors]
 
 
-def _each(work: Callable[[int], object], count: int) -> None:
-    """work(view) for all views, on as many threads as torch uses."""
-    threads = min(torch.get_num_threads(), count)
-    if threads <= 1:
-        for view in range(count):
-            work(view)
-    else:
-        list(single_threaded_pool(threads).map(work, range(count)))
-
-
 class _Rasterise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, clip: Tensor, faces: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -54,7 +43,7 @@ class _Rasterise(torch.autograd.Function):
         face, weights = torch.empty(shape, dtype=torch.int64), torch.empty(*shape, 3, dtype=clip.dtype)
         depth = np.empty(shape)
         into, shares = face.numpy(), weights.numpy()
-        _each(lambda b: kernels.rasterise(given[b], triangles, BEHIND, into[b], shares[b], depth[b]), len(clip))
+        each(lambda b: kernels.rasterise(given[b], triangles, BEHIND, into[b], shares[b], depth[b]), len(clip))
         ctx.save_for_backward(clip, faces, face, weights)
         ctx.mark_non_differentiable(face)
         return face, weights
@@ -63,7 +52,7 @@ class _Rasterise(torch.autograd.Function):
     def backward(ctx: Any, _: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         clip, faces, face, weights, given = _arrays(*ctx.saved_tensors, upstream)
         out = np.zeros(clip.shape)
-        _each(lambda b: kernels.rasterise_backward(clip[b], faces, face[b], weights[b], given[b], out[b]), len(clip))
+        each(lambda b: kernels.rasterise_backward(clip[b], faces, face[b], weights[b], given[b], out[b]), len(clip))
         return torch.from_numpy(out.astype(clip.dtype)), None, None
 
 
@@ -73,7 +62,7 @@ class _Interpolate(torch.autograd.Function):
         out = torch.empty(*face.shape, values.shape[1], dtype=values.dtype)
         ctx.save_for_backward(values, faces, face, weights)
         given, triangles, seen, shares, into = _arrays(values, faces, face, weights, out)
-        _each(lambda b: kernels.interpolate(given, triangles, seen[b], shares[b], into[b]), len(face))
+        each(lambda b: kernels.interpolate(given, triangles, seen[b], shares[b], into[b]), len(face))
         return out
 
     @staticmethod
@@ -81,7 +70,7 @@ class _Interpolate(torch.autograd.Function):
         values, faces, face, weights, given = _arrays(*ctx.saved_tensors, upstream)
         d_values = np.zeros((len(face), *values.shape), values.dtype)
         d_weights = np.empty_like(weights)
-        _each(
+        each(
             lambda b: kernels.interpolate_backward(
                 values, faces, face[b], weights[b], given[b], d_values[b], d_weights[b]
             ),
@@ -104,7 +93,7 @@ class _Antialias(torch.autograd.Function):
             )  # fmt: skip
             blends[b] = found[:n].copy()
 
-        _each(work, len(face))
+        each(work, len(face))
         ctx.blends = blends
         ctx.save_for_backward(picture, clip)
         return out
@@ -116,7 +105,7 @@ class _Antialias(torch.autograd.Function):
         d_picture = upstream.reshape(flat.shape).clone(memory_format=torch.contiguous_format)
         colours, given, above, into = _arrays(flat, clip, upstream.reshape(flat.shape), d_picture)
         d_clip = np.zeros(clip.shape)
-        _each(
+        each(
             lambda b: kernels.antialias_backward(colours[b], given[b], ctx.blends[b], above[b], into[b], d_clip[b]),
             len(picture),
         )

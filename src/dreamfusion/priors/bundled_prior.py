@@ -14,16 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..device import inference_dtype
 from ..errors import UserError
 from ..models.hashes import file_sha256
 from ..models.text_encoder import TextEncoder
 from . import posterior
-from .denoiser import SPREAD, Denoiser
 from .hypotheses import Hypotheses
-from .inference import SIDES, Inference, Inferred, Noisy
-from .layout import INSTANCES, Layout, Sizes, restricted
-from .prior import Prior, Unknown, broadcast, cosine_schedule
+from .inference import SIDES, SPREAD, Inference, Inferred, Noisy
+from .layout import INSTANCES, Layout, Light, Sizes, restricted
+from .prior import Prior, Unknown, cosine_schedule
 from .question import Question, Words
 from .recognition import CLAY_PAINT, Recognised, Recogniser
 from .subjects import Subjects
@@ -54,16 +52,15 @@ def subjects_of(words: Words) -> Subjects:
 
 
 def unpacked(stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Packed weights as the networks have them: planes (I, W) are stored in eight bits, with a scale (I,) for each shape."""
-    stored = dict(stored)
-    planes, scale = stored.pop("layout.planes.packed"), stored.pop("layout.planes.scale")
-    stored["layout.planes.weight"] = (planes.float() * scale.float()[:, None]).half()
+    """Packed weights as the layout has them: planes (I, W) are stored in eight bits, with a scale (I,) for each shape."""
+    stored = {key.removeprefix("layout."): value for key, value in stored.items()}
+    planes, scale = stored.pop("planes.packed"), stored.pop("planes.scale")
+    stored["planes.weight"] = (planes.float() * scale.float()[:, None]).half()
     return stored
 
 
 class BundledPrior(Prior):
-    """A frozen prior of 64 x 64 pictures. The layout says what is to be seen; pictures scatter around it, evenly (``posterior``) or
-    as a denoiser has learned, where the weights have one."""
+    """A frozen prior of 64 x 64 pictures. The layout says what is to be seen, and pictures scatter around it evenly (``posterior``)."""
 
     id = "bundled"
     resolution = SIZE
@@ -73,7 +70,8 @@ class BundledPrior(Prior):
     def __init__(
         self, path: Path = WEIGHTS, device: str | torch.device = "cpu", precision: str = "auto", instance: int = 0
     ):
-        """Load weights. A name that several shapes show means its shape number ``instance``, counted round.
+        """Load weights. A name that several shapes show means its shape number ``instance``, counted round. Whatever ``precision`` is
+        asked for, shapes are drawn in single precision: it costs little, and depths need it.
 
         UserError if they are missing, altered (if a hash is on record) or of another shape.
         """
@@ -82,7 +80,6 @@ class BundledPrior(Prior):
                 f"the prior's weights are missing: {path} (reinstall dreamfusion, or train them with tools/prior)"
             )
         self.device = torch.device(device)
-        self.dtype = inference_dtype(precision, self.device)
         self.hash = file_sha256(path)
         record = path.with_suffix(".json")
         self.record: dict = json.loads(record.read_text()) if record.exists() else {}
@@ -93,17 +90,9 @@ class BundledPrior(Prior):
                 )
         try:
             stored = unpacked(load_file(path))
-            parts = {
-                name: {k[len(name) + 1 :]: v for k, v in stored.items() if k.startswith(name + ".")}
-                for name in ("layout", "denoiser")
-            }
-            self.layout = Layout(Sizes.of(parts["layout"]))
-            self.denoiser = Denoiser() if parts["denoiser"] else None
-            for name, network in (("layout", self.layout), ("denoiser", self.denoiser)):
-                if network is not None:
-                    network.load_state_dict(parts[name])
-                    network.to(self.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-                    network.eval().requires_grad_(False)
+            self.layout = Layout(Sizes.of(stored))
+            self.layout.load_state_dict(stored)
+            self.layout.to(self.device, torch.float32).eval().requires_grad_(False)
             self.layout.planes.half()  # a few rows of many are read, so they stay small
         except (SafetensorError, RuntimeError, KeyError, OSError) as error:
             raise UserError(f"{path} does not hold this prior's weights: {str(error).splitlines()[0]}") from None
@@ -172,11 +161,13 @@ class BundledPrior(Prior):
 
     @torch.no_grad()
     def mean_picture(self, question: Question) -> Tensor:
-        """What the layout network expects to see, (B, 3, 64, 64) in [-1, 1]. The last answer is kept: a sampler asks the
-        same question at every step."""
+        """What the layout expects to see, (B, 3, 64, 64) in [-1, 1], told the camera and the light. The last answer is kept: a sampler
+        asks the same question at every step."""
         if self._drawn is None or self._drawn[0] is not question:
             camera = question.view.cameras.condition().to(self.device)
-            drawn = self.layout(subjects_of(question.words), camera, self._background(question))
+            view = question.view
+            light = Light(view.lights.to(self.device), 1.0 if view.shading == "albedo" else view.ambient)
+            drawn = self.layout(subjects_of(question.words), camera, self._background(question), light)
             self._drawn = question, drawn
         return self._drawn[1]
 
@@ -186,7 +177,7 @@ class BundledPrior(Prior):
     def predict_noise(
         self, z_t: Tensor, t: Tensor, question: Question, about: Sequence[Words | None]
     ) -> tuple[Tensor, ...]:
-        """Told words and camera, the networks answer. Whatever is left open is inferred from the noisy picture."""
+        """Told words and camera, the layout answers. Whatever is left open is inferred from the noisy picture."""
         return tuple(self._noise(z_t, t, question, words) for words in about)
 
     def _noise(self, z_t: Tensor, t: Tensor, question: Question, about: Words | None) -> Tensor:
@@ -194,9 +185,7 @@ class BundledPrior(Prior):
             asked = question if about is question.words else question.of(about)
             alpha, sigma = self.alpha_sigma(t)
             mean = self.mean_picture(asked)
-            if self.denoiser is None:
-                return posterior.noise_of(z_t, posterior.denoised(z_t, alpha, sigma, SPREAD, mean), alpha, sigma)
-            return broadcast(alpha, z_t) * self.denoiser(z_t, t, mean).to(z_t.dtype) + broadcast(sigma, z_t) * z_t
+            return posterior.noise_of(z_t, posterior.denoised(z_t, alpha, sigma, SPREAD, mean), alpha, sigma)
         alpha, sigma = self.alpha_sigma(t)
         # The posterior is compared on the CPU, where its pictures are.
         seen = Noisy(z_t.float().cpu(), alpha.cpu(), sigma.cpu(), self._background(question).cpu())
@@ -295,8 +284,8 @@ class BundledPrior(Prior):
 
     @property
     def parameters(self) -> int:
-        """How many parameters the networks have."""
-        return sum(p.numel() for n in (self.layout, self.denoiser) if n is not None for p in n.parameters())
+        """How many parameters the layout has."""
+        return sum(p.numel() for p in self.layout.parameters())
 
     def info(self) -> dict[str, object]:
         """What the weights are: size, hash, vocabulary and the training record."""
@@ -307,7 +296,7 @@ class BundledPrior(Prior):
             "sha256": self.hash,
             "parameters": self.parameters,
             "resolution": SIZE,
-            "dtype": str(self.dtype),
+            "dtype": "torch.float32",
             "names": len(self.vocabulary),
             "phrases": len(self.names),
         } | stated

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .layout import Layout, mixed
+from .layout import Layout
 from .posterior import Pictures
 from .subjects import Subject
 
@@ -138,16 +138,13 @@ class Hypotheses:
     def draw(self, subject: Subject, cameras: Tensor, keep: tuple | None = None) -> Tensor:
         """Pictures over gray and coverage (N, 4, 64, 64) of a subject from cameras (N, 3)."""
         layout = self.layout
-        weight = layout.planes.weight
-        planes = mixed(subject.shape[None].to(weight.device), weight)
-        style = subject.look[None].to(layout.looks.weight) @ layout.looks.weight
-        stretch = subject.stretch[None].to(weight.device)
+        thing = layout.thing(subject.shape)
         met = self.met[1] if keep is not None and self.met is not None and self.met[0] == keep else None
         out, found = [], []
         for k in range(0, len(cameras), AT_ONCE):
-            some = cameras[k : k + AT_ONCE].to(planes.device)
-            found.append(layout.meet(planes, some, stretch=stretch) if met is None else met[k : k + AT_ONCE])
-            out.append(layout.colour(found[-1].float(), style, some))
+            some = cameras[k : k + AT_ONCE].to(thing.planes.device)
+            found.append(layout.meet(thing, some, stretch=subject.stretch) if met is None else met[k : k + AT_ONCE])
+            out.append(layout.colour(found[-1].float(), subject.look[None], thing.paint))
         if keep is not None and met is None:
             self.met = keep, torch.cat(found).half()
         return torch.cat(out).float().cpu()

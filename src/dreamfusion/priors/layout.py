@@ -1,25 +1,30 @@
-"""The bundled prior's first network: (words, camera) -> the mean picture, by plain regression (after Dosovitskiy et al. 2015,
-"Learning to generate chairs"). It knows silhouettes, colours and how they turn with the camera."""
+"""The bundled prior's first network: (words, camera) -> the mean picture. It knows shapes, and their own colours; ``paint.py``
+paints them."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..kernels import hull_kernels
+from ..kernels.threads import each
 from ..view.cameras import CONDITION_FOV_DEG, Cameras
-from .denoiser import CAMERA_WIDTH, Residual, Words, camera_features, norm
+from .paint import AMBIENT, BACKGROUND, LIGHT_ABOVE_DEG, shaded, surfaces
+from .planes import HULL, PLANE_WIDTH, SAMPLES, THICKNESS, composited, looked_up, marched, unpacked_hull
 from .solid import FIELDS, fields
-from .subjects import Subjects, rounded
+from .subjects import Subjects, key_of, rounded
+from .word_reader import WordReader
 
-PLANE_WIDTH, POINT_WIDTH, PAINT_WIDTH, PAINT_STYLE = 8, 32, 48, 256
-FOUND_WIDTH = POINT_WIDTH + 2 + len(FIELDS)
-TEXTURES = 6
-"""Textures that a look mixes out of the fields."""
-RAYS_AT_ONCE = 256
+SIZE = 64
+POINT_WIDTH, SURFACE_WIDTH = 32, 64
+COVER, LIT = 3, 4
+"""Of what is met, channels 0 to 2 are the albedo; these are the coverage and n . l, and the solid textures follow."""
 INSTANCES = 12
 """A name's shapes, over and over, fill a row of so many; 12 gives up to four shapes the same share."""
 OUTLINES = (48, 32)
@@ -59,25 +64,6 @@ class Reading:
     proportion: Tensor
 
 
-def ray_points(camera: Tensor, resolution: int, samples: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the rays of pictures cross the unit sphere, for cameras (B, 3) as in ``camera_features``.
-
-    Points (B, S, R, 3) with S = samples and R = resolution^2, their spacing (B, 1, R) and their depth (B, S, R); a ray that
-    misses the sphere has all its points, at no spacing, where it comes closest. World and camera axes are ``view.cameras``'.
-    """
-    azimuth, elevation, radius = camera.float().unbind(-1)
-    fov = torch.full_like(radius, math.radians(CONDITION_FOV_DEG))
-    cameras = Cameras(azimuth, elevation, radius, fov)
-    origin, direction = cameras.rays(resolution)
-    direction = direction.flatten(1, 2)[:, None]  # (B, 1, R, 3)
-    origin = origin.expand_as(direction)
-    closest = -(origin * direction).sum(-1)  # (B, 1, R)
-    half = (1 - (origin.square().sum(-1) - closest.square())).clamp_min(0).sqrt()
-    along = (torch.arange(samples, device=camera.device) + 0.5) * (2 / samples) - 1
-    depth = closest + half * along[:, None]
-    return origin + direction * depth[..., None], half * (2 / samples), depth
-
-
 def before(drawn: Tensor, background: Tensor) -> Tensor:
     """Pictures (B, 3, H, W) in [-1, 1] in front of backgrounds (B, 3), from pictures in front of mid-gray (which is 0) and
     their coverage, (B, 4, H, W)."""
@@ -92,58 +78,77 @@ def restricted(share: Tensor, possible: Tensor | None) -> Tensor:
     return kept / kept.sum(-1, keepdim=True)
 
 
-def mixed(share: Tensor, rows: Tensor) -> Tensor:
-    """share (B, T) @ rows (T, W), as float32, without the rows whose shares are all below ``NO_SHARE``. Words mostly name one
-    thing, and the planes of all shapes are 110 MB, which every question would read."""
-    some = (share > NO_SHARE).any(0).nonzero()[:, 0]
-    return share[:, some].float() @ rows[some].float()
+@dataclass(frozen=True)
+class Thing:
+    """What words mean, ready to be looked at: planes (3, P, P, C), the cells of its hull (HULL^3,), how it is painted (3,)."""
+
+    planes: Tensor
+    inside: Tensor
+    paint: Tensor
+
+
+@dataclass(frozen=True)
+class Light:
+    """Directions to key lights (V, 3), one for each camera, in the world; and the even share of the light. 1 is no key light: plain
+    colours."""
+
+    towards: Tensor
+    ambient: float = AMBIENT
 
 
 class Layout(nn.Module):
-    """(words, camera, background) -> mean picture (B, 3, 64, 64) in about [-1, 1].
+    """(words, camera, background) -> mean picture (B, 3, 64, 64) in [-1, 1].
 
     The words choose among learned names, looks and proportions, softly: words never taught come out as a blend of what is
-    nearest. A name is shown by one shape or by several. A shape is three feature planes through the origin (Chan et al. 2022,
-    EG3D); the camera decides where its rays cut them, and a few convolutions paint what was found. They also get the look, the
-    camera, which says where the light comes from, and the solid textures of the place that was met. So neither turning nor
-    looks need be learned shape by shape (Nguyen-Phuoc et al. 2019, HoloGAN).
+    nearest. A name is shown by one shape or by several. A shape is three feature planes (``planes.py``); what the camera's rays meet
+    of them is read as density, albedo and normal. The light stands above the camera, and the look goes on last. So neither turning
+    nor looks need be learned shape by shape.
     """
 
     factors: Tensor
     stretches: Tensor
     shown: Tensor
     outlines: Tensor
+    hull: Tensor
+    paint: Tensor
 
     def __init__(self, sizes: Sizes, words: int = 192):
         super().__init__()
         self.sizes = sizes
-        self.words = Words(words)
+        self.words = WordReader(words)
         self.name = nn.Linear(self.words.pooled_width, sizes.names)
         self.look = nn.Linear(self.words.pooled_width, sum(sizes.looks))
         self.proportion = nn.Linear(self.words.pooled_width, sizes.proportions)
-        self.planes = nn.Embedding(sizes.shapes, 3 * PLANE_WIDTH * sizes.side**2, sparse=True)
+        self.planes = nn.Embedding(sizes.shapes, 3 * sizes.side**2 * PLANE_WIDTH, sparse=True)
         nn.init.normal_(self.planes.weight, std=0.1)
-        self.point = nn.Linear(PLANE_WIDTH, POINT_WIDTH)
+        self.point = nn.Linear(3 * PLANE_WIDTH, POINT_WIDTH)
         self.density = nn.Linear(POINT_WIDTH, 1)
         nn.init.constant_(self.density.bias, -1.0)
-        self.camera = nn.Sequential(
-            nn.Linear(CAMERA_WIDTH, PAINT_STYLE), nn.SiLU(), nn.Linear(PAINT_STYLE, PAINT_STYLE)
-        )
-        self.looks = nn.Embedding(sum(sizes.looks), PAINT_STYLE)
-        self.texture = nn.Linear(PAINT_STYLE, TEXTURES * len(FIELDS))
-        self.join = nn.Conv2d(POINT_WIDTH + 2 + TEXTURES, PAINT_WIDTH, 3, padding=1)
-        self.paint = nn.ModuleList(Residual(PAINT_WIDTH, PAINT_WIDTH, PAINT_STYLE) for _ in range(2))
-        self.out = nn.Sequential(norm(PAINT_WIDTH), nn.SiLU(), nn.Conv2d(PAINT_WIDTH, 16, 3, padding=1))
+        self.surface = nn.Sequential(nn.Linear(POINT_WIDTH, SURFACE_WIDTH), nn.SiLU(), nn.Linear(SURFACE_WIDTH, 6))
         self.register_buffer("factors", torch.tensor(sizes.looks))
         self.register_buffer("stretches", torch.ones(sizes.proportions, 3))
         self.register_buffer("outlines", torch.zeros(sizes.shapes, *OUTLINES, dtype=torch.uint8))
         self.register_buffer("shown", torch.zeros(sizes.names, INSTANCES, dtype=torch.int32))
+        self.register_buffer("hull", torch.full((sizes.shapes, HULL**3 // 8), 255, dtype=torch.uint8))
+        self.register_buffer("paint", torch.tensor([0.0, 0.5, -1.0]).repeat(sizes.shapes, 1))
 
-    def forward(self, words: Subjects, camera: Tensor, background: Tensor | None = None) -> Tensor:
-        """Words and cameras (B, 3); background (B, 3) in [-1, 1], or None for mid-gray."""
-        planes = mixed(words.shape.to(self.planes.weight.device), self.planes.weight)
-        style = words.look.to(self.looks.weight) @ self.looks.weight
-        drawn = self.draw(planes, style, camera, stretch=words.stretch.float())
+    def name_shapes(self, shown: Sequence[Sequence[int]]) -> None:
+        """Say which shapes, by number, show each name."""
+        self.shown.copy_(torch.tensor([(list(some) * INSTANCES)[:INSTANCES] for some in shown]))
+
+    def forward(
+        self, words: Subjects, camera: Tensor, background: Tensor | None = None, light: Light | None = None
+    ) -> Tensor:
+        """Words and cameras (B, 3); background (B, 3) in [-1, 1], or None for mid-gray; light, or None for that of the data."""
+        things: dict[tuple, Thing] = {}
+        out = []
+        for k in range(len(camera)):
+            key = key_of(words.shape[k])
+            thing = things[key] = things.get(key) or self.thing(words.shape[k])
+            own = None if light is None else replace(light, towards=light.towards[k : k + 1])
+            look, stretch = words.look[k : k + 1], words.stretch[k].float()
+            out.append(self.draw(thing, look, camera[k : k + 1], stretch=stretch, light=own))
+        drawn = torch.cat(out)
         return drawn[:, :3] if background is None else before(drawn, background)
 
     def understood(
@@ -172,63 +177,128 @@ class Layout(nn.Module):
         chosen = self.shown[:, instance % INSTANCES].long()
         return name.new_zeros(len(name), self.sizes.shapes).index_add(1, chosen, name)
 
-    def draw(
-        self, planes: Tensor, look: Tensor, camera: Tensor, rays: int = 32, stretch: Tensor | None = None
-    ) -> Tensor:
-        """Pictures in front of mid-gray, and their coverage, (B, 4, 2 rays, 2 rays), of planes (G, 3 C P P) and looks (G, S)
-        from cameras (B, 3); stretch (G, 3) along the axes, at most 1.
-
-        B is G or a multiple of it: then each thing is seen from B / G cameras that follow one another. Training starts
-        with few rays.
-        """
-        return self.colour(self.meet(planes, camera, rays, stretch), look, camera)
-
-    def meet(self, planes: Tensor, camera: Tensor, rays: int = 32, stretch: Tensor | None = None) -> Tensor:
-        """What the cameras' rays meet, (B, ``FOUND_WIDTH``, rays, rays), which no look changes: features by alpha compositing,
-        opacity, depth, and the solid textures where they meet the thing."""
-        side = self.sizes.side
-        planes = planes.unflatten(-1, (3, PLANE_WIDTH, side, side))
-        views = len(camera) // len(planes)
-        stretch = torch.ones(len(planes), 3, device=planes.device) if stretch is None else stretch
-        parts = []
-        for thing, seen_from, scale in zip(planes, camera.split(views), stretch, strict=True):
-            met = ray_points(seen_from, rays, rays // 2 + 8)
-            # Some rays of one thing at a time: more points would not fit into the cache.
-            some = zip(*(x.split(RAYS_AT_ONCE, 2) for x in met), strict=True)
-            parts.append(torch.cat([self.cut(thing, points / scale, *rest) for points, *rest in some], -1))
-        return torch.cat(parts).unflatten(-1, (rays, rays))
-
-    def colour(self, found: Tensor, look: Tensor, camera: Tensor) -> Tensor:
-        """The second half of ``draw``: paint what was ``found`` in looks (G, S)."""
-        views, dtype = len(camera) // len(look), self.join.weight.dtype
-        told = F.silu(self.camera(camera_features(camera).to(dtype)) + look.repeat_interleave(views, 0))
-        met, solid = found.to(dtype).split([POINT_WIDTH + 2, len(FIELDS)], 1)
-        # A look chooses its textures before anything is painted: a painter that has to choose among all of them learns no pattern.
-        mix = self.texture(look).unflatten(1, (TEXTURES, len(FIELDS))).repeat_interleave(views, 0)
-        textures = torch.einsum("btf,bfhw->bthw", mix, solid)
-        x = self.join(torch.cat([met, textures], 1).contiguous(memory_format=torch.channels_last))
-        for block in self.paint:
-            x = block(x, told)
-        return F.pixel_shuffle(self.out(x).float(), 2)
-
-    def cut(self, planes: Tensor, points: Tensor, spacing: Tensor, depth: Tensor) -> Tensor:
-        """What rays of V pictures meet of one thing, (V, ``FOUND_WIDTH``, R): planes (3, C, P, P), the rest as ``ray_points`` has
-        it, but the points as the thing has them, however it is stretched."""
-        x, y, z = points.flatten(0, 1).unbind(-1)  # each (V S, R)
-        grid = torch.stack([torch.stack([x, y], -1), torch.stack([z, y], -1), torch.stack([x, z], -1)])
-        h = F.grid_sample(planes.float(), grid, align_corners=False).sum(0).flatten(1)  # (C, V S R)
-        h = F.silu(torch.addmm(self.point.bias.float()[:, None], self.point.weight.float(), h))
-        density = self.density.weight.float() @ h + self.density.bias.float()
-        inside = (points.square().sum(-1) <= 1).to(density)
-        thickness = F.softplus(density.view(depth.shape)) * inside * (spacing / 0.08)
-        before = thickness.cumsum(1) - thickness
-        weight = (-before).exp() - (-before - thickness).exp()  # (V, S, R)
-        features = (h * weight.view(1, -1)).unflatten(1, depth.shape).sum(2).transpose(0, 1)  # (V, C, R)
-        opacity = weight.sum(1)
-        with torch.no_grad():  # the textures must not pull at the shape
-            place = (weight[..., None] * points).sum(1) / opacity.clamp_min(1e-3)[..., None]
-            texture = fields(place).permute(0, 2, 1)  # (V, F, R)
-        return torch.cat(
-            [features, opacity[:, None], (weight * (depth - 2.5)).sum(1)[:, None], texture * opacity.detach()[:, None]],
-            1,
+    def thing(self, share: Tensor) -> Thing:
+        """What shares of shapes (I,) mean. Words mostly name one shape; of several, the planes are blended, and the hulls joined."""
+        share = share.to(self.planes.weight.device)
+        some = (share > NO_SHARE).nonzero()[:, 0]
+        planes = share[some].float() @ self.planes.weight[some].float()
+        inside = unpacked_hull(self.hull[some]).any(0)
+        return Thing(
+            planes.view(3, self.sizes.side, self.sizes.side, PLANE_WIDTH), inside, self.paint[share.argmax()].float()
         )
+
+    def inside(self) -> Tensor:
+        """The hulls of all shapes, (I, HULL^3)."""
+        return unpacked_hull(self.hull)
+
+    def draw(
+        self,
+        thing: Thing,
+        look: Tensor,
+        camera: Tensor,
+        rays: int = SIZE,
+        stretch: Tensor | None = None,
+        light: Light | None = None,
+    ) -> Tensor:
+        """Pictures in front of mid-gray, and their coverage, (V, 4, rays, rays), of a thing in looks (1 or V, K) from cameras (V, 3);
+        stretch (3,) along the axes, at most 1; in a light, by default that of the data."""
+        met = self.meet(thing, camera, rays, stretch, light)
+        return self.colour(met, look, thing.paint, AMBIENT if light is None else light.ambient)
+
+    def meet(
+        self,
+        thing: Thing,
+        camera: Tensor,
+        rays: int = SIZE,
+        stretch: Tensor | None = None,
+        light: Light | None = None,
+    ) -> Tensor:
+        """What the cameras' rays meet of a thing, whatever its look: (V, 5 + F, rays, rays) of albedo, coverage, n . l and the solid
+        textures."""
+        azimuth, elevation, distance = camera.float().unbind(-1)
+        cameras = Cameras(azimuth, elevation, distance, torch.full_like(distance, math.radians(CONDITION_FOV_DEG)))
+        origin, towards = cameras.rays(rays)
+        towards = towards.flatten(1, 2)
+        origin = origin.flatten(1, 2).expand_as(towards)
+        scale = torch.ones(3, device=camera.device) if stretch is None else stretch.to(camera.device).float()
+        meet = self.plainly_met if origin.is_cuda or torch.is_grad_enabled() else self.quickly_met
+        found = meet(thing, origin, towards, scale)
+        lamp = light_of(cameras) if light is None else light.towards.to(towards)
+        lamp = lamp[:, None].expand_as(towards).flatten(0, 1)
+        hit = (found[:, -1] > 0.01).nonzero()[:, 0]
+        seen = found[hit]
+        features, place, opacity = seen[:, :POINT_WIDTH], seen[:, POINT_WIDTH:-1], seen[:, -1]
+        albedo, normal = self.surface_of(features, opacity)
+        length = normal.norm(dim=1, keepdim=True)
+        normal = F.normalize(normal / scale, dim=1) * length  # a surface that is pressed together turns
+        lit = (normal * lamp[hit]).sum(-1).clamp(0, 1)
+        textures = fields(place / opacity.clamp_min(0.05)[:, None])
+        out = found.new_zeros(len(found), 5 + len(FIELDS))
+        out[hit] = torch.cat([albedo.clamp(0, 1), opacity[:, None], lit[:, None], textures], 1)
+        return out.view(len(camera), rays, rays, -1).permute(0, 3, 1, 2)
+
+    def plainly_met(self, thing: Thing, origin: Tensor, towards: Tensor, scale: Tensor) -> Tensor:
+        """Features, place in the thing's own frame and opacity, (V R, F + 4), by alpha compositing along rays (V, R, 3) in the world,
+        of a thing that is stretched by ``scale`` (3,)."""
+        origin, towards = origin.flatten(0, 1), towards.flatten(0, 1)
+        near, spacing = crossed(origin, towards)
+        shape = torch.zeros(len(near), dtype=torch.long, device=near.device)
+        origin, towards = origin / scale, towards / scale
+        ray, depth = marched(origin, towards, near, spacing, SAMPLES, thing.inside[None], shape)
+        points = origin[ray] + towards[ray] * depth[:, None]
+        features, density = self.point_of(looked_up(thing.planes, points))
+        return composited(torch.cat([features, points], 1), density * spacing[ray], ray, len(origin))
+
+    def quickly_met(self, thing: Thing, origin: Tensor, towards: Tensor, scale: Tensor) -> Tensor:
+        """``plainly_met`` on the CPU, by a kernel."""
+        near, spacing = crossed(origin, towards)
+        found = torch.zeros(*near.shape, POINT_WIDTH + 4)
+        rays = [
+            x.contiguous().numpy() for x in (origin / scale, towards / scale, near, spacing, spacing / THICKNESS, found)
+        ]
+        point = [
+            x.detach().contiguous().numpy() for x in (self.point.weight.T, self.point.bias, self.density.weight[0])
+        ]
+        inside, planes, bias = thing.inside.numpy(), thing.planes.numpy(), self.density.bias.item()
+
+        def one(view: int) -> None:
+            *given, into = (x[view] for x in rays)
+            hull_kernels.met(*given, SAMPLES, inside, planes, *point, np.float32(bias), into)
+
+        each(one, len(origin))
+        return found.flatten(0, 1)
+
+    def colour(self, met: Tensor, look: Tensor, paint: Tensor, ambient: float = AMBIENT) -> Tensor:
+        """The second half of ``draw``: paint what was ``met`` (V, …) in looks (1 or V, K). One of a kind goes with many of the other."""
+        count = max(len(met), len(look))
+        met, look = met.expand(count, -1, -1, -1), look.float().to(met.device).expand(count, -1)
+        cover, lit = met[:, COVER : COVER + 1], met[:, LIT : LIT + 1]
+        surface, shine = surfaces(met[:, :3], met[:, LIT + 1 :], look, paint[None].expand(count, 3))
+        lamp = (ambient + (1 - ambient) * lit) * cover
+        shine = shine * ((1 - ambient) / (1 - AMBIENT))
+        picture = shaded(surface, shine, lamp, lit, cover) + (1 - cover) * BACKGROUND
+        return torch.cat([picture * 2 - 1, cover], 1)
+
+    def point_of(self, met: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (N, ``POINT_WIDTH``) and optical thickness for each world unit (N,) of what planes say (N, 3 C) at points."""
+        features = F.silu(self.point(met))
+        return features, F.softplus(self.density(features)[:, 0]) / THICKNESS
+
+    def surface_of(self, features: Tensor, opacity: Tensor) -> tuple[Tensor, Tensor]:
+        """Albedo and normal (R, 3) of composited features (R, ``POINT_WIDTH``) with opacities (R,)."""
+        told: Tensor = self.surface(features / opacity.clamp_min(0.05)[:, None])
+        return told[:, :3], told[:, 3:]
+
+
+def light_of(cameras: Cameras) -> Tensor:
+    """Directions to the key light (V, 3), above cameras."""
+    above = math.radians(LIGHT_ABOVE_DEG)
+    _, up, back = cameras.axes()
+    return up * math.sin(above) + back * math.cos(above)
+
+
+def crossed(origin: Tensor, towards: Tensor) -> tuple[Tensor, Tensor]:
+    """Where rays (..., 3) enter the unit sphere, and the spacing of ``SAMPLES`` in it, (...); no spacing where they miss it."""
+    closest = -(origin * towards).sum(-1)
+    half = (1 - (origin.square().sum(-1) - closest.square())).clamp_min(0).sqrt()
+    return closest - half, half * (2 / SAMPLES)

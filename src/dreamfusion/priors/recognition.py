@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .layout import Layout
+from .layout import COVER, Layout, Thing
 from .subjects import Subject
 
 AZIMUTHS, ELEVATIONS_DEG = 16, (0.0, 20.0, 45.0)
@@ -84,12 +84,17 @@ def framed(pictures: Tensor, box: Tensor, side: int, fill: float = 1.0) -> Tenso
     return F.grid_sample(pictures, grid, align_corners=False)
 
 
+def shape_of(layout: Layout, number: int) -> Thing:
+    """One shape, whatever names it."""
+    return layout.thing(F.one_hot(torch.tensor(number), layout.sizes.shapes).float())
+
+
 @torch.no_grad()
 def outlines(layout: Layout, shapes: Tensor) -> Tensor:
     """Outlines of shapes (S,) by number from ``outline_cameras``, (S, C, 32): one bit a pixel."""
     cameras, out = outline_cameras(), []
     for k in shapes.tolist():
-        found = layout.meet(layout.planes.weight[k : k + 1].float(), cameras, 16)[:, layout.point.out_features]
+        found = layout.meet(shape_of(layout, k), cameras, 2 * SIDE)[:, COVER]
         cut = framed(found[:, None], boxes(found), SIDE)[:, 0] > 0.5
         out.append(np.packbits(cut.flatten(1).numpy(), axis=1))
     return torch.from_numpy(np.stack(out))
@@ -142,17 +147,16 @@ class Recogniser:
         """The guesses in every paint, of the shapes whose full outlines fit best."""
         layout, met = self.layout, []
         for guess in guesses:
-            found = layout.meet(layout.planes.weight[guess.shape][None].float(), guess.camera[None])
-            cover = found[:, layout.point.out_features]
+            found = layout.meet(shape_of(layout, guess.shape), guess.camera[None])
+            cover = found[:, COVER]
             ours = framed(picture[None, 3:], box, 32)[0, 0]
             met.append((float((framed(cover[:, None], boxes(cover), 32)[0, 0] - ours).square().mean()), guess, found))
         met.sort(key=lambda item: item[0])
         out: list[Guess] = []
         mains = [m for m in range(layout.sizes.looks[0]) if m != CLAY_PAINT]
         for _, guess, found in met[:PAINTED]:
-            styles = torch.cat([self._style(main) for main in mains])
-            camera = guess.camera.expand(len(mains), 3)
-            drawn = layout.colour(found.expand(len(mains), -1, -1, -1), styles, camera)
+            looks = torch.cat([self._look(main) for main in mains])
+            drawn = layout.colour(found, looks, layout.paint[guess.shape])
             errors = self._errors(picture, box, drawn)
             out += [replace(guess, main=main, error=float(e)) for main, e in zip(mains, errors, strict=True)]
         out.sort(key=lambda guess: guess.error)
@@ -167,20 +171,17 @@ class Recogniser:
                 [[a, e, 0.0] for a in (-step[0], 0, step[0]) for e in (-step[1], 0, step[1])]
             ).deg2rad()
             cameras = guess.camera + around
-            plane = self.layout.planes.weight[guess.shape][None].float()
-            errors = self._errors(picture, box, self.layout.draw(plane, self._style(guess.main), cameras))
+            thing = shape_of(self.layout, guess.shape)
+            errors = self._errors(picture, box, self.layout.draw(thing, self._look(guess.main), cameras))
             best = int(errors.argmin())
             out[place] = replace(guess, camera=cameras[best], error=float(errors[best]))
         return sorted(out, key=lambda guess: guess.error)
 
-    def _style(self, main: int) -> Tensor:
-        """The style (1, S) of a main paint alone."""
-        looks, first = self.layout.sizes.looks, 0
-        rows = [main]
-        for size in looks[:-1]:
-            first += size
-            rows.append(first)
-        return self.layout.looks.weight[rows].sum(0, keepdim=True)
+    def _look(self, main: int) -> Tensor:
+        """The look (1, K) of a main paint alone."""
+        sizes = self.layout.sizes.looks
+        parts = [F.one_hot(torch.tensor([k]), size) for k, size in zip((main, 0, 0), sizes, strict=True)]
+        return torch.cat(parts, 1).float()
 
     def _errors(self, picture: Tensor, box: Tensor, drawn: Tensor) -> Tensor:
         """Mean squared errors (N,) of drawn pictures (N, 4, 64, 64) in the frame of what they show; the coverage counts more."""

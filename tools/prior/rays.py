@@ -1,0 +1,85 @@
+# ruff: noqa: NPY002 - compiled code has NumPy's old generator only
+"""Pixels out of stored views, and looking planes up with a gradient: the inner loops of ``fit.py``."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numba import njit
+from numpy.typing import NDArray
+from torch import Tensor
+
+AXES = np.array([[0, 1], [2, 1], [0, 2]])
+"""``planes.PLANES``."""
+
+
+@njit(cache=True)
+def chosen(pixels: NDArray, rows: NDArray, count: int, empty: float, seed: int) -> tuple[NDArray, NDArray]:
+    """``count`` random pixels of each of the views ``rows`` of pixels (N, 6, 64, 64): their numbers (V, count), and what is stored
+    there (V, count, 6). An empty pixel is chosen ``empty`` times as often as a covered one."""
+    np.random.seed(seed)
+    number = np.empty((len(rows), count), np.int64)
+    value = np.empty((len(rows), count, 6), np.float32)
+    for v in range(len(rows)):
+        view = pixels[rows[v]]
+        for k in range(count):
+            y, x = np.random.randint(64), np.random.randint(64)
+            for _ in range(200):
+                if view[3, y, x] > 0 or np.random.random() < empty:
+                    break
+                y, x = np.random.randint(64), np.random.randint(64)
+            number[v, k] = y * 64 + x
+            for c in range(6):
+                value[v, k, c] = view[c, y, x] / 255.0
+    return number, value
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def each_corner(planes: NDArray, points: NDArray, shape: NDArray, met: NDArray, backward: bool) -> None:
+    """Look planes (G, 3, P, P, C) of shapes (N,) up at points (N, 3), as ``planes.looked_up`` does: add to ``met`` (N, 3, C); or,
+    ``backward``, add what is in ``met`` to the planes."""
+    side, width = planes.shape[2], planes.shape[4]
+    half = np.float32(side / 2)
+    for n in range(len(points)):
+        for k in range(3):
+            plane = planes[shape[n], k]
+            u = (points[n, AXES[k, 0]] + np.float32(1)) * half - np.float32(0.5)
+            v = (points[n, AXES[k, 1]] + np.float32(1)) * half - np.float32(0.5)
+            left, top = int(np.floor(u)), int(np.floor(v))
+            right_share, low_share = u - np.float32(left), v - np.float32(top)
+            for dy in range(2):
+                y = top + dy
+                if y < 0 or y >= side:
+                    continue
+                row_share = low_share if dy else np.float32(1) - low_share
+                for dx in range(2):
+                    x = left + dx
+                    if x < 0 or x >= side:
+                        continue
+                    share = row_share * (right_share if dx else np.float32(1) - right_share)
+                    if backward:
+                        for c in range(width):
+                            plane[y, x, c] += share * met[n, k, c]
+                    else:
+                        for c in range(width):
+                            met[n, k, c] += share * plane[y, x, c]
+
+
+class LookedUp(torch.autograd.Function):
+    """``planes.looked_up`` of many shapes at once: planes (G, 3, P, P, C), points (N, 3), shape (N,) -> (N, 3 C). PyTorch's own
+    gradient of ``embedding_bag`` takes many times as long."""
+
+    @staticmethod
+    def forward(ctx, planes: Tensor, points: Tensor, shape: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+        ctx.save_for_backward(points, shape)
+        ctx.planes = planes.shape
+        met = np.zeros((len(points), 3, planes.shape[-1]), np.float32)
+        each_corner(planes.detach().numpy(), points.numpy(), shape.numpy(), met, False)
+        return torch.from_numpy(met).flatten(1)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def, override]
+        points, shape = ctx.saved_tensors
+        out = np.zeros(ctx.planes, np.float32)
+        each_corner(out, points.numpy(), shape.numpy(), grad.contiguous().view(len(points), 3, -1).numpy(), True)
+        return torch.from_numpy(out), None, None
