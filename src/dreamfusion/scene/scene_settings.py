@@ -13,7 +13,7 @@ Levels = Annotated[tuple[Annotated[int, Field(ge=2, le=512)], ...], Field(min_le
 
 HOW = {
     "particles", "samples", "importance", "mean_importance", "hardening", "lr", "lr_head", "lr_shape", "fast", "file",
-    "learns", "supersampling", "radius",
+    "learns", "supersampling", "radius", "count", "lr_scale", "lr_rotation", "lr_opacity", "lr_colour",
 }  # fmt: skip
 """Settings that say how a scene begins, is rendered and learned, not what it is."""
 
@@ -107,9 +107,31 @@ class MeshSettings(AnyScene):
     """Adam's learning rate for the shape, in world units a step and level."""
 
 
+class SplatSettings(AnyScene):
+    kind: Literal["splats"] = "splats"
+    count: Annotated[int, Field(ge=1, le=1_000_000)] = 5000
+    """Splats that a run begins with."""
+    radius: Annotated[float, Field(gt=0, le=0.9)] = 0.5
+    """Radius of the ball of splats that a run starts from (DreamGaussian: 0.5)."""
+    opacity: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Opacity of the first splats."""
+    degree: Annotated[int, Field(ge=0, le=3)] = 0
+    """Degree of the spherical harmonics of the colours: 0 for colours that are the same from all sides."""
+    lr: Rate = 0.001
+    """Adam's learning rate for the centres, in world units a step."""
+    lr_colour: Rate = 0.01
+    """Adam's learning rate for the colours."""
+    lr_opacity: Rate = 0.05
+    """Adam's learning rate for the opacities' logits."""
+    lr_scale: Rate = 0.005
+    """Adam's learning rate for the logarithms of the sizes."""
+    lr_rotation: Rate = 0.005
+    """Adam's learning rate for the rotations."""
+
+
 def same_thing(one: AnyScene, other: AnyScene) -> bool:
     """Whether scenes of these settings have the same state."""
     return one.model_dump(exclude=HOW) == other.model_dump(exclude=HOW)
 
 
-SceneSettings = Annotated[GridSettings | MlpSettings | MeshSettings, Field(discriminator="kind")]
+SceneSettings = Annotated[GridSettings | MlpSettings | MeshSettings | SplatSettings, Field(discriminator="kind")]
