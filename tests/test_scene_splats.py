@@ -190,7 +190,9 @@ def test_the_same_settings_and_seed_give_the_same_splats() -> None:
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
     assert one.is_like(other) and not one.is_like(splat_scene(degree=1))
     assert one.centres.norm(dim=1).max() <= 0.5
-    assert splat_start.spacing(one.centres.detach()).mean().item() == pytest.approx(0.5 * (4.19 / 200) ** (1 / 3), rel=0.25)
+    assert splat_start.spacing(one.centres.detach()).mean().item() == pytest.approx(
+        0.5 * (4.19 / 200) ** (1 / 3), rel=0.25
+    )
 
 
 class FakeLibrary:
