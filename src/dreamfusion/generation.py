@@ -29,7 +29,7 @@ from .reference import read_reference
 from .reports import reporting
 from .run import Run
 from .scene.scene import Scene
-from .scene.scene_settings import MeshSettings
+from .scene.scene_settings import MeshSettings, SplatSettings
 from .settings.config import Config
 from .settings.names import stage_configs
 from .settings.presets import resolve
@@ -141,7 +141,7 @@ def stop_if_asked(stop: threading.Event | None, run: Run | None) -> None:
 def resumable_anywhere(config: Config) -> None:
     """Make the paths of a new run's priors and mesh absolute, so that the run can be resumed from any folder."""
     config.prior.id = absolute_id(config.prior.id)
-    if isinstance(config.scene, MeshSettings):
+    if isinstance(config.scene, MeshSettings | SplatSettings):
         config.scene.file = absolute_file(config.scene.file)
     made = {"prior.id": absolute_id, "scene.file": absolute_file}
     config.stages = tuple(

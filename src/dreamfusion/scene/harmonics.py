@@ -60,3 +60,10 @@ def coefficients_of(colours: Tensor, degree: int) -> Tensor:
     made = colours.new_zeros(len(colours), (degree + 1) ** 2, 3)
     made[:, 0] = (colours - 0.5) / FLAT
     return made
+
+
+def of_degree(coefficients: Tensor, degree: int) -> Tensor:
+    """The same coefficients (N, K, 3) with as many as a degree has: cut off, or followed by zeros."""
+    count = (degree + 1) ** 2
+    missing = coefficients.new_zeros(len(coefficients), max(0, count - coefficients.shape[1]), 3)
+    return torch.cat([coefficients[:, :count], missing], 1)

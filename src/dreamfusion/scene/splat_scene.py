@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,17 @@ from ..torch_state import plain_torch
 from ..view.backdrops import Groups
 from ..view.view import View
 from .depth_normals import normals_from_depth
-from .harmonics import coloured, flat_colour
-from .scene import Rendering, Scene
+from .growth import Growth
+from .harmonics import coloured, flat_colour, of_degree
+from .scene import Moments, Rendering, Scene
 from .scene_settings import SplatSettings, same_thing
 from .shading import CLAY, light_factor
 from .splat_density import Density
-from .splat_start import ball
+from .splat_start import ball, from_file, from_surface
 from .splatting import FUSED, PLAIN, Lens, Splatter, covariances
 
+SAMPLED = ExportSettings(resolution=96, faces=20_000)
+"""How finely the surface of the scene before is taken."""
 SEEN = ("colour", "opacity", "depth", "normal")
 PARTS = ("centres", "log_scales", "rotations", "logits", "harmonics")
 """What a splat has: centre (3,), logarithms of its axes' standard deviations (3,), quaternion (4,) with w first, logit of its
@@ -41,6 +45,7 @@ class SplatScene(Scene):
     def __init__(self, settings: SplatSettings, generator: torch.Generator):
         super().__init__()
         self.settings = settings
+        self.growth = Growth(settings)
         self._volume: tuple[Any, Density] | None = None
         self.take(ball(settings, generator))
 
@@ -48,6 +53,10 @@ class SplatScene(Scene):
         """Become these splats, {name: values} of ``PARTS``."""
         for name in PARTS:
             setattr(self, name, nn.Parameter(splats[name].detach().clone()))
+
+    def parts(self) -> dict[str, Tensor]:
+        """The parameters by name."""
+        return {name: getattr(self, name) for name in PARTS}
 
     def __len__(self) -> int:
         return len(self.centres)
@@ -62,6 +71,21 @@ class SplatScene(Scene):
 
     def is_like(self, other: Scene) -> bool:
         return isinstance(other, SplatScene) and same_thing(self.settings, other.settings)
+
+    def begin(self) -> None:
+        if self.settings.file:
+            self.take(from_file(self.settings))
+
+    def begin_from(self, previous: Scene, rng: torch.Generator) -> None:
+        """Take the splats of the scene before, or points of its surface with their colours."""
+        if isinstance(previous, SplatScene):
+            self.take(previous.parts() | {"harmonics": of_degree(previous.harmonics, self.settings.degree)})
+        else:
+            made = from_surface(previous.surface(SAMPLED), self.settings, rng)
+            self.take({name: value.to(self.centres.device) for name, value in made.items()})
+
+    def after_step(self, step: int, steps: int, moments: Moments) -> None:
+        self.growth.after_step(self, step, steps, moments)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         for name in PARTS:  # as many as the checkpoint has
@@ -93,6 +117,8 @@ class SplatScene(Scene):
         made, size = self.splatter(), view.size
         lens = Lens.of(view.cameras, size, self.centres)
         seen = made.project(self.centres, covs, lens)
+        if seen.place.requires_grad:
+            seen.place.register_hook(partial(self.growth.observe, kept=seen.kept.detach()))
         away = self.centres - lens.position[:, None]
         distance = away.norm(dim=-1)
         opacity = torch.sigmoid(self.logits) * seen.kept

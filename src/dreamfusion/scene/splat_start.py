@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from .harmonics import coefficients_of
+from ..geometry.distance import surface_samples
+from ..geometry.mesh_file import read_mesh
+from ..geometry.splat_file import PointCloud, is_cloud, read_cloud
+from ..geometry.surface import Surface
+from .harmonics import coefficients_of, of_degree
 from .scene_settings import SplatSettings
 
 NEIGHBOURS = 3
 LARGEST = 0.2  # world units
+FLAT, WIDE, SUNK = 0.4, 0.8, 0.6
+"""A splat that begins on a surface: its thickness in its width, its width and its depth below the surface in its spacing. So the
+splats' outline is that of the surface."""
+SOLID = 0.8
+"""Its opacity."""
 
 
 def spacing(centres: Tensor) -> Tensor:
@@ -44,3 +54,39 @@ def ball(settings: SplatSettings, generator: torch.Generator) -> dict[str, Tenso
     direction = torch.nn.functional.normalize(torch.randn(settings.count, 3, generator=generator), dim=-1)
     radius = settings.radius * torch.rand(settings.count, 1, generator=generator) ** (1 / 3)
     return round_splats(direction * radius, torch.full((settings.count, 3), 0.5), settings)
+
+
+def on_surface(centres: Tensor, normals: Tensor, colours: Tensor, settings: SplatSettings) -> dict[str, Tensor]:
+    """Flat, nearly opaque splats at centres, normals and colours, all (N, 3)."""
+    splats = round_splats(centres, colours, settings)
+    splats["centres"] = centres - SUNK * spacing(centres)[:, None] * normals
+    splats["log_scales"] += math.log(WIDE)
+    splats["log_scales"][:, 2] += math.log(FLAT)
+    splats["logits"] = torch.full_like(splats["logits"], math.log(SOLID / (1 - SOLID)))
+    x, y, z = normals.unbind(1)
+    turned = torch.stack([1 + z, -y, x, torch.zeros_like(z)], 1)  # from +Z to the normal
+    about_x = normals.new_tensor([0.0, 1, 0, 0]).expand_as(turned)
+    splats["rotations"] = torch.where((z > -0.999)[:, None], turned, about_x)
+    return splats
+
+
+def from_surface(surface: Surface, settings: SplatSettings, rng: torch.Generator) -> dict[str, Tensor]:
+    """``count`` splats on a surface, uniform by area, in its colours."""
+    seed = int(torch.randint(2**31, (1,), generator=rng))
+    where, normals = (torch.from_numpy(x).float() for x in surface_samples(surface.mesh, settings.count, seed))
+    return on_surface(where, normals, surface.colour(where, normals).float(), settings)
+
+
+def from_file(settings: SplatSettings) -> dict[str, Tensor]:
+    """The splats of ``settings.file``: its own, or balls at its points, or flat gray ones on its faces. UserError if it is
+    none of these."""
+    if not is_cloud(settings.file):
+        where, normals = (
+            torch.from_numpy(x).float() for x in surface_samples(read_mesh(settings.file), settings.count)
+        )
+        return on_surface(where, normals, torch.full_like(where, 0.5), settings)
+    held = read_cloud(settings.file)
+    if isinstance(held, PointCloud):
+        return round_splats(torch.from_numpy(held.centres).float(), torch.from_numpy(held.colours).float(), settings)
+    given = {name: torch.from_numpy(np.asarray(value)).float() for name, value in vars(held).items()}
+    return given | {"harmonics": of_degree(given["harmonics"], settings.degree)}

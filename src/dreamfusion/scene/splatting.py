@@ -76,15 +76,21 @@ class Splatter(Protocol):
         ...
 
 
-def covariances(rotations: Tensor, log_scales: Tensor) -> Tensor:
-    """Covariances R S^2 R^T (N, 6) of quaternions (N, 4), w first, of any length, and logarithms of the axes (N, 3)."""
+def axes_of(rotations: Tensor, log_scales: Tensor) -> Tensor:
+    """Axes R S (N, 3, 3), one in each column, of quaternions (N, 4), w first, of any length, and logarithms of their
+    lengths (N, 3)."""
     r, x, y, z = torch.nn.functional.normalize(rotations, dim=-1).unbind(-1)
     rows = [
         1 - 2 * (y * y + z * z), 2 * (x * y - r * z), 2 * (x * z + r * y),
         2 * (x * y + r * z), 1 - 2 * (x * x + z * z), 2 * (y * z - r * x),
         2 * (x * z - r * y), 2 * (y * z + r * x), 1 - 2 * (x * x + y * y),
     ]  # fmt: skip
-    root = torch.stack(rows, -1).reshape(-1, 3, 3) * log_scales.exp()[:, None]
+    return torch.stack(rows, -1).reshape(-1, 3, 3) * log_scales.exp()[:, None]
+
+
+def covariances(rotations: Tensor, log_scales: Tensor) -> Tensor:
+    """Covariances R S^2 R^T (N, 6): xx, xy, xz, yy, yz, zz."""
+    root = axes_of(rotations, log_scales)
     full = root @ root.mT
     return full.reshape(-1, 9)[:, [0, 1, 2, 4, 5, 8]]
 
