@@ -13,6 +13,7 @@ from .asset import Asset
 from .device import pick_device
 from .distillation.rules import kept_graphs
 from .errors import UserError
+from .export.splat_files import write_splats
 from .export.turntable import turntable, write_preview
 from .files import write_atomic
 from .geometry.export_settings import ExportSettings
@@ -30,6 +31,7 @@ from .reports import reporting
 from .run import Run
 from .scene.scene import Scene
 from .scene.scene_settings import MeshSettings, SplatSettings
+from .scene.splat_scene import SplatScene
 from .settings.config import Config
 from .settings.names import stage_configs
 from .settings.presets import resolve
@@ -227,6 +229,8 @@ def finish(scene: Scene, config: Config, run: Run | None) -> Asset:
     say(unmet(asset, export))
     if run is not None:
         asset.save(run.path / "asset.glb")
+        if isinstance(scene, SplatScene):
+            write_splats(run.path / "splats", scene.data(), asset.mesh, {"prompt": config.prompt, **asset.metadata})
         write_preview(run.path / "preview.png", scene)
         turntable(
             run.path, scene, asset.mesh, asset.texture, frames=export.turntable_frames, size=export.turntable_size

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..geometry.export_settings import ExportSettings
+from ..geometry.splat_file import SplatData
 from ..geometry.surface import Surface, volume_surface
 from ..torch_state import plain_torch
 from ..view.backdrops import Groups
@@ -133,6 +134,10 @@ class SplatScene(Scene):
             light = view.lights.to(normal)[:, None, None]
             albedo = albedo * light_factor(normal.permute(0, 2, 3, 1), light, view.ambient)[:, None]
         return Rendering(albedo, solid, depth, normal * solid)
+
+    def data(self) -> SplatData:
+        """What the splats are, on the CPU."""
+        return SplatData(**{name: part.detach().cpu().float().numpy() for name, part in self.parts().items()})
 
     def volume(self) -> Density:
         """The splats as a density in space, as they are now."""
