@@ -78,6 +78,12 @@ def learns(config: Config, what: str) -> bool:
     return isinstance(config.scene, MeshSettings) and config.scene.learns in ("all", what)
 
 
+def grows(config: Config) -> bool:
+    """Whether the scene is made of splats whose number changes."""
+    return isinstance(config.scene, SplatSettings) and config.scene.grow_every > 0
+
+
+STILL = "scene.grow_every is 0, so the splats stay as many as they are"
 CHECKS = {
     "distillation.negative_prompt": Check(guided, UNGUIDED),
     "distillation.rescale": Check(guided, "distillation.guidance_scale is 0, and rescaling takes guidance back"),
@@ -137,6 +143,13 @@ CHECKS = {
     ),
     "export.turntable_size": Check(lambda c: c.export.turntable_frames > 0, "export.turntable_frames is 0"),
 }  # fmt: skip
+CHECKS |= {
+    f"scene.{name}": Check(grows, STILL)
+    for name in ("grow_from", "grow_until", "grow_above", "split_above", "prune_below", "most")
+}
+CHECKS["scene.reset_to"] = Check(
+    lambda c: isinstance(c.scene, SplatSettings) and c.scene.reset_every > 0, "scene.reset_every is 0"
+)
 CHECKS["distillation.t_max"] = CHECKS["distillation.t_min"]
 
 
