@@ -13,6 +13,7 @@ from dreamfusion.generation import generate
 from dreamfusion.optimiser import Optimiser
 from dreamfusion.run import Run
 from dreamfusion.scene import growth
+from dreamfusion.scene.particles import shown_of
 from dreamfusion.scene.splat_scene import PARTS, SplatScene
 from dreamfusion.settings.presets import resolve
 from dreamfusion.trainer import Trainer
@@ -201,6 +202,10 @@ def test_two_particles_grow_apart() -> None:
         pass
     counts = {k: len(v) for k, v in trainer.scene.state_dict().items() if k.endswith("centres")}
     assert len(counts) == 2 and all(count != 60 for count in counts.values())
+    first = trainer.scene.each[0]  # type: ignore[attr-defined]
+    assert shown_of(trainer.scene) is first and shown_of(first) is first
+    points = torch.rand(20, 3) - 0.5
+    assert torch.equal(trainer.scene.density(points), first.density(points))  # type: ignore[operator]
 
 
 def test_constants_are_the_papers() -> None:

@@ -121,6 +121,7 @@ def export(given: argparse.Namespace) -> int:
     from .export.splat_files import SUFFIXES, write_splats
     from .generation import say, unmet
     from .recorded import load_scene
+    from .scene.particles import shown_of
     from .scene.splat_scene import SplatScene
     from .torch_state import threads
 
@@ -176,9 +177,9 @@ def export(given: argparse.Namespace) -> int:
             given.output.file(path)
     if given.collider:
         given.output.file(write_collider(hull, asset.mesh, file_options))
-    if given.splats and isinstance(scene, SplatScene):
+    if given.splats and isinstance(splats := shown_of(scene), SplatScene):
         details = {"prompt": config.prompt, **asset.metadata}
-        for path in write_splats(cloud, scene.data(), asset.mesh, details, file_options.height):
+        for path in write_splats(cloud, splats.data(), asset.mesh, details, file_options.height):
             given.output.file(path)
     report = asset.geometry_report()
     given.output.say(shape_line(report))

@@ -29,6 +29,7 @@ from .prompts import check_prompt
 from .reference import read_reference
 from .reports import reporting
 from .run import Run
+from .scene.particles import shown_of
 from .scene.scene import Scene
 from .scene.scene_settings import MeshSettings, SplatSettings
 from .scene.splat_scene import SplatScene
@@ -229,8 +230,8 @@ def finish(scene: Scene, config: Config, run: Run | None) -> Asset:
     say(unmet(asset, export))
     if run is not None:
         asset.save(run.path / "asset.glb")
-        if isinstance(scene, SplatScene):
-            write_splats(run.path / "splats", scene.data(), asset.mesh, {"prompt": config.prompt, **asset.metadata})
+        if isinstance(splats := shown_of(scene), SplatScene):
+            write_splats(run.path / "splats", splats.data(), asset.mesh, {"prompt": config.prompt, **asset.metadata})
         write_preview(run.path / "preview.png", scene)
         turntable(
             run.path, scene, asset.mesh, asset.texture, frames=export.turntable_frames, size=export.turntable_size

@@ -18,6 +18,7 @@ from ..view.view import View
 from .depth_normals import normals_from_depth
 from .growth import Growth
 from .harmonics import coloured, flat_colour, of_degree
+from .particles import shown_of
 from .scene import Moments, Rendering, Scene
 from .scene_settings import SplatSettings, same_thing
 from .shading import CLAY, light_factor
@@ -79,7 +80,7 @@ class SplatScene(Scene):
 
     def begin_from(self, previous: Scene, rng: torch.Generator) -> None:
         """Take the splats of the scene before, or points of its surface with their colours."""
-        if isinstance(previous, SplatScene):
+        if isinstance(previous := shown_of(previous), SplatScene):
             self.take(previous.parts() | {"harmonics": of_degree(previous.harmonics, self.settings.degree)})
         else:
             made = from_surface(previous.surface(SAMPLED), self.settings, rng)
