@@ -118,7 +118,7 @@ def test_a_mesh_file_is_covered_by_flat_splats(tmp_path: Path) -> None:
         axes = axes_of(scene.rotations, scene.log_scales)
         thin = torch.nn.functional.normalize(axes[:, :, 2], dim=1)
         assert ((thin * centres).sum(1) > 0.98).all()  # outward, and the shortest
-        assert (axes[:, :, 2].norm(dim=1) < 0.5 * axes[:, :, 0].norm(dim=1)).all()
+        assert (axes[:, :, 2].norm(dim=1) < 0.8 * axes[:, :, 0].norm(dim=1)).all()
         seen = scene.render(orbit_view(orbit_cameras([0.0, 90]), 24))
     assert seen.opacity.mean() > 0.4 and seen.opacity.max() > 0.97
 

@@ -18,11 +18,11 @@ from .scene_settings import SplatSettings
 
 NEIGHBOURS = 3
 LARGEST = 0.2  # world units
-FLAT, WIDE, SUNK = 0.4, 0.8, 0.6
+FLAT, WIDE, SUNK = 0.7, 1.1, 0.9
 """A splat that begins on a surface: its thickness in its width, its width and its depth below the surface in its spacing. So the
 splats' outline is that of the surface."""
-SOLID = 0.8
-"""Its opacity."""
+SOLID = 0.5
+"""Its opacity: where several overlap, their mean depth is smoother than that of one."""
 
 
 def spacing(centres: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def ball(settings: SplatSettings, generator: torch.Generator) -> dict[str, Tenso
 
 
 def on_surface(centres: Tensor, normals: Tensor, colours: Tensor, settings: SplatSettings) -> dict[str, Tensor]:
-    """Flat, nearly opaque splats at centres, normals and colours, all (N, 3)."""
+    """Flat splats just below points, with normals and colours, all (N, 3)."""
     splats = round_splats(centres, colours, settings)
     splats["centres"] = centres - SUNK * spacing(centres)[:, None] * normals
     splats["log_scales"] += math.log(WIDE)
