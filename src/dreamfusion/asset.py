@@ -21,6 +21,7 @@ from .export.texture import Picture, bake, unwrap
 from .geometry.export_settings import ExportSettings
 from .geometry.mesh import Mesh
 from .paths import readable, user_path
+from .scene.particles import shown_of
 from .scene.scene import Scene
 from .scene.transfer import Volume
 from .torch_state import own_torch
@@ -66,8 +67,8 @@ class Asset:
         if settings.fit and isinstance(scene, Scene):  # tests and users may bring something that is drawn otherwise
             looked = Silhouettes.to_check(scene)
             checked = looked if looked.solid.mean() >= LEAST else None
-        if checked is not None and isinstance(scene, Volume):
-            surface = fitted_surface(scene.density, scene.albedo, settings, Silhouettes.of(scene))
+        if checked is not None and isinstance(volume := shown_of(scene), Volume):
+            surface = fitted_surface(volume.density, volume.albedo, settings, Silhouettes.of(scene))
         else:
             surface = scene.surface(settings)
         agreement, notes = None, dict(surface.notes)

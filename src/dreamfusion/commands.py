@@ -85,7 +85,7 @@ def summary(output: Output, folder: Path, report: dict[str, Any], seconds: float
     peak = memory_mb()[1]
     output.say(f"{clock(seconds)} min, peak memory {peak:.0f} MB, {shape_line(report)}")
     output.note(folder=str(folder), seconds=round(seconds, 1), peak_memory_mb=round(peak), geometry=report)
-    for name in ("asset.glb", "turntable.mp4", "turntable.gif", "preview.png", CONFIG, LOG):
+    for name in ("asset.glb", "splats.ply", "splats.glb", "turntable.mp4", "turntable.gif", "preview.png", CONFIG, LOG):
         if (folder / name).is_file():
             output.file(folder / name)
 
@@ -102,7 +102,7 @@ def shape_line(report: dict[str, Any]) -> str:
 
 def export(given: argparse.Namespace) -> int:
     from .run import Run
-    from .settings.names import changed
+    from .settings.names import changed, stage_configs
 
     run = Run.open(given.run)
     options = {f"export.{name}": getattr(given, name) for name in ("faces", "texture_size", "resolution", "level")}
@@ -118,8 +118,11 @@ def export(given: argparse.Namespace) -> int:
         check_format,
         write_collider,
     )
+    from .export.splat_files import SUFFIXES, write_splats
     from .generation import say, unmet
     from .recorded import load_scene
+    from .scene.particles import shown_of
+    from .scene.splat_scene import SplatScene
     from .torch_state import threads
 
     out = user_path(given.out) if given.out else run.path
@@ -136,7 +139,7 @@ def export(given: argparse.Namespace) -> int:
     printed, placed = kinds & set(PRINTED), kinds - set(PRINTED)
     for name, has_effect, why in (
         ("texture_size", placed, f"on {' and '.join(sorted(kinds))}, which holds no colours"),
-        ("height", placed or given.collider, "on stl and 3mf, which take --height-mm"),
+        ("height", placed or given.collider or given.splats, "on stl and 3mf, which take --height-mm"),
         ("height_mm", printed, "except on stl and 3mf; others take --height, in metres"),
         ("flat_base", printed, "except on stl and 3mf"),
         ("compress", kinds & set(COMPRESSED), f"except on {' and '.join(COMPRESSED)}"),
@@ -151,6 +154,12 @@ def export(given: argparse.Namespace) -> int:
         flat_base=given.flat_base,
         compress=given.compress,
     )
+    last = stage_configs(config)[-1].scene.kind
+    if given.splats and last != "splats":
+        raise UserError(f"--splats: the scene of {run.path} is a {last}, which has no splats; leave it out")
+    cloud = paths[0].with_name(f"{paths[0].stem}-splats")
+    for suffix in SUFFIXES if given.splats else ():
+        check_file(cloud.with_suffix(suffix))
     hull = paths[0].with_name(f"{paths[0].stem}-collider.glb")
     if given.collider:
         check_file(hull)
@@ -168,6 +177,10 @@ def export(given: argparse.Namespace) -> int:
             given.output.file(path)
     if given.collider:
         given.output.file(write_collider(hull, asset.mesh, file_options))
+    if given.splats and isinstance(splats := shown_of(scene), SplatScene):
+        details = {"prompt": config.prompt, **asset.metadata}
+        for path in write_splats(cloud, splats.data(), asset.mesh, details, file_options.height):
+            given.output.file(path)
     report = asset.geometry_report()
     given.output.say(shape_line(report))
     given.output.note(geometry=report)

@@ -13,6 +13,7 @@ from .asset import Asset
 from .device import pick_device
 from .distillation.rules import kept_graphs
 from .errors import UserError
+from .export.splat_files import write_splats
 from .export.turntable import turntable, write_preview
 from .files import write_atomic
 from .geometry.export_settings import ExportSettings
@@ -28,8 +29,10 @@ from .prompts import check_prompt
 from .reference import read_reference
 from .reports import reporting
 from .run import Run
+from .scene.particles import shown_of
 from .scene.scene import Scene
-from .scene.scene_settings import MeshSettings
+from .scene.scene_settings import MeshSettings, SplatSettings
+from .scene.splat_scene import SplatScene
 from .settings.config import Config
 from .settings.names import stage_configs
 from .settings.presets import resolve
@@ -141,7 +144,7 @@ def stop_if_asked(stop: threading.Event | None, run: Run | None) -> None:
 def resumable_anywhere(config: Config) -> None:
     """Make the paths of a new run's priors and mesh absolute, so that the run can be resumed from any folder."""
     config.prior.id = absolute_id(config.prior.id)
-    if isinstance(config.scene, MeshSettings):
+    if isinstance(config.scene, MeshSettings | SplatSettings):
         config.scene.file = absolute_file(config.scene.file)
     made = {"prior.id": absolute_id, "scene.file": absolute_file}
     config.stages = tuple(
@@ -227,6 +230,8 @@ def finish(scene: Scene, config: Config, run: Run | None) -> Asset:
     say(unmet(asset, export))
     if run is not None:
         asset.save(run.path / "asset.glb")
+        if isinstance(splats := shown_of(scene), SplatScene):
+            write_splats(run.path / "splats", splats.data(), asset.mesh, {"prompt": config.prompt, **asset.metadata})
         write_preview(run.path / "preview.png", scene)
         turntable(
             run.path, scene, asset.mesh, asset.texture, frames=export.turntable_frames, size=export.turntable_size

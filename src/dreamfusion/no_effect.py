@@ -10,7 +10,7 @@ from .distillation.rule_settings import AncestralSettings, ClipSettings, GuidedS
 from .errors import UserError
 from .priors.finding import is_bundled_kind
 from .priors.mixture import is_mixture, parse_mixture
-from .scene.scene_settings import MeshSettings
+from .scene.scene_settings import MeshSettings, SplatSettings
 from .settings.config import Config
 from .settings.names import STAGES, all_settings, as_text, flatten, stage_configs
 from .settings.presets import preset_names, resolve
@@ -78,6 +78,12 @@ def learns(config: Config, what: str) -> bool:
     return isinstance(config.scene, MeshSettings) and config.scene.learns in ("all", what)
 
 
+def grows(config: Config) -> bool:
+    """Whether the scene is made of splats whose number changes."""
+    return isinstance(config.scene, SplatSettings) and config.scene.grow_every > 0
+
+
+STILL = "scene.grow_every is 0, so the splats stay as many as they are"
 CHECKS = {
     "distillation.negative_prompt": Check(guided, UNGUIDED),
     "distillation.rescale": Check(guided, "distillation.guidance_scale is 0, and rescaling takes guidance back"),
@@ -116,7 +122,10 @@ CHECKS = {
         lambda c: c.scene.channels != 3 or c.shading.latent == 0, "scene.channels is 3, so there are no latents to show"
     ),
     "scene.mean_importance": Check(lambda c: flatten(c.model_dump()).get("scene.importance", 0) > 0, "scene.importance is 0"),
-    "scene.radius": Check(lambda c: isinstance(c.scene, MeshSettings) and tets(c), "scene.shape=vertices begins with a mesh"),
+    "scene.radius": Check(
+        lambda c: isinstance(c.scene, SplatSettings) or tets(c), "scene.shape=vertices begins with a mesh"
+    ),
+    "scene.lr_head": Check(lambda c: not isinstance(c.scene, SplatSettings), "splats have no MLP"),
     "scene.reach": Check(lambda c: not tets(c), "scene.shape is not vertices"),
     "scene.resolution": Check(tets, "scene.shape=vertices has no tetrahedra"),
     "scene.lr_shape": Check(lambda c: learns(c, "shape"), "scene.learns is texture"),
@@ -126,13 +135,21 @@ CHECKS = {
         lambda c: learns(c, "shape") and tets(c), "no stage has tetrahedra (scene.kind=mesh) that learn"
     ),
     "regularizers.orientation": Check(
-        lambda c: not isinstance(c.scene, MeshSettings), "a mesh shows no normal that faces away (scene.kind=mesh)"
+        lambda c: not isinstance(c.scene, MeshSettings | SplatSettings),
+        "a mesh and splats show no normal that faces away (scene.kind)",
     ),
     "regularizers.transmittance_target": Check(
         lambda c: ever(c.regularizers.transmittance), "regularizers.transmittance is 0"
     ),
     "export.turntable_size": Check(lambda c: c.export.turntable_frames > 0, "export.turntable_frames is 0"),
 }  # fmt: skip
+CHECKS |= {
+    f"scene.{name}": Check(grows, STILL)
+    for name in ("grow_from", "grow_until", "grow_above", "split_above", "prune_below", "most")
+}
+CHECKS["scene.reset_to"] = Check(
+    lambda c: isinstance(c.scene, SplatSettings) and c.scene.reset_every > 0, "scene.reset_every is 0"
+)
 CHECKS["distillation.t_max"] = CHECKS["distillation.t_min"]
 
 

@@ -23,7 +23,7 @@ from trimesh.visual.material import SimpleMaterial
 from ..errors import UserError, nearest
 from ..files import write_files
 from ..geometry.hull import convex_hull
-from ..geometry.mesh import Mesh
+from ..geometry.mesh import Floats, Mesh
 from ..reports import report
 from . import glb, usdz
 from .glb import png_bytes
@@ -44,13 +44,18 @@ class FileOptions:
     compress: bool = False
 
 
-def place(mesh: Mesh, height: float = 1.0, longest: float = 3.0) -> Mesh:
-    """Stand the mesh on y = 0, centred in x and z, ``height`` metres tall; a flat object is made no longer than
-    ``longest`` heights."""
+def placement(mesh: Mesh, height: float = 1.0, longest: float = 3.0) -> tuple[Floats, float]:
+    """Where a mesh stands: the point (3,) that is put at the origin, and the scale. The mesh then stands on y = 0, centred in x
+    and z, ``height`` metres tall; a flat object is made no longer than ``longest`` heights."""
     low, high = mesh.vertices.min(0), mesh.vertices.max(0)
     size = np.maximum(high - low, 1e-9)
-    scale = height * min(1 / size[1], longest / size.max())
     foot = np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2])
+    return foot, float(height * min(1 / size[1], longest / size.max()))
+
+
+def place(mesh: Mesh, height: float = 1.0, longest: float = 3.0) -> Mesh:
+    """The mesh at its ``placement``."""
+    foot, scale = placement(mesh, height, longest)
     return replace(mesh, vertices=(mesh.vertices - foot) * scale)
 
 

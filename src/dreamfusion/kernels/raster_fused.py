@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import raster_kernels as kernels
-from .threads import each
+from .threads import for_each
 
 BEHIND, STEPS = 1e-3, 8  # as in ``scene.rasteriser``, and tested to be
 
@@ -31,28 +31,29 @@ class Fused:
         return _Antialias.apply(picture, face, clip, faces, neighbours)
 
 
-def _arrays(*tensors: Tensor) -> list[Any]:
+def arrays_of(*tensors: Tensor) -> list[Any]:
+    """Tensors on a CPU as arrays."""
     return [t.detach().contiguous().numpy() for t in tensors]
 
 
 class _Rasterise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, clip: Tensor, faces: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        given, triangles = _arrays(clip, faces)
+        given, triangles = arrays_of(clip, faces)
         shape = (len(clip), size, size)
         face, weights = torch.empty(shape, dtype=torch.int64), torch.empty(*shape, 3, dtype=clip.dtype)
         depth = np.empty(shape)
         into, shares = face.numpy(), weights.numpy()
-        each(lambda b: kernels.rasterise(given[b], triangles, BEHIND, into[b], shares[b], depth[b]), len(clip))
+        for_each(lambda b: kernels.rasterise(given[b], triangles, BEHIND, into[b], shares[b], depth[b]), len(clip))
         ctx.save_for_backward(clip, faces, face, weights)
         ctx.mark_non_differentiable(face)
         return face, weights
 
     @staticmethod
     def backward(ctx: Any, _: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        clip, faces, face, weights, given = _arrays(*ctx.saved_tensors, upstream)
+        clip, faces, face, weights, given = arrays_of(*ctx.saved_tensors, upstream)
         out = np.zeros(clip.shape)
-        each(lambda b: kernels.rasterise_backward(clip[b], faces, face[b], weights[b], given[b], out[b]), len(clip))
+        for_each(lambda b: kernels.rasterise_backward(clip[b], faces, face[b], weights[b], given[b], out[b]), len(clip))
         return torch.from_numpy(out.astype(clip.dtype)), None, None
 
 
@@ -61,16 +62,16 @@ class _Interpolate(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, faces: Tensor, face: Tensor, weights: Tensor) -> Tensor:
         out = torch.empty(*face.shape, values.shape[1], dtype=values.dtype)
         ctx.save_for_backward(values, faces, face, weights)
-        given, triangles, seen, shares, into = _arrays(values, faces, face, weights, out)
-        each(lambda b: kernels.interpolate(given, triangles, seen[b], shares[b], into[b]), len(face))
+        given, triangles, seen, shares, into = arrays_of(values, faces, face, weights, out)
+        for_each(lambda b: kernels.interpolate(given, triangles, seen[b], shares[b], into[b]), len(face))
         return out
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        values, faces, face, weights, given = _arrays(*ctx.saved_tensors, upstream)
+        values, faces, face, weights, given = arrays_of(*ctx.saved_tensors, upstream)
         d_values = np.zeros((len(face), *values.shape), values.dtype)
         d_weights = np.empty_like(weights)
-        each(
+        for_each(
             lambda b: kernels.interpolate_backward(
                 values, faces, face[b], weights[b], given[b], d_values[b], d_weights[b]
             ),
@@ -83,7 +84,7 @@ class _Antialias(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, picture: Tensor, face: Tensor, clip: Tensor, faces: Tensor, neighbours: Tensor) -> Tensor:
         out = picture.detach().clone(memory_format=torch.contiguous_format)
-        seen, given, triangles, around, colours, into = _arrays(face, clip, faces, neighbours, picture, out)
+        seen, given, triangles, around, colours, into = arrays_of(face, clip, faces, neighbours, picture, out)
         blends: list[Any] = [None] * len(face)
 
         def work(b: int) -> None:
@@ -93,7 +94,7 @@ class _Antialias(torch.autograd.Function):
             )  # fmt: skip
             blends[b] = found[:n].copy()
 
-        each(work, len(face))
+        for_each(work, len(face))
         ctx.blends = blends
         ctx.save_for_backward(picture, clip)
         return out
@@ -103,9 +104,9 @@ class _Antialias(torch.autograd.Function):
         picture, clip = ctx.saved_tensors
         flat = picture.reshape(len(picture), -1, picture.shape[-1])
         d_picture = upstream.reshape(flat.shape).clone(memory_format=torch.contiguous_format)
-        colours, given, above, into = _arrays(flat, clip, upstream.reshape(flat.shape), d_picture)
+        colours, given, above, into = arrays_of(flat, clip, upstream.reshape(flat.shape), d_picture)
         d_clip = np.zeros(clip.shape)
-        each(
+        for_each(
             lambda b: kernels.antialias_backward(colours[b], given[b], ctx.blends[b], above[b], into[b], d_clip[b]),
             len(picture),
         )

@@ -9,7 +9,7 @@ import torch
 from .mlp_pass import single_threaded_pool
 
 
-def each(work: Callable[[int], object], count: int) -> None:
+def for_each(work: Callable[[int], object], count: int) -> None:
     """work(view) for all views, on as many threads as torch uses."""
     threads = min(torch.get_num_threads(), count)
     if threads <= 1:

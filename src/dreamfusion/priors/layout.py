@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..kernels import hull_kernels
-from ..kernels.threads import each
+from ..kernels.threads import for_each
 from ..view.cameras import CONDITION_FOV_DEG, Cameras
 from .paint import AMBIENT, BACKGROUND, LIGHT_ABOVE_DEG, shaded, surfaces
 from .planes import HULL, PLANE_WIDTH, SAMPLES, THICKNESS, composited, looked_up, marched, unpacked_hull
@@ -265,7 +265,7 @@ class Layout(nn.Module):
             *given, into = (x[view] for x in rays)
             hull_kernels.met(*given, SAMPLES, inside, planes, *point, np.float32(bias), into)
 
-        each(one, len(origin))
+        for_each(one, len(origin))
         return found.flatten(0, 1)
 
     def colour(self, met: Tensor, look: Tensor, paint: Tensor, ambient: float = AMBIENT) -> Tensor:

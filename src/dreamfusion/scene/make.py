@@ -9,7 +9,8 @@ from .mesh_scene import MeshScene
 from .mlp import MlpField
 from .particles import Particles
 from .scene import Scene
-from .scene_settings import GridSettings, MeshSettings, SceneSettings
+from .scene_settings import GridSettings, MeshSettings, SceneSettings, SplatSettings
+from .splat_scene import SplatScene
 
 
 def make_scene(settings: SceneSettings, rng: torch.Generator, device: torch.device | str = "cpu") -> Scene:
@@ -23,4 +24,6 @@ def make_one(settings: SceneSettings, rng: torch.Generator) -> Scene:
     """One scene."""
     if isinstance(settings, MeshSettings):
         return MeshScene(settings, rng)
+    if isinstance(settings, SplatSettings):
+        return SplatScene(settings, rng)
     return GridField(settings, rng) if isinstance(settings, GridSettings) else MlpField(settings, rng)

@@ -11,8 +11,8 @@ from ..geometry.export_settings import ExportSettings
 from ..geometry.surface import Surface
 from ..view.backdrops import Groups
 from ..view.view import View
-from .field import RadianceField
 from .scene import Moments, Rendering, Scene
+from .transfer import Volume
 
 
 class Particles(Scene):
@@ -70,14 +70,19 @@ class Particles(Scene):
                 scene.begin_from(old, rng)
 
     def density(self, points: Tensor) -> Tensor:
-        """Density (P,) of the shown scene, which is a field."""
-        assert isinstance(self.shown, RadianceField)
+        """Density (P,) of the shown scene, which is a volume."""
+        assert isinstance(self.shown, Volume)
         return self.shown.density(points)
 
     def albedo(self, points: Tensor) -> Tensor:
-        """Albedo (P, 3) of the shown scene, which is a field."""
-        assert isinstance(self.shown, RadianceField)
+        """Albedo (P, 3) of the shown scene, which is a volume."""
+        assert isinstance(self.shown, Volume)
         return self.shown.albedo(points)
+
+
+def shown_of(scene: Scene) -> Scene:
+    """The scene that previews, films and the asset show: the scene itself, or the first of several."""
+    return scene.shown if isinstance(scene, Particles) else scene
 
 
 class _Prefixed:

@@ -6,14 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..schema import Positive, PositiveSchedule, Rate, Settings
+from ..schema import Positive, PositiveSchedule, Rate, Settings, Unit
 
 Levels = Annotated[tuple[Annotated[int, Field(ge=2, le=512)], ...], Field(min_length=1, max_length=16)]
 
 
 HOW = {
     "particles", "samples", "importance", "mean_importance", "hardening", "lr", "lr_head", "lr_shape", "fast", "file",
-    "learns", "supersampling", "radius",
+    "learns", "supersampling", "radius", "count", "opacity", "lr_scale", "lr_rotation", "lr_opacity", "lr_colour",
+    "grow_every", "grow_from", "grow_until", "grow_above", "split_above", "prune_below", "most", "reset_every", "reset_to",
 }  # fmt: skip
 """Settings that say how a scene begins, is rendered and learned, not what it is."""
 
@@ -107,9 +108,51 @@ class MeshSettings(AnyScene):
     """Adam's learning rate for the shape, in world units a step and level."""
 
 
+class SplatSettings(AnyScene):
+    kind: Literal["splats"] = "splats"
+    file: str = ""
+    """Splats, points or a mesh to begin with: a .ply of 3D Gaussian splatting, a .ply point cloud, or a mesh file."""
+    count: Annotated[int, Field(ge=1, le=1_000_000)] = 5000
+    """Splats that a run begins with."""
+    radius: Annotated[float, Field(gt=0, le=0.9)] = 0.5
+    """Radius of the ball of splats that a run starts from (DreamGaussian: 0.5)."""
+    opacity: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Opacity of the first splats."""
+    degree: Annotated[int, Field(ge=0, le=3)] = 0
+    """Degree of the spherical harmonics of the colours: 0 for colours that are the same from all sides."""
+    grow_every: Annotated[int, Field(ge=0)] = 20
+    """Steps between two times at which splats are cloned, split and pruned; 0 never changes their number."""
+    grow_from: Unit = 0.1
+    """Share of the stage from which splats are cloned and split. They are pruned always."""
+    grow_until: Unit = 0.6
+    """Share of the stage at which that ends."""
+    grow_above: Positive = 2.0
+    """A splat is cloned or split if it is pulled about the picture this many times as much as the mean splat."""
+    split_above: Positive = 0.03
+    """Longest axis, in world units, from which a splat is split instead of cloned."""
+    prune_below: Unit = 0.02
+    """Splats of a lower opacity are removed (Kerbl et al. 2023: 0.005; DreamGaussian: 0.01)."""
+    most: Annotated[int, Field(ge=1, le=10_000_000)] = 12_000
+    """Largest number of splats that cloning and splitting may reach."""
+    reset_every: Annotated[int, Field(ge=0)] = 0
+    """Steps between resets of all opacities (Kerbl et al. 2023: 3000; DreamGaussian: 700); 0 for never."""
+    reset_to: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Opacity that a reset leaves at most."""
+    lr: Rate = 0.001
+    """Adam's learning rate for the centres, in world units a step."""
+    lr_colour: Rate = 0.01
+    """Adam's learning rate for the colours."""
+    lr_opacity: Rate = 0.05
+    """Adam's learning rate for the opacities' logits."""
+    lr_scale: Rate = 0.005
+    """Adam's learning rate for the logarithms of the sizes."""
+    lr_rotation: Rate = 0.005
+    """Adam's learning rate for the rotations."""
+
+
 def same_thing(one: AnyScene, other: AnyScene) -> bool:
     """Whether scenes of these settings have the same state."""
     return one.model_dump(exclude=HOW) == other.model_dump(exclude=HOW)
 
 
-SceneSettings = Annotated[GridSettings | MlpSettings | MeshSettings, Field(discriminator="kind")]
+SceneSettings = Annotated[GridSettings | MlpSettings | MeshSettings | SplatSettings, Field(discriminator="kind")]

@@ -102,8 +102,8 @@ def _some(kinds: Collection[str], of: Collection[str]) -> str:
 
 _KINDS = {
     "scene.": (
-        "What is optimised: 'grid', a multi-resolution feature grid with a tiny head; 'mlp', the paper's field; or 'mesh', "
-        "triangles with a texture."
+        "What is optimised: 'grid', a multi-resolution feature grid with a tiny head; 'mlp', the paper's field; 'mesh', "
+        "triangles with a texture; or 'splats', 3D Gaussians."
     ),
     "distillation.": "The rule that turns the prior's answer into a direction; 'clip' needs the prior 'guide'.",
 }
