@@ -29,6 +29,8 @@ SILHOUETTES = "silhouettes"
 """Key of the silhouettes' agreement among a file's details."""
 POOR = 0.9
 """Below this IoU of the silhouettes the user is told."""
+FAITHFUL = 0.95
+"""From this IoU of the silhouettes on, the mesh stands for the scene in a run's film."""
 LEAST = 0.002
 """A scene that is solid in fewer of its pixels than this has no silhouettes to compare with."""
 
@@ -77,6 +79,11 @@ class Asset:
         mesh = unwrap(surface.mesh, settings.texture_size)
         texture = bake(mesh, surface.colour, settings.texture_size)
         return cls(mesh, texture, prompt, dict(metadata or {}), notes, agreement)
+
+    @property
+    def faithful(self) -> bool:
+        """Whether the mesh is known to show what its scene shows (``FAITHFUL``)."""
+        return self.agreement is not None and self.agreement.iou >= FAITHFUL
 
     def save(self, path: str | Path, options: FileOptions | None = None) -> list[Path]:
         """Write the asset; the suffix is the format (.glb, .obj, .ply, .stl, .3mf, .usdz). Returns the files written.
