@@ -38,7 +38,7 @@ def _shade(
     rows, columns = texture.shape[:2]
     for row in range(height):
         for column in range(width):
-            total0 = total1 = total2 = np.float32(0)
+            total0 = total1 = total2 = 0.0
             for sample in range(fine * fine):
                 r, c = row * fine + sample // fine, column * fine + sample % fine
                 f = face[r, c]
@@ -49,14 +49,14 @@ def _shade(
                     continue
                 i0, i1, i2 = faces[f, 0], faces[f, 1], faces[f, 2]
                 w0, w1, w2 = weights[r, c, 0], weights[r, c, 1], weights[r, c, 2]
-                factor = np.float32(1)
+                factor = 1.0
                 if lit:
                     n0 = w0 * normals[i0, 0] + w1 * normals[i1, 0] + w2 * normals[i2, 0]
                     n1 = w0 * normals[i0, 1] + w1 * normals[i1, 1] + w2 * normals[i2, 1]
                     n2 = w0 * normals[i0, 2] + w1 * normals[i1, 2] + w2 * normals[i2, 2]
-                    length = max(np.sqrt(n0 * n0 + n1 * n1 + n2 * n2), np.float32(1e-9))
+                    length = max(np.sqrt(n0 * n0 + n1 * n1 + n2 * n2), 1e-9)
                     cosine = (n0 * light[0] + n1 * light[1] + n2 * light[2]) / length
-                    factor = ambient + (1 - ambient) * max(cosine, 0)
+                    factor = ambient + (1 - ambient) * max(cosine, 0.0)
                 if not textured:
                     total0 += clay * factor
                     total1 += clay * factor
