@@ -29,7 +29,8 @@ from dreamfusion.export.texture import cover, sample_texture
 from dreamfusion.export.turntable import field_frames, mesh_frames, orbit_azimuths
 from dreamfusion.files import write_atomic
 from dreamfusion.geometry.export_settings import ExportSettings
-from dreamfusion.geometry.mesh import Mesh
+from dreamfusion.geometry.flips import smallest_angles
+from dreamfusion.geometry.mesh import Mesh, face_components
 from dreamfusion.recorded import load_scene
 from dreamfusion.run import Run
 from dreamfusion.scene.scene import Scene
@@ -47,23 +48,13 @@ FRAMES, FEW_FRAMES, SIZE = 120, 4, 512
 LUMA = (0.2126, 0.7152, 0.0722)
 
 
-def smallest_angles(mesh: Mesh) -> np.ndarray:
-    """The smallest angle (F,) of each triangle in degrees, by the law of cosines."""
-    corners = mesh.vertices[mesh.faces]
-    sides = np.sort(np.linalg.norm(corners - np.roll(corners, -1, 1), axis=2), 1).T
-    short, middle, long = np.maximum(sides, 1e-12)
-    return np.degrees(np.arccos(np.clip((middle**2 + long**2 - short**2) / (2 * middle * long), -1, 1)))
-
-
 def sliver_share(mesh: Mesh) -> float:
     """The share of triangles with an angle below ``SLIVER_DEG``."""
-    return float((smallest_angles(mesh) < SLIVER_DEG).mean())
+    return float((smallest_angles(mesh.vertices, mesh.faces) < SLIVER_DEG).mean())
 
 
 def charts(mesh: Mesh) -> int:
     """The number of pieces of the atlas."""
-    from dreamfusion.geometry.mesh import face_components
-
     return face_components(mesh)[0]
 
 
