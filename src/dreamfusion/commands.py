@@ -116,8 +116,11 @@ def export(given: argparse.Namespace) -> int:
         FileOptions,
         check_compression,
         check_format,
+        lod_path,
         write_collider,
+        write_lods,
     )
+    from .export.lods import triangles_of
     from .generation import say, unmet
     from .recorded import load_scene
     from .torch_state import threads
@@ -139,6 +142,7 @@ def export(given: argparse.Namespace) -> int:
         ("height", placed or given.collider, "on stl and 3mf, which take --height-mm"),
         ("height_mm", printed, "except on stl and 3mf; others take --height, in metres"),
         ("flat_base", printed, "except on stl and 3mf"),
+        ("lods", placed, "on stl and 3mf"),
         ("compress", kinds & set(COMPRESSED), f"except on {' and '.join(COMPRESSED)}"),
     ):
         if getattr(given, name) and not has_effect:
@@ -151,10 +155,14 @@ def export(given: argparse.Namespace) -> int:
         flat_base=given.flat_base,
         compress=given.compress,
     )
+    lods = whole("--lods", given.lods, 1, 5) if given.lods else 0
+    if lods > (most := len(triangles_of(config.export.faces, lods))):
+        raise UserError(f"--lods {lods} is too many: {config.export.faces} triangles are enough for {most}")
     hull = paths[0].with_name(f"{paths[0].stem}-collider.glb")
     if given.collider:
         check_file(hull)
-    for path in paths:
+    coarser = [path for path in paths if path.suffix[1:].lower() not in PRINTED]
+    for path in [*paths, *(lod_path(path, k + 1) for path in coarser for k in range(lods))]:
         check_file(path)
     with threads(config.threads):
         scene, _ = load_scene(run)
@@ -166,6 +174,11 @@ def export(given: argparse.Namespace) -> int:
     for target in paths:
         for path in asset.save(target, file_options):
             given.output.file(path)
+    for target in coarser if lods else ():
+        for triangles, files in write_lods(target, asset.mesh, asset.texture, lods, config.prompt, file_options):
+            given.output.say(f"{triangles} triangles:")
+            for path in files:
+                given.output.file(path)
     if given.collider:
         given.output.file(write_collider(hull, asset.mesh, file_options))
     report = asset.geometry_report()
