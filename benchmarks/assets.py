@@ -24,13 +24,14 @@ from dreamfusion.asset import Asset
 from dreamfusion.errors import UserError
 from dreamfusion.export.film import write_film
 from dreamfusion.export.formats import FileOptions, check_compression
+from dreamfusion.export.packing import charts_of
 from dreamfusion.export.silhouettes import Silhouettes
 from dreamfusion.export.texture import cover, sample_texture
 from dreamfusion.export.turntable import field_frames, mesh_frames, orbit_azimuths
 from dreamfusion.files import write_atomic
 from dreamfusion.geometry.export_settings import ExportSettings
 from dreamfusion.geometry.flips import smallest_angles
-from dreamfusion.geometry.mesh import Mesh, face_components
+from dreamfusion.geometry.mesh import Mesh
 from dreamfusion.recorded import load_scene
 from dreamfusion.run import Run
 from dreamfusion.scene.scene import Scene
@@ -51,11 +52,6 @@ LUMA = (0.2126, 0.7152, 0.0722)
 def sliver_share(mesh: Mesh) -> float:
     """The share of triangles with an angle below ``SLIVER_DEG``."""
     return float((smallest_angles(mesh.vertices, mesh.faces) < SLIVER_DEG).mean())
-
-
-def charts(mesh: Mesh) -> int:
-    """The number of pieces of the atlas."""
-    return face_components(mesh)[0]
 
 
 def albedo_slope(asset: Asset) -> float:
@@ -124,7 +120,7 @@ def measured(folder: Path) -> dict[str, Any]:
             "slivers": round(sliver_share(body), 4),
             "silhouettes": shown.agreement(body).rounded(),
             "texels_used": round(float((cover(made.mesh, settings.texture_size)[0] >= 0).mean()), 3),
-            "charts": charts(made.mesh),
+            "charts": charts_of(made.mesh)[0],
         }
     return figures | {
         "pieces": report["components"],
