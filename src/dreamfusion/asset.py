@@ -22,7 +22,6 @@ from .geometry.export_settings import ExportSettings
 from .geometry.mesh import Mesh
 from .paths import readable, user_path
 from .scene.scene import Scene
-from .scene.transfer import Volume
 from .torch_state import own_torch
 
 SILHOUETTES = "silhouettes"
@@ -68,8 +67,9 @@ class Asset:
         if settings.fit and isinstance(scene, Scene):  # tests and users may bring something that is drawn otherwise
             looked = Silhouettes.to_check(scene)
             checked = looked if looked.solid.mean() >= LEAST else None
-        if checked is not None and isinstance(scene, Volume):
-            surface = fitted_surface(scene.density, scene.albedo, settings, Silhouettes.of(scene))
+        volume = scene.as_volume() if checked is not None else None
+        if volume is not None:
+            surface = fitted_surface(volume.density, volume.albedo, settings, Silhouettes.of(scene))
         else:
             surface = scene.surface(settings)
         agreement, notes = None, dict(surface.notes)

@@ -13,6 +13,7 @@ from ..view.backdrops import Groups
 from ..view.view import View
 from .field import RadianceField
 from .scene import Moments, Rendering, Scene
+from .transfer import Volume
 
 
 class Particles(Scene):
@@ -47,6 +48,9 @@ class Particles(Scene):
     def after_step(self, step: int, steps: int, moments: Moments) -> None:
         for k, scene in enumerate(self.each):
             scene.after_step(step, steps, _Prefixed(moments, k))
+
+    def as_volume(self) -> Volume | None:
+        return self.shown.as_volume()
 
     def surface(self, settings: ExportSettings) -> Surface:
         return self.shown.surface(settings)
