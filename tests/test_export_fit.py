@@ -5,12 +5,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from dreamfusion.asset import poor_note
+from dreamfusion.asset import Asset, poor_note
 from dreamfusion.export.fitted import fitted_surface, seen_inside, showing_level
 from dreamfusion.export.silhouettes import Agreement, Silhouettes, looks_around
 from dreamfusion.geometry.export_settings import ExportSettings
 from dreamfusion.geometry.mesh import sample_grid
 from dreamfusion.geometry.surface import clean_surface
+from dreamfusion.scene.make import make_scene
+from dreamfusion.scene.particles import Particles
+from dreamfusion.scene.scene_settings import GridSettings, MeshSettings
 
 SETTINGS = ExportSettings(resolution=72, faces=20_000)
 SIZE = 96
@@ -74,3 +77,20 @@ def test_the_figures_of_an_agreement():
     found = Silhouettes(opacity, cameras).compare(seen)
     assert found == Agreement(iou=12 / 20, missing=4 / 16, extra=4 / 16, pieces=1)
     assert "agree to 0.60" in poor_note(found)["silhouettes"] and poor_note(Agreement(0.95, 0, 0, 1)) == {}
+
+
+@pytest.mark.parametrize("volume", [True, False])
+def test_the_scene_says_whether_a_surface_is_fitted_to_it(volume: bool, monkeypatch: pytest.MonkeyPatch):
+    scene = make_scene(GridSettings(levels=(4, 8)), torch.Generator().manual_seed(0))
+    assert scene.as_volume() is scene and Particles([scene, scene]).as_volume() is scene
+    if not volume:
+        monkeypatch.setattr(scene, "as_volume", lambda: None)
+    fitted = []
+    monkeypatch.setattr("dreamfusion.asset.fitted_surface", lambda d, a, s, _: fitted.append(d) or scene.surface(s))
+    Asset.from_scene(scene, ExportSettings(resolution=24, faces=500, texture_size=64))
+    assert fitted == ([scene.density] if volume else [])
+
+
+def test_a_mesh_is_no_volume():
+    scene = make_scene(MeshSettings(resolution=8), torch.Generator().manual_seed(0))
+    assert scene.as_volume() is None and Particles([scene]).as_volume() is None

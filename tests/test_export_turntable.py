@@ -14,7 +14,7 @@ from torch import Tensor
 from dreamfusion.export.drawing import draw_mesh
 from dreamfusion.export.pictures import Kind, render_view
 from dreamfusion.export.texture import bake, unwrap
-from dreamfusion.export.turntable import orbit_azimuths, preview_sheet, turntable, write_film
+from dreamfusion.export.turntable import mesh_frames, orbit_azimuths, preview_sheet, turntable, write_film
 from dreamfusion.geometry.export_settings import ExportSettings
 from dreamfusion.geometry.mesh import Mesh
 from dreamfusion.geometry.surface import Surface, volume_surface
@@ -122,6 +122,18 @@ def test_the_mesh_is_drawn_as_the_field_is(textured, shading):
     assert np.quantile(difference, 0.97) < 0.02  # only the rim, which the mesh smooths, differs
 
 
+def test_edges_are_soft(textured):
+    """Against 8 x 8 rays a pixel: the rim has in-between colours, so it is twice as near as hard edges are."""
+    camera = orbit_cameras([10], 20)
+    fine = pictures(camera, 8 * 64, "albedo")[0].permute(1, 2, 0).numpy()
+    exact = fine.reshape(64, 8, 64, 8, 3).mean((1, 3))
+    hard = fine[4::8, 4::8]
+    rim = np.abs(exact - hard).max(-1) > 0.02
+    drawn = draw_mesh(*textured, orbit_view(camera, 64, "albedo")) / 255
+    assert rim.sum() > 50
+    assert np.abs(drawn - exact)[rim].mean() < 0.55 * np.abs(hard - exact)[rim].mean()
+
+
 def test_a_film_has_all_frames_and_the_animation_fewer(textured, tmp_path: Path):
     assert turntable(tmp_path, Ball(), frames=64, size=33) == "field"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["turntable.gif", "turntable.mp4"]
@@ -144,7 +156,16 @@ def test_a_slow_field_gives_way_to_the_mesh(textured, tmp_path: Path):
     assert turntable(tmp_path, Ball(), *textured, frames=4, size=32, source="mesh") == "mesh"
     assert turntable(tmp_path, Ball(), *textured, frames=4, size=32, source="field", seconds=0) == "field"
     assert turntable(tmp_path, Ball(), frames=4, size=32, seconds=0) == "field"
+    assert turntable(tmp_path, Ball(), frames=4, size=32, faithful=True) == "field"
     assert turntable(tmp_path, None, *textured, frames=1, size=32) == "mesh"
+
+
+def test_a_faithful_mesh_is_filmed(textured, tmp_path: Path):
+    assert turntable(tmp_path, Ball(), *textured, frames=4, size=32, faithful=True, seconds=1e9) == "mesh"
+    assert turntable(tmp_path, Ball(), *textured, frames=4, size=32, faithful=True, source="field") == "field"
+    cameras = orbit_cameras(orbit_azimuths(12))
+    one_by_one = [draw_mesh(*textured, orbit_view(cameras[i : i + 1], 32)) for i in range(12)]
+    assert np.array_equal(list(mesh_frames(*textured, cameras, 32)), one_by_one)
 
 
 def test_no_frames_no_file(tmp_path: Path):

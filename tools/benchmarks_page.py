@@ -285,6 +285,51 @@ def opinion_section(page: dict[str, Any] | None) -> list[str]:
     ]
 
 
+def assets_section(page: dict[str, Any] | None) -> list[str]:
+    """The exported assets of a few prompts: mesh, texture, files, film."""
+    lines = ["## The exported asset", "", *commands("python benchmarks/assets.py --out runs/assets")]
+    if page is None:
+        return [*lines, "No result is kept yet.", ""]
+    head = [
+        "prompt",
+        "triangles",
+        "silhouettes, IoU",
+        "missing",
+        "pieces",
+        "slivers",
+        "slivers at 5,000",
+        "texels used",
+        "charts",
+    ]
+    head += ["GLB, MB", "film, s", "field over mesh", "albedo slope"]
+    body = []
+    for prompt, found in page["prompts"].items():
+        mesh, few, film = found["default"], found["few"], found["film_seconds"]
+        shown = mesh["silhouettes"]
+        cells = [
+            prompt,
+            f"{mesh['triangles']:,}",
+            f"{shown['iou']:.3f}",
+            f"{shown['missing']:.1%}",
+            str(found["pieces"]),
+        ]
+        cells += [f"{mesh['slivers']:.2%}", f"{few['slivers']:.2%}", f"{mesh['texels_used']:.0%}", str(mesh["charts"])]
+        cells += [f"{found['bytes']['glb'] / 1e6:.2f}", f"{film['mesh']:.1f}", f"{film['ratio']:.1f}"]
+        body.append([*cells, f"{found['albedo_slope']:+.2f}"])
+    return [
+        *lines,
+        f"Runs of the preset `{page['preset']}`, exported with the defaults. *Slivers* are triangles with an angle below 10 degrees. "
+        "*Texels used* belong to a chart. *Film* is the time of 120 frames at 512 x 512, drawn from the mesh and encoded; *field over "
+        "mesh* is how much longer the frames of the field take. *Albedo slope* is the correlation of the albedo's luminance with the "
+        "upward component of the normal: 0 where the albedo knows nothing of the light, negative where undersides are too bright.",
+        "",
+        *table(head, body),
+        "",
+        f"*Commit {page['commit']}, {page['date']}, {page['machine']}, {page['threads']} threads.*",
+        "",
+    ]
+
+
 def kept(name: str) -> dict[str, Any] | None:
     """A result, or None if there is none."""
     path = RESULTS / f"{name}.json"
@@ -301,6 +346,7 @@ def page() -> str:
             *suite_section(kept("suite")),
             *ablation_section(kept("ablation"), told),
             *opinion_section(kept("opinion")),
+            *assets_section(kept("assets")),
         ]
     )
 

@@ -21,15 +21,15 @@ from .export.texture import Picture, bake, unwrap
 from .geometry.export_settings import ExportSettings
 from .geometry.mesh import Mesh
 from .paths import readable, user_path
-from .scene.particles import shown_of
 from .scene.scene import Scene
-from .scene.transfer import Volume
 from .torch_state import own_torch
 
 SILHOUETTES = "silhouettes"
 """Key of the silhouettes' agreement among a file's details."""
 POOR = 0.9
 """Below this IoU of the silhouettes the user is told."""
+FAITHFUL = 0.95
+"""From this IoU of the silhouettes on, the mesh stands for the scene in a run's film."""
 LEAST = 0.002
 """A scene that is solid in fewer of its pixels than this has no silhouettes to compare with."""
 
@@ -67,7 +67,8 @@ class Asset:
         if settings.fit and isinstance(scene, Scene):  # tests and users may bring something that is drawn otherwise
             looked = Silhouettes.to_check(scene)
             checked = looked if looked.solid.mean() >= LEAST else None
-        if checked is not None and isinstance(volume := shown_of(scene), Volume):
+        volume = scene.as_volume() if checked is not None else None
+        if volume is not None:
             surface = fitted_surface(volume.density, volume.albedo, settings, Silhouettes.of(scene))
         else:
             surface = scene.surface(settings)
@@ -78,6 +79,11 @@ class Asset:
         mesh = unwrap(surface.mesh, settings.texture_size)
         texture = bake(mesh, surface.colour, settings.texture_size)
         return cls(mesh, texture, prompt, dict(metadata or {}), notes, agreement)
+
+    @property
+    def faithful(self) -> bool:
+        """Whether the mesh is known to show what its scene shows (``FAITHFUL``)."""
+        return self.agreement is not None and self.agreement.iou >= FAITHFUL
 
     def save(self, path: str | Path, options: FileOptions | None = None) -> list[Path]:
         """Write the asset; the suffix is the format (.glb, .obj, .ply, .stl, .3mf, .usdz). Returns the files written.

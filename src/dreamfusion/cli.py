@@ -60,6 +60,9 @@ def _export_options(parser: Parser) -> None:
     parser.add_argument("--height-mm", metavar="X", help="height in millimetres, in stl and 3mf [100]")
     parser.add_argument("--flat-base", action="store_true", help="press the lowest 2 %% flat, in stl and 3mf")
     parser.add_argument("--compress", action="store_true", help="smaller glb (Draco, WebP) and usdz (binary USD) files")
+    parser.add_argument(
+        "--lods", metavar="N", help="also write 1 to 5 coarser files, NAME_lod1 …, each with a fourth of the triangles"
+    )
     parser.add_argument("--collider", action="store_true", help="also write a convex hull, NAME-collider.glb")
     splats = "also write the splats themselves, NAME-splats.ply and .glb (scene.kind=splats)"
     parser.add_argument("--splats", action="store_true", help=splats)

@@ -116,8 +116,11 @@ def export(given: argparse.Namespace) -> int:
         FileOptions,
         check_compression,
         check_format,
+        lod_path,
         write_collider,
+        write_lods,
     )
+    from .export.lods import triangles_of
     from .export.splat_files import SUFFIXES, write_splats
     from .generation import say, unmet
     from .recorded import load_scene
@@ -142,6 +145,7 @@ def export(given: argparse.Namespace) -> int:
         ("height", placed or given.collider or given.splats, "on stl and 3mf, which take --height-mm"),
         ("height_mm", printed, "except on stl and 3mf; others take --height, in metres"),
         ("flat_base", printed, "except on stl and 3mf"),
+        ("lods", placed, "on stl and 3mf"),
         ("compress", kinds & set(COMPRESSED), f"except on {' and '.join(COMPRESSED)}"),
     ):
         if getattr(given, name) and not has_effect:
@@ -160,10 +164,14 @@ def export(given: argparse.Namespace) -> int:
     cloud = paths[0].with_name(f"{paths[0].stem}-splats")
     for suffix in SUFFIXES if given.splats else ():
         check_file(cloud.with_suffix(suffix))
+    lods = whole("--lods", given.lods, 1, 5) if given.lods else 0
+    if lods > (most := len(triangles_of(config.export.faces, lods))):
+        raise UserError(f"--lods {lods} is too many: {config.export.faces} triangles are enough for {most}")
     hull = paths[0].with_name(f"{paths[0].stem}-collider.glb")
     if given.collider:
         check_file(hull)
-    for path in paths:
+    coarser = [path for path in paths if path.suffix[1:].lower() not in PRINTED]
+    for path in [*paths, *(lod_path(path, k + 1) for path in coarser for k in range(lods))]:
         check_file(path)
     with threads(config.threads):
         scene, _ = load_scene(run)
@@ -175,6 +183,11 @@ def export(given: argparse.Namespace) -> int:
     for target in paths:
         for path in asset.save(target, file_options):
             given.output.file(path)
+    for target in coarser if lods else ():
+        for triangles, files in write_lods(target, asset.mesh, asset.texture, lods, config.prompt, file_options):
+            given.output.say(f"{triangles} triangles:")
+            for path in files:
+                given.output.file(path)
     if given.collider:
         given.output.file(write_collider(hull, asset.mesh, file_options))
     if given.splats and isinstance(splats := shown_of(scene), SplatScene):

@@ -233,7 +233,6 @@ def finish(scene: Scene, config: Config, run: Run | None) -> Asset:
         if isinstance(splats := shown_of(scene), SplatScene):
             write_splats(run.path / "splats", splats.data(), asset.mesh, {"prompt": config.prompt, **asset.metadata})
         write_preview(run.path / "preview.png", scene)
-        turntable(
-            run.path, scene, asset.mesh, asset.texture, frames=export.turntable_frames, size=export.turntable_size
-        )
+        frames, size = export.turntable_frames, export.turntable_size
+        turntable(run.path, scene, asset.mesh, asset.texture, frames=frames, size=size, faithful=asset.faithful)
     return asset

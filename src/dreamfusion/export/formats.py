@@ -27,6 +27,7 @@ from ..geometry.mesh import Floats, Mesh
 from ..reports import report
 from . import glb, usdz
 from .glb import png_bytes
+from .lods import levels_of_detail
 from .printing import printable, threemf
 from .texture import Picture, vertex_colours
 
@@ -36,26 +37,30 @@ ROUGHNESS = 0.9
 @dataclass(frozen=True)
 class FileOptions:
     """height: of the object, in metres; height_mm: in files for printing, in millimetres; flat_base: press the lowest part of
-    what is printed flat; compress: smaller files that fewer programs read."""
+    what is printed flat; compress: smaller files that fewer programs read; like: place a coarser mesh as this one, whose size
+    differs a little."""
 
     height: float = 1.0
     height_mm: float = 100.0
     flat_base: bool = False
     compress: bool = False
+    like: Mesh | None = None
 
 
-def placement(mesh: Mesh, height: float = 1.0, longest: float = 3.0) -> tuple[Floats, float]:
+def placement(mesh: Mesh, height: float = 1.0, longest: float = 3.0, like: Mesh | None = None) -> tuple[Floats, float]:
     """Where a mesh stands: the point (3,) that is put at the origin, and the scale. The mesh then stands on y = 0, centred in x
-    and z, ``height`` metres tall; a flat object is made no longer than ``longest`` heights."""
-    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
+    and z, ``height`` metres tall; a flat object is made no longer than ``longest`` heights. With ``like`` the mesh is moved
+    and scaled as that one is."""
+    measured = (like or mesh).vertices
+    low, high = measured.min(0), measured.max(0)
     size = np.maximum(high - low, 1e-9)
     foot = np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2])
     return foot, float(height * min(1 / size[1], longest / size.max()))
 
 
-def place(mesh: Mesh, height: float = 1.0, longest: float = 3.0) -> Mesh:
+def place(mesh: Mesh, height: float = 1.0, longest: float = 3.0, like: Mesh | None = None) -> Mesh:
     """The mesh at its ``placement``."""
-    foot, scale = placement(mesh, height, longest)
+    foot, scale = placement(mesh, height, longest, like)
     return replace(mesh, vertices=(mesh.vertices - foot) * scale)
 
 
@@ -65,7 +70,11 @@ def _body(mesh: Mesh, **visual: Any) -> trimesh.Trimesh:
 
 def _glb(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions) -> dict[Path, bytes]:
     name = details["prompt"] or path.stem
-    return {path: glb.write(place(mesh, options.height), texture, details, name, ROUGHNESS, options.compress)}
+    return {
+        path: glb.write(
+            place(mesh, options.height, like=options.like), texture, details, name, ROUGHNESS, options.compress
+        )
+    }
 
 
 def plain_stem(path: Path) -> str:
@@ -82,7 +91,7 @@ def _obj(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], opti
     image = Image.open(io.BytesIO(png_bytes(texture)))
     white, black = [255, 255, 255, 255], [0, 0, 0, 255]
     material = SimpleMaterial(name=stem, image=image, diffuse=white, ambient=black, specular=black, glossiness=1)
-    body = _body(place(mesh, options.height), visual=TextureVisuals(uv=mesh.uv, material=material))
+    body = _body(place(mesh, options.height, like=options.like), visual=TextureVisuals(uv=mesh.uv, material=material))
     header = " ".join(details["prompt"].split()) or "dreamfusion"
     text, others = export_obj(
         body, include_normals=True, return_texture=True, mtl_name=f"{stem}.mtl", header=header, write_texture=False
@@ -95,7 +104,7 @@ def _obj(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], opti
 
 
 def _ply(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions) -> dict[Path, bytes]:
-    welded, colours = vertex_colours(place(mesh, options.height), texture)
+    welded, colours = vertex_colours(place(mesh, options.height, like=options.like), texture)
     return {path: export_ply(_body(welded, vertex_colors=colours), vertex_normal=True)}
 
 
@@ -110,11 +119,11 @@ def _threemf(
 
 
 def _printed(mesh: Mesh, options: FileOptions) -> Mesh:
-    return printable(place(mesh, options.height_mm / 1000), options.flat_base)
+    return printable(place(mesh, options.height_mm / 1000, like=options.like), options.flat_base)
 
 
 def _usdz(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions) -> dict[Path, bytes]:
-    placed = place(mesh, options.height)
+    placed = place(mesh, options.height, like=options.like)
     return {path: usdz.write(placed, png_bytes(texture), details["prompt"], ROUGHNESS, options.compress)}
 
 
@@ -156,6 +165,24 @@ def write_asset(
     files = check_format(path)(path, mesh, texture, {"prompt": prompt, **metadata}, options or FileOptions())
     write_files(files)
     return list(files)
+
+
+def write_lods(
+    path: Path, mesh: Mesh, texture: Picture, count: int, prompt: str, options: FileOptions | None = None
+) -> list[tuple[int, list[Path]]]:
+    """Write up to ``count`` coarser versions of a mesh beside it, NAME_lod1, NAME_lod2 …, placed as the asset itself is; the
+    triangles of each, and its files."""
+    options = replace(options or FileOptions(), like=mesh)
+    written = []
+    for k, (coarse, picture) in enumerate(levels_of_detail(mesh, texture, count), 1):
+        files = write_asset(lod_path(path, k), coarse, picture, prompt, {"lod": k}, options)
+        written.append((len(coarse.faces), files))
+    return written
+
+
+def lod_path(path: Path, level: int) -> Path:
+    """The file of a level of detail, beside that of the asset."""
+    return path.with_name(f"{path.stem}_lod{level}{path.suffix}")
 
 
 def write_collider(path: Path, mesh: Mesh, options: FileOptions | None = None) -> Path:

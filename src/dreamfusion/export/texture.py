@@ -19,13 +19,16 @@ from torch import Tensor
 
 from ..geometry.mesh import Floats, Mesh
 from ..reports import report
+from .packing import charts_of, packed
 from .raster import interpolate, rasterise
 from .vertex_order import in_cache_order
 
 Picture = NDArray[np.uint8]
 
-PADDING = 4
+PADDING = 2
 """Texels between charts."""
+CHARTS = 20
+"""A chart has at most this fraction of the surface."""
 TEXELS = 1 << 18
 """Texels whose colours are asked for at once: some seconds of work, after which it can be stopped."""
 
@@ -35,12 +38,13 @@ def unwrap(mesh: Mesh, size: int) -> Mesh:
     triangles ``in_cache_order``.
 
     Vertices on the charts' borders are doubled. Charts are kept small, because the time to flatten one grows faster
-    than its size.
+    than its size. They are ``packed`` anew, ``PADDING`` texels apart, or stay as xatlas packs them where that is closer: rings
+    hold others.
     """
     corners = mesh.vertices[mesh.faces]
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum() / 2
     charts, pack = xatlas.ChartOptions(), xatlas.PackOptions()
-    charts.max_chart_area = float(area) / 60
+    charts.max_chart_area = float(area) / CHARTS
     pack.resolution, pack.padding, pack.bilinear = size, PADDING, True
     atlas = xatlas.Atlas()
     # xatlas drops edges shorter than an absolute limit; the object is a few units large, its triangles are not.
@@ -51,7 +55,19 @@ def unwrap(mesh: Mesh, size: int) -> Mesh:
     atlas.generate(charts, pack)
     source, faces, uv = atlas[0]
     normals = None if mesh.normals is None else mesh.normals[source]
-    return in_cache_order(Mesh(mesh.vertices[source], faces.astype(np.int64), normals, uv.astype(np.float64)))
+    placed = np.asarray(uv, np.float64)
+    made = Mesh(mesh.vertices[source], faces.astype(np.int64), normals, placed)
+    texels = np.asarray(placed * [atlas.width, atlas.height], np.float64)  # at one scale in both directions
+    closer = packed(texels, made.faces, charts_of(made)[1], PADDING / 2 / size)
+    if closer is not None and uv_area(closer, made.faces) > uv_area(placed, made.faces):
+        made = replace(made, uv=closer)
+    return in_cache_order(made)
+
+
+def uv_area(uv: Floats, faces: NDArray[np.int64]) -> float:
+    """The share of the unit square that triangles of texture coordinates (V, 2) cover."""
+    a, b = uv[faces[:, 1]] - uv[faces[:, 0]], uv[faces[:, 2]] - uv[faces[:, 0]]
+    return float(np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / 2)
 
 
 def cover(mesh: Mesh, size: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +21,7 @@ from ..scene.scene import Scene
 from ..torch_state import own_torch
 from ..view.cameras import Cameras, orbit_cameras
 from ..view.view import orbit_view
-from .drawing import draw_mesh
+from .drawing import Drawable
 from .film import write_film
 from .formats import png_bytes
 from .pictures import Kind, render_view
@@ -47,11 +48,20 @@ def field_frames(scene: Scene, cameras: Cameras, size: int) -> Iterator[Picture]
 
 
 def mesh_frames(mesh: Mesh, texture: Picture, cameras: Cameras, size: int, threads: int = 2) -> Iterator[Picture]:
-    """The same frames, drawn from the exported mesh."""
+    """The same frames, drawn from the exported mesh. Few are drawn ahead, to bound the memory."""
+    drawable = Drawable.of(mesh, texture)
     with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(
-            lambda i: draw_mesh(mesh, texture, orbit_view(cameras[i : i + 1], size)), range(len(cameras))
-        )
+        ahead: deque[Future[Picture]] = deque()
+        try:
+            for i in range(len(cameras)):
+                ahead.append(pool.submit(drawable.draw, orbit_view(cameras[i : i + 1], size)))
+                if len(ahead) > 2 * threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for waiting in ahead:
+                waiting.cancel()
 
 
 @own_torch()
@@ -64,6 +74,7 @@ def turntable(
     frames: int = 120,
     size: int = 512,
     source: Literal["auto", "field", "mesh"] = "auto",
+    faithful: bool = False,
     seconds: float = 30.0,
     elevation_deg: float = 15.0,
     radius: float = 2.5,
@@ -73,9 +84,10 @@ def turntable(
 ) -> Literal["field", "mesh", "none"]:
     """Write NAME.mp4 and NAME.gif into ``folder`` (``film.write_film``); tells what the frames show.
 
-    The field is rendered afresh at ``size``, whatever the training resolution was. Where that would take longer than
-    ``seconds`` (judged by a few frames; fields without fused kernels are that slow) and a textured mesh in world units
-    is given, ``auto`` draws the mesh instead. ``frames`` = 0 writes nothing. An odd ``size`` is made even.
+    ``auto`` draws the textured mesh (in world units) if it is ``faithful``: that is several times faster, and has sharp edges. Else
+    it renders the field afresh at ``size``, whatever the training resolution was, unless that would take longer than ``seconds``
+    (judged by a few frames; fields without fused kernels are that slow) and there is a mesh. ``frames`` = 0 writes nothing. An odd
+    ``size`` is made even.
     """
     if frames == 0:
         return "none"
@@ -85,7 +97,7 @@ def turntable(
     chosen: Literal["field", "mesh"] = "field"
     if mesh is not None and texture is not None and source != "field":
         drawn, chosen = mesh_frames(mesh, texture, cameras, size), "mesh"
-    if scene is not None and source != "mesh":
+    if scene is not None and source != "mesh" and not (faithful and source == "auto" and drawn is not None):
         if drawn is None or _field_seconds(scene, cameras, size) <= seconds:
             drawn, chosen = field_frames(scene, cameras, size), "field"
     if drawn is None:

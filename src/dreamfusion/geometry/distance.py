@@ -12,19 +12,24 @@ SAMPLES = 150_000
 NEAREST = 4
 
 
-def surface_samples(mesh: Mesh, count: int, seed: int = 0) -> tuple[Floats, Floats]:
-    """Points (count, 3), uniform by area, and their unit normals (count, 3), interpolated between those of the vertices."""
-    assert mesh.normals is not None
+def surface_points(mesh: Mesh, count: int, seed: int = 0) -> tuple[NDArray[np.int64], Floats]:
+    """Places of a mesh's surface, uniform by area: faces (count,) and the weights (count, 3) of their corners."""
     rng = np.random.default_rng(seed)
     corners = mesh.vertices[mesh.faces]
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     face = rng.choice(len(area), count, p=area / area.sum())
     u, v = rng.random((2, count))
     root = np.sqrt(u)
-    weights = np.stack([1 - root, root * (1 - v), root * v], 1)
+    return face, np.stack([1 - root, root * (1 - v), root * v], 1)
+
+
+def surface_samples(mesh: Mesh, count: int, seed: int = 0) -> tuple[Floats, Floats]:
+    """Points (count, 3), uniform by area, and their unit normals (count, 3), interpolated between those of the vertices."""
+    assert mesh.normals is not None
+    face, weights = surface_points(mesh, count, seed)
     normals = np.einsum("nk,nkc->nc", weights, mesh.normals[mesh.faces[face]])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    return np.einsum("nk,nkc->nc", weights, corners[face]), normals
+    return np.einsum("nk,nkc->nc", weights, mesh.vertices[mesh.faces[face]]), normals
 
 
 def signed_distance(mesh: Mesh, points: Floats) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..reports import report
+from .flips import without_slivers
 from .manifold import unpinch
 
 Floats = NDArray[np.float64]
@@ -35,6 +36,8 @@ FAINTEST = 0.05
 
 PACES = (3, 7)
 """How fast edges collapse. The slow pace comes first: it makes fewer slivers and a third of the error."""
+EDGE_SHARE, SIZE_SHARE = 0.25, 0.002
+"""Of an edge's mean length, and of the diagonal of the box around the mesh: see ``leeway``."""
 
 
 @dataclass(frozen=True)
@@ -259,7 +262,7 @@ def smooth(mesh: Mesh, iterations: int = 10) -> Mesh:
 
 
 def decimate(mesh: Mesh, faces: int) -> Mesh:
-    """At most about ``faces`` triangles by quadric edge collapse (Garland & Heckbert 1997).
+    """At most about ``faces`` triangles by quadric edge collapse (Garland & Heckbert 1997), then ``without_slivers``.
 
     A watertight mesh stays watertight: where collapses pinched it, it is taken apart there (``unpinch``); should that
     fail, fewer faces are collapsed (at worst none).
@@ -276,9 +279,15 @@ def decimate(mesh: Mesh, faces: int) -> Mesh:
             if closed and not is_watertight(made):
                 made = Mesh(*unpinch(made.vertices, made.faces))
             if len(made.faces) and (not closed or is_watertight(made)):
-                return _outward(made)
+                return _outward(replace(made, faces=without_slivers(made.vertices, made.faces, leeway(mesh))))
         target *= 2
     return mesh
+
+
+def leeway(mesh: Mesh) -> float:
+    """How far a flipped edge may be from the surface: less than the mesh's own triangles are fine, and less than can be seen."""
+    edges = np.linalg.norm(mesh.vertices[mesh.faces] - mesh.vertices[np.roll(mesh.faces, -1, 1)], axis=2)
+    return float(min(EDGE_SHARE * edges.mean(), SIZE_SHARE * np.linalg.norm(np.ptp(mesh.vertices, axis=0))))
 
 
 def is_watertight(mesh: Mesh) -> bool:

@@ -20,7 +20,7 @@ from .ray_samples import Samples
 from .rays import RayRendering, Rays, camera_rays
 from .scene import Moments, Rendering, Scene
 from .scene_settings import FieldSettings, same_thing
-from .transfer import resample
+from .transfer import Volume, resample
 from .volume import Frustums
 
 # sigma(raw) = density_scale * softplus(SHARPNESS * raw - SHIFT). With the defaults, empty space (raw 0) has a density
@@ -150,6 +150,9 @@ class RadianceField(Scene):
         if growth != 1:
             self.harden(growth)
         self.occupancy.after_step(self.density, step)
+
+    def as_volume(self) -> Volume:
+        return self
 
     def surface(self, settings: ExportSettings) -> Surface:
         return volume_surface(self.density, self.albedo, settings)

@@ -48,6 +48,9 @@ class Particles(Scene):
         for k, scene in enumerate(self.each):
             scene.after_step(step, steps, _Prefixed(moments, k))
 
+    def as_volume(self) -> Volume | None:
+        return self.shown.as_volume()
+
     def surface(self, settings: ExportSettings) -> Surface:
         return self.shown.surface(settings)
 

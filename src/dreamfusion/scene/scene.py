@@ -14,6 +14,7 @@ from ..geometry.export_settings import ExportSettings
 from ..geometry.surface import Surface
 from ..view.backdrops import Groups
 from ..view.view import View
+from .transfer import Volume
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,10 @@ class Scene(nn.Module, ABC):
     @abstractmethod
     def surface(self, settings: ExportSettings) -> Surface:
         """The surface as a mesh, and its material at any point. UserError if there is no surface."""
+
+    def as_volume(self) -> Volume | None:
+        """This scene as a density and an albedo everywhere, to which a surface can be fitted; None if it has none."""
+        return None
 
     def after_step(self, step: int, steps: int, moments: Moments) -> None:
         """Upkeep after the optimiser's step ``step`` of this stage. Schedules run over ``steps``; later steps may follow."""

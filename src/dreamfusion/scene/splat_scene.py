@@ -25,6 +25,7 @@ from .shading import CLAY, light_factor
 from .splat_density import Density
 from .splat_start import ball, from_file, from_surface
 from .splatting import FUSED, PLAIN, Lens, Splatter, covariances
+from .transfer import Volume
 
 SAMPLED = ExportSettings(resolution=96, faces=20_000)
 """How finely the surface of the scene before is taken."""
@@ -164,6 +165,9 @@ class SplatScene(Scene):
     def _sampled(self, points: Tensor) -> Tensor:
         found = self.volume().sample(points.detach().cpu().double().numpy())
         return torch.from_numpy(found.astype(np.float32)).to(points.device)
+
+    def as_volume(self) -> Volume:
+        return self
 
     def surface(self, settings: ExportSettings) -> Surface:
         return volume_surface(self.density, self.albedo, settings)

@@ -1,0 +1,68 @@
+"""Coarser versions of a textured mesh, for things that are far away (levels of detail; Clark 1976)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from ..geometry.distance import surface_points
+from ..geometry.mesh import Floats, Mesh, decimate, with_normals
+from .texture import Picture, bake, sample_texture, unwrap
+
+SHARE = 4
+"""Each level has a fourth of the triangles of the one before: seen from twice as far, they are as large."""
+LEAST = 100
+"""No level has fewer triangles."""
+SMALLEST = 128
+"""Side of the smallest texture; each level's is half of the one before."""
+SAMPLES = 200_000
+NEAREST = 3
+"""A place takes the mean colour of so many samples of the mesh before."""
+
+
+def triangles_of(faces: int, count: int) -> list[int]:
+    """The triangles of the levels 1 to ``count`` of a mesh of so many faces, as far as they are at least ``LEAST``."""
+    return [wanted for k in range(1, count + 1) if (wanted := faces // SHARE**k) >= LEAST]
+
+
+def levels_of_detail(mesh: Mesh, texture: Picture, count: int) -> list[tuple[Mesh, Picture]]:
+    """Up to ``count`` coarser meshes with normals and uv, each with its own texture; fewer where the mesh has too few triangles.
+
+    The colours are those of the nearest places of the given mesh.
+    """
+    body = mesh.geometry()
+    whole = Mesh(np.asarray(body.vertices), np.asarray(body.faces))
+    made: list[tuple[Mesh, Picture]] = []
+    before = len(whole.faces)
+    seen = Seen(mesh, texture)
+    for k, wanted in enumerate(triangles_of(len(whole.faces), count), 1):
+        coarse = with_normals(decimate(whole, wanted))
+        if len(coarse.faces) >= before:  # it would tear
+            break
+        before = len(coarse.faces)
+        size = max(len(texture) >> k, min(SMALLEST, len(texture)))
+        unwrapped = unwrap(coarse, size)
+        made.append((unwrapped, bake(unwrapped, seen.colour, size)))
+    return made
+
+
+class Seen:
+    """The colours of a textured mesh, for points nearby."""
+
+    def __init__(self, mesh: Mesh, texture: Picture):
+        assert mesh.uv is not None
+        face, weights = surface_points(mesh, SAMPLES)
+        self.tree = cKDTree(at(mesh.vertices, mesh, face, weights))
+        self.colours = sample_texture(texture, at(mesh.uv, mesh, face, weights))
+
+    def colour(self, points: Tensor, normals: Tensor) -> Tensor:
+        """Colours (N, 3) at points (N, 3)."""
+        _, index = self.tree.query(points.numpy(), k=NEAREST)
+        return torch.from_numpy(self.colours[index].mean(1))
+
+
+def at(values: Floats, mesh: Mesh, face: np.ndarray, weights: Floats) -> Floats:
+    """Values (V, C) of a mesh's vertices at places of its surface: faces (N,) and weights (N, 3); (N, C)."""
+    return np.asarray(np.einsum("nk,nkc->nc", weights, values[mesh.faces[face]]))
