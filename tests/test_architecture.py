@@ -38,7 +38,9 @@ LAYERS = (
     ("loop", "evaluation"),
     ("generation",),
     ("display", "doctor", "interrupts", "output", "streams"),
+    ("batch",),
     ("commands",),
+    ("batch_commands",),
     ("cli",),
     ("__main__", "__init__"),
 )

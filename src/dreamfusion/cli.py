@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import __version__, commands
+from . import __version__, batch_commands, commands
 from .display import Waiting
 from .errors import UserError, nearest
 from .interrupts import Ended, ended_by_signals
@@ -43,6 +43,21 @@ def _generate_options(parser: Parser) -> None:
 
     parser.usage = "dreamfusion generate PROMPT [options]"
     parser.epilog = "The defaults are those of the preset 'balanced'; other presets change some of them."
+    add_settings(parser, load_preset())
+
+
+def _batch_options(parser: Parser) -> None:
+    parser.add_argument("prompts", metavar="FILE", help="prompts: a text file (one a line), a .csv or a .yaml")
+    parser.add_argument("--out", metavar="FOLDER", help="the folder that holds the runs; needed")
+    parser.add_argument("--preset", metavar="NAME", help="preset of the lines that name none [balanced]")
+    parser.add_argument("--workers", metavar="N", help="runs at a time [one a core, as far as memory goes; 1 on a GPU]")
+    parser.add_argument(
+        "--retries", default="2", metavar="N", help="how often a run is tried again whose process ended [%(default)s]"
+    )
+    from .settings.presets import load_preset
+
+    parser.usage = "dreamfusion batch FILE --out FOLDER [options]"
+    parser.epilog = "Settings on the command line hold for all lines; what a line says itself counts more."
     add_settings(parser, load_preset())
 
 
@@ -143,6 +158,7 @@ def _doctor_options(parser: Parser) -> None:
 
 COMMANDS = {
     "generate": Command("make a 3D asset of a prompt", _generate_options, commands.generate),
+    "batch": Command("make an asset of each line of a file", _batch_options, batch_commands.batch),
     "export": Command("write a run's asset in other formats or sizes", _export_options, commands.export),
     "render": Command("draw a run's scene: stills, turntable, normals, depth", _render_options, commands.render),
     "evaluate": Command("judge runs: R-Precision, Janus, geometry", _evaluate_options, commands.evaluate),
