@@ -17,7 +17,7 @@ LAYERS = (
     ("errors", "reports", "schema"),
     ("paths",),
     ("files", "prompts", "device", "torch_state", "reference"),
-    ("view", "models", "geometry", "kernels"),
+    ("view", "models", "geometry", "kernels", "cost"),
     ("scene", "priors"),
     ("clip", "distillation", "export", "suites"),
     ("settings",),

@@ -102,3 +102,20 @@ def with_threads(job: Job, threads: int) -> Job:
     from dataclasses import replace
 
     return job if "threads" in job.settings else replace(job, settings={**job.settings, "threads": threads})
+
+
+def cost(given: argparse.Namespace) -> int:
+    """What runs have cost: a table, and the sum."""
+    from .batch.cost_report import as_figures, find_costs, table
+    from .settings.names import changed
+    from .settings.presets import resolve
+
+    wanted = {f"cost.{name}": getattr(given, name) for name in ("kwh_price", "hour_price", "currency")}
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    prices = changed(resolve(prompt="x"), wanted).cost if wanted else None
+    costs = find_costs(given.runs or ["runs"])
+    if not any(cost.parts for cost in costs):
+        raise UserError(f"none of the {len(costs)} runs has a record of its cost; runs of earlier versions have none")
+    given.output.say(table(costs, prices))
+    given.output.note(**as_figures(costs, prices))
+    return 0

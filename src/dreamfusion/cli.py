@@ -61,6 +61,13 @@ def _batch_options(parser: Parser) -> None:
     add_settings(parser, load_preset())
 
 
+def _cost_options(parser: Parser) -> None:
+    parser.add_argument("runs", nargs="*", metavar="FOLDER", help="runs' folders, or folders of them [runs]")
+    parser.add_argument("--kwh-price", metavar="X", help="price of a kilowatt-hour [each run's own]")
+    parser.add_argument("--hour-price", metavar="X", help="price of an hour of the machine [each run's own]")
+    parser.add_argument("--currency", metavar="NAME", help="currency of these prices, such as USD [EUR]")
+
+
 def _export_options(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument(
@@ -159,6 +166,7 @@ def _doctor_options(parser: Parser) -> None:
 COMMANDS = {
     "generate": Command("make a 3D asset of a prompt", _generate_options, commands.generate),
     "batch": Command("make an asset of each line of a file", _batch_options, batch_commands.batch),
+    "cost": Command("add up time, energy and cost of runs", _cost_options, batch_commands.cost),
     "export": Command("write a run's asset in other formats or sizes", _export_options, commands.export),
     "render": Command("draw a run's scene: stills, turntable, normals, depth", _render_options, commands.render),
     "evaluate": Command("judge runs: R-Precision, Janus, geometry", _evaluate_options, commands.evaluate),

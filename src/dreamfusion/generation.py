@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .asset import Asset
+from .cost.meter import Meter
 from .device import pick_device
 from .distillation.rules import kept_graphs
 from .errors import UserError
@@ -108,6 +109,7 @@ def _generate(
     stop: threading.Event | None,
 ) -> Asset:
     """The asset of these settings. ``run``, where it is recorded, is locked."""
+    meter = Meter(config.cost, pick_device(config.device), run.path if run else None, resumed)
     load = prior if isinstance(prior, Loader) else Loader()
     given = None if isinstance(prior, Loader) else prior
     first = given or load(stage_configs(config)[0])
@@ -122,7 +124,7 @@ def _generate(
         steps: Iterator[Progress] = trainer.steps()
         if run is not None:
             begin(run, trainer, first, resumed)
-            steps = until_done.enter_context(closing(keep(trainer, run)))  # type: ignore[type-var]
+            steps = until_done.enter_context(closing(keep(trainer, run, meter)))  # type: ignore[type-var]
         for progress in steps:
             for callback in callbacks:
                 callback(progress)
@@ -130,7 +132,9 @@ def _generate(
                 stop_if_asked(stop, run)
         late = stop if stop is not None and not stop.is_set() else None  # what came in the last step stops nothing
         with reporting(lambda *_: stop_if_asked(late, run)):
-            return finish(trainer.scene, config, run)
+            asset = finish(trainer.scene, config, run)
+    meter.save()
+    return asset
 
 
 def stop_if_asked(stop: threading.Event | None, run: Run | None) -> None:

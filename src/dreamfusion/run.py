@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from . import __version__
+from .cost.meter import COST
 from .errors import UserError
 from .files import locked, make_folder, remove_strays, write_atomic
 from .paths import check_folder, explained, kind_of, readable, reason, user_path
@@ -152,7 +153,8 @@ class Run:
         make_folder(self.path)
         try:
             write_atomic(self.path / CONFIG, _page_text(page))
-            (self.path / LOG).unlink(missing_ok=True)
+            for old in (LOG, COST):
+                (self.path / old).unlink(missing_ok=True)
         except UserError:
             with suppress(OSError):  # only an empty folder is removed
                 self.path.rmdir()

@@ -18,7 +18,8 @@ from .glb_json import glb_json
 
 State = Literal["new", "stopped", "finished", "broken"]
 SAME_RESULT = ("threads", "run.checkpoint_seconds", "run.preview_seconds", "run.bad_steps")
-"""Settings that do not change the asset, so that they may differ from those that a run began with."""
+"""Settings that do not change the asset, so that they may differ from those that a run began with;
+so may all of the group ``cost``."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Job:
 
     def all_settings(self) -> dict[str, Any]:
         """Every setting but those that do not change the result; kinds, which say what others there are, come first."""
-        found = {k: v for k, v in flatten(self.config.model_dump()).items() if k not in SAME_RESULT}
+        found = {k: v for k, v in flatten(self.config.model_dump()).items() if not _same_result(k)}
         return dict(sorted(found.items(), key=lambda item: not item[0].endswith(".kind")))
 
     @property
@@ -106,6 +107,10 @@ class Job:
             return None
         start = {"prompt": self.prompt, "preset": self.preset, "settings": self.asked}
         return {"folder": str(self.folder), "resume": done is not None} | start
+
+
+def _same_result(name: str) -> bool:
+    return name in SAME_RESULT or name.startswith("cost.")
 
 
 def _same(name: str, asked: Any, recorded: Any) -> bool:

@@ -13,9 +13,8 @@ from urllib.parse import quote
 
 from PIL import Image
 
+from ..cost.meter import Part, read_parts, total
 from ..display import clock
-from ..errors import UserError
-from ..run import Run
 from .glb_json import asset_figures
 from .jobs import Job
 
@@ -36,16 +35,16 @@ border-bottom:1px solid var(--line)}"""
 
 def overview(title: str, jobs: Sequence[Job], failed: Mapping[Path, str], out: Path) -> str:
     """The page as HTML; links are relative to ``out``, which holds the runs' folders."""
-    cards, missing, seconds = [], [], 0.0
+    cards, missing = [], []
+    parts: list[Part] = []
     for job in jobs:
         figures = asset_figures(job.folder / "asset.glb")
         if job.folder in failed or figures is None:
             missing.append((job, failed.get(job.folder, "not made yet")))
             continue
-        spent = seconds_of(job.folder)
-        seconds += spent
-        cards.append(_card(job, figures, spent, out))
-    head = f"{len(cards)} of {len(jobs)} assets, {clock(seconds)} min of optimisation in all"
+        parts += (own := read_parts(job.folder))
+        cards.append(_card(job, figures, total(own) if own else {}, out))
+    head = ", ".join([f"{len(cards)} of {len(jobs)} assets", *(costs(total(parts)) if parts else [])])
     rows = "".join(
         f"<tr><th>{escape(job.prompt)}</th><td>{escape(job.folder.name)}</td><td class=bad>{escape(why)}</td></tr>"
         for job, why in missing
@@ -58,21 +57,22 @@ def overview(title: str, jobs: Sequence[Job], failed: Mapping[Path, str], out: P
     )
 
 
-def seconds_of(folder: Path) -> float:
-    """Seconds of a run's steps, from its log; 0 where it has none."""
-    with suppress(UserError):
-        return sum(line.get("seconds") or 0.0 for line in Run.open(folder).read_log())
-    return 0.0
+def costs(found: Part) -> list[str]:
+    """The time, energy and cost of ``cost.meter.total`` in words."""
+    energy = f"{found['wh']:.2f} Wh" + (" (estimate)" if "estimate" in found["energy"] else "")
+    money = [] if found["cost"] is None else [f"{found['cost']:.4f} {found['currency']}"]
+    return [f"{clock(found['seconds'])} min", energy, *money]
 
 
-def _card(job: Job, figures: dict[str, Any], seconds: float, out: Path) -> str:
+def _card(job: Job, figures: dict[str, Any], spent: Part, out: Path) -> str:
     config = job.config
     place = quote(job.folder.relative_to(out).as_posix())
     pictures = "".join(
         f'<img alt="{escape(job.prompt)}, {side}" src="data:image/jpeg;base64,{data}">'
         for side, data in tiles(job.folder / "preview.png")
     )
-    said = [f"{clock(seconds)} min"]
+    said = costs(spent) if spent else []
+    said += [f"{spent['peak_mb']:.0f} MB"] if spent.get("peak_mb") else []
     said += [f"{figures['triangles']:,} triangles"] if "triangles" in figures else []
     said += [f"silhouettes {figures['iou']:.2f}"] if figures.get("iou") is not None else []
     said += [f"{figures['pieces']} piece{'s' if figures['pieces'] != 1 else ''}"] if "pieces" in figures else []

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..cost.sensors import forget_peak
 from ..errors import UserError
 from ..files import locked
 from ..generation import Loader, Stopped, generate
@@ -67,6 +68,7 @@ class Telling:
 def make(ask: dict[str, Any], load: Loader, send: Send, ended: threading.Event | None = None) -> dict[str, Any]:
     """Make an asset or go on with it: the answer. A traceback is left beside the run's folder. SystemExit when stopped."""
     folder = Path(ask["folder"])
+    forget_peak()
     try:
         if ask["resume"]:
             wait_for(folder)
