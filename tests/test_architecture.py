@@ -39,6 +39,7 @@ LAYERS = (
     ("generation",),
     ("display", "doctor", "interrupts", "output", "streams"),
     ("batch",),
+    ("studio",),
     ("commands",),
     ("batch_commands",),
     ("cli",),

@@ -119,3 +119,41 @@ def cost(given: argparse.Namespace) -> int:
     given.output.say(table(costs, prices))
     given.output.note(**as_figures(costs, prices))
     return 0
+
+
+def studio(given: argparse.Namespace) -> int:
+    """Serve the studio's page until a signal comes."""
+    import secrets
+
+    port = whole("--port", given.port, 1, 65535)
+    threads = whole("--threads", given.threads, 0, 1024)
+    root = user_path(given.folder)
+    try:
+        import uvicorn
+
+        from .studio.desk import HIDDEN, Desk
+        from .studio.guard import LOOPBACK
+        from .studio.web import make_app
+    except ImportError as error:
+        raise UserError(f"the studio needs {error.name}; install it with: pip install 'dreamfusion[studio]'") from None
+    here = given.host in LOOPBACK
+    token = "" if here else secrets.token_urlsafe(24)
+    desk = Desk(root, threads)
+    with locked(root / HIDDEN):
+        app = make_app(desk, LOOPBACK if here else (), token)
+        shown = f"[{given.host}]" if ":" in given.host else given.host
+        address = f"http://{shown}:{port}/{f'?token={token}' if token else ''}"
+        settings = uvicorn.Config(
+            app, given.host, port, log_level="warning", timeout_graceful_shutdown=2, server_header=False
+        )
+        server = uvicorn.Server(settings)
+        desk.start()
+        try:
+            given.output.say(f"studio of {root}: {address}  (Ctrl-C ends it)")
+            sys.stdout.flush()
+            server.run()
+        except SystemExit:  # uvicorn has said why
+            raise UserError(f"cannot listen at {given.host}:{port}; choose another --port, or --host") from None
+        finally:
+            desk.close()
+    return 0

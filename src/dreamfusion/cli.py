@@ -68,6 +68,16 @@ def _cost_options(parser: Parser) -> None:
     parser.add_argument("--currency", metavar="NAME", help="currency of these prices, such as USD [EUR]")
 
 
+def _studio_options(parser: Parser) -> None:
+    parser.add_argument("--folder", default="runs", metavar="FOLDER", help="the folder of runs [%(default)s]")
+    parser.add_argument("--port", default="8765", metavar="N", help="where the page is [%(default)s]")
+    host = "address to listen at; any but this machine's own needs the token that is printed [%(default)s]"
+    parser.add_argument("--host", default="127.0.0.1", metavar="NAME", help=host)
+    parser.add_argument(
+        "--threads", default="0", metavar="N", help="CPU threads of a run; 0 takes all cores [%(default)s]"
+    )
+
+
 def _export_options(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument(
@@ -174,6 +184,9 @@ COMMANDS = {
     "prior sample": Command("draw a prompt with the 2D prior alone", _sample_options, commands.prior_sample),
     "prior info": Command("what the prior is and what it knows", _info_options, commands.prior_info),
     "presets": Command("list the presets, or show one", _presets_options, commands.presets),
+    "studio": Command(
+        "make, watch and keep assets in a web page on this machine", _studio_options, batch_commands.studio
+    ),
     "doctor": Command("what this machine has, and which dependencies are missing", _doctor_options, commands.doctor),
 }
 

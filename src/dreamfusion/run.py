@@ -251,6 +251,11 @@ class Run:
             raise UserError(f"the checkpoint {path} was altered: its SHA-256 is not {expected['sha256'][:12]}…")
         return data, page["state"]
 
+    def read_meta(self) -> dict[str, Any]:
+        """``step`` and what else the newest checkpoint says of itself. UserError as ``load_checkpoint``; no tensors are read."""
+        state: dict[str, Any] = self._read_meta(self.path / CHECKPOINT / META)["state"]
+        return state
+
     def _read_meta(self, path: Path) -> dict[str, Any]:
         try:
             if not os.path.lexists(path) and kind_of(path) == "nothing":

@@ -90,15 +90,17 @@ def _card(job: Job, figures: dict[str, Any], spent: Part, out: Path) -> str:
 
 def tiles(sheet: Path) -> list[tuple[str, str]]:
     """The front and the back of a preview sheet, in colour: (side, JPEG as base64). None where there is no sheet."""
+    found = ((side, tile(sheet, side == "back")) for side in ("front", "back"))
+    return [(side, base64.b64encode(data).decode()) for side, data in found if data is not None]
+
+
+def tile(sheet: Path, back: bool = False) -> bytes | None:
+    """The front of a preview sheet, or the back, in colour, as a JPEG. None where there is no sheet."""
     with suppress(OSError, ValueError, Image.DecompressionBombError), Image.open(sheet) as picture:
         size = (picture.height - TOP) // KINDS
-        views = (picture.width - LEFT) // size
-        found = []
-        for side, column in (("front", 0), ("back", views // 2)):
-            box = (LEFT + column * size, TOP, LEFT + (column + 1) * size, TOP + size)
-            buffer = io.BytesIO()
-            tile = picture.crop(box).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-            tile.save(buffer, format="JPEG", quality=85)
-            found.append((side, base64.b64encode(buffer.getvalue()).decode()))
-        return found
-    return []
+        left = LEFT + (picture.width - LEFT) // size // 2 * size * back
+        part = picture.crop((left, TOP, left + size, TOP + size)).convert("RGB")
+        buffer = io.BytesIO()
+        part.resize((SIDE, SIDE), Image.Resampling.LANCZOS).save(buffer, format="JPEG", quality=85)
+        return buffer.getvalue()
+    return None

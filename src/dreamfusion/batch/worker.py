@@ -1,9 +1,12 @@
 """A process that makes one asset after another: ``python -m dreamfusion.batch.worker``. It loads torch and the prior once.
 
 A line of JSON on standard input is a job (``Job.ask``). Lines of JSON on standard output say how far it is:
-{"step", "steps", "seconds", "metrics"}, {"doing", "share"} during the export, {"warning"}; the last one is the answer,
-{"error": null or one line, "kind": "user" or "bug"}. SIGTERM, or the end of standard input, writes a checkpoint and ends the
-process: so nobody works for a batch that was killed.
+
+- {"step", "steps", "seconds", "metrics"}, and a "picture" (JPEG as base64) if the job has "live", the side of one;
+- {"doing", "share"} during the export, and {"warning"};
+- the answer, {"error": null or one line, "kind": "user" or "bug"}.
+
+SIGTERM, or the end of standard input, writes a checkpoint and ends the process: nobody works for a batch that was killed.
 """
 
 from __future__ import annotations
@@ -25,8 +28,10 @@ from ..files import locked
 from ..generation import Loader, Stopped, generate
 from ..interrupts import StopRequest, stopped_by_signals
 from ..reports import reporting
-from ..run import Run
+from ..run import CHECKPOINT, META
+from ..scene.scene import Scene
 from ..settings.presets import resolve
+from ..torch_state import own_torch
 from ..trainer import Progress
 
 Send = Callable[[dict[str, Any]], None]
@@ -36,11 +41,38 @@ PATIENCE = 60.0
 """Seconds to wait for a folder that another process holds: the worker of a batch that was killed needs some to end."""
 
 
+LIVE_SHARE = 0.1
+"""Largest share of a run's time that the pictures that are sent may take."""
+TURN_DEG = 20
+"""Each of them looks from so much further around."""
+
+
+@own_torch()
+def picture_of(scene: Scene, azimuth: float, size: int) -> str:
+    """A JPEG of a scene from a side, as base64."""
+    import base64
+    import io
+
+    from PIL import Image
+
+    from ..export.pictures import render_view
+    from ..export.turntable import to_uint8
+    from ..view.cameras import orbit_cameras
+    from ..view.view import orbit_view
+
+    drawn = to_uint8(render_view(scene, orbit_view(orbit_cameras([azimuth], 15.0, 2.5), size)))[0]
+    buffer = io.BytesIO()
+    Image.fromarray(drawn).save(buffer, format="JPEG", quality=85)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
 class Telling:
     """Sends a run's progress now and then."""
 
-    def __init__(self, send: Send, every: float = EVERY):
-        self.send, self.every, self.sent = send, every, float("-inf")
+    def __init__(self, send: Send, every: float = EVERY, live: int = 0):
+        """``live``: side of the pictures that are sent as well, 0 for none."""
+        self.send, self.every, self.live, self.sent = send, every, live, float("-inf")
+        self.azimuth = self.drawing = 0.0
 
     def due(self) -> bool:
         """Whether it is time for a line; then the next one is due later."""
@@ -55,9 +87,13 @@ class Telling:
         if self.due() or progress.step == progress.steps:  # reading the figures may wait for a GPU
             metrics = {k: v for k, v in progress.metrics.items() if isinstance(v, float | int)}
             metrics = {k: v for k, v in metrics.items() if v == v and abs(v) != float("inf")}
-            self.send(
-                {"step": progress.step, "steps": progress.steps, "seconds": progress.seconds, "metrics": dict(metrics)}
-            )
+            said = {"step": progress.step, "steps": progress.steps, "seconds": progress.seconds, "metrics": metrics}
+            if self.live and progress.scene is not None and self.drawing <= LIVE_SHARE * progress.seconds:
+                begin = time.monotonic()
+                said["picture"] = picture_of(progress.scene, self.azimuth, self.live)
+                self.azimuth = (self.azimuth + TURN_DEG) % 360
+                self.drawing += time.monotonic() - begin
+            self.send(said)
 
     def part(self, what: str, done: int, parts: int) -> None:
         """A part of the export is done."""
@@ -70,12 +106,15 @@ def make(ask: dict[str, Any], load: Loader, send: Send, ended: threading.Event |
     folder = Path(ask["folder"])
     forget_peak()
     try:
-        if ask["resume"]:
+        if folder.is_dir():
             wait_for(folder)
+        if (
+            ask["resume"] or (folder / CHECKPOINT / META).is_file()
+        ):  # its last worker has written one since it was asked
             where: dict[str, Any] = {"resume": folder} | ask.get("more", {})
         else:
             where = {"out": folder, "config": resolve(ask["preset"], ask["settings"], ask["prompt"])}
-        telling = Telling(send, ask.get("every", EVERY))
+        telling = Telling(send, ask.get("every", EVERY), ask.get("live", 0))
         with stopped_by_signals() as stop, passed_on(ended, stop), reporting(telling.part):
             try:
                 asset = generate(prior=load, callbacks=[telling.step], stop=stop.event, **where)
@@ -92,7 +131,6 @@ def make(ask: dict[str, Any], load: Loader, send: Send, ended: threading.Event |
 
 def wait_for(folder: Path, patience: float = PATIENCE) -> None:
     """Wait until nobody else holds a run's folder. UserError if somebody does for too long."""
-    Run.open(folder)  # a folder that is not there is said at once
     until = time.monotonic() + patience
     while True:
         try:
