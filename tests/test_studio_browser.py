@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 pytest.importorskip("fastapi", reason="the studio needs pip install 'dreamfusion[studio]'")
 pytest.importorskip("playwright.sync_api", reason="the browser tests need pip install playwright")
@@ -55,7 +56,11 @@ def address(tmp_path: Path, made_once: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
     made = Path(os.environ.get("STUDIO_MADE", made_once))
-    shutil.copytree(made, tmp_path / "runs" / "finished-0")
+    finished = tmp_path / "runs" / "finished-0"
+    shutil.copytree(made, finished)
+    page = yaml.safe_load((finished / "run.yaml").read_text())
+    page["config"]["prompt"] = "a first chair"
+    (finished / "run.yaml").write_text(yaml.safe_dump(page))
     desk = Desk(tmp_path / "runs", worker=(sys.executable, "-m", "tests.studio_worker", str(made), "5"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

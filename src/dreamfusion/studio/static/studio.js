@@ -138,14 +138,18 @@ let asked = 0;
 const check = later(350, async () => {
   const prompt = box.value.trim(), number = ++asked;
   if (!prompt) return $("notes").replaceChildren();
+  // The first answer takes some seconds: the server loads the prior.
+  setTimeout(() => { if (number === asked && !answered) $("notes").replaceChildren(make("li", {}, "checking the words …")); }, 1500);
+  let answered = false;
   try {
     const said = await get(`/check?prompt=${encodeURIComponent(prompt)}`);
+    answered = true;
     if (number !== asked) return;
     const lines = said.error ? [make("li", { class: "bad" }, said.error)]
       : said.notes.length ? said.notes.map((note) => make("li", {}, note))
       : [make("li", { class: "good" }, "The prior knows these words.")];
     $("notes").replaceChildren(...lines);
-  } catch (error) { if (number === asked) $("notes").replaceChildren(make("li", { class: "bad" }, error.message)); }
+  } catch (error) { answered = true; if (number === asked) $("notes").replaceChildren(make("li", { class: "bad" }, error.message)); }
 });
 
 $("make").addEventListener("submit", async (event) => {
