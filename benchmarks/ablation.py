@@ -19,7 +19,7 @@ from statistics import mean, median
 from typing import Any
 
 import yaml
-from batch import Job, choose_prompts, folder_of
+from jobs import Job, choose_prompts, folder_of
 from kept import SEED, VIEWS, Assets, Record, origins
 
 from dreamfusion.errors import UserError, nearest

@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from batch import Job, folder_of, run
+from jobs import Job, folder_of, run
 from sheet import sheet
 
 from dreamfusion.errors import UserError

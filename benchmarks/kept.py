@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from batch import Job, cost, run
+from jobs import Job, cost, run
 from machine import provenance
 
 from dreamfusion.clip import bundled_clip as clips

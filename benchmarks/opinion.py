@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 import torch
-from batch import choose_prompts
+from jobs import choose_prompts
 from machine import provenance
 
 from dreamfusion.files import write_atomic

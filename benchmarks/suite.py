@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from batch import Job, choose_prompts, folder_of
+from jobs import Job, choose_prompts, folder_of
 from kept import SEED, VIEWS, Assets, origins
 
 from dreamfusion.errors import UserError

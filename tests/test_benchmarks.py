@@ -28,11 +28,11 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def batch(monkeypatch: pytest.MonkeyPatch) -> Any:
+def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    import batch
+    import jobs
 
-    return batch
+    return jobs
 
 
 @pytest.fixture
@@ -48,10 +48,10 @@ def rows() -> dict[str, dict[str, Any]]:
     return yaml.safe_load((ROOT / "benchmarks" / "ablation.yaml").read_text())
 
 
-def test_rows_are_one_page_of_changes_each(rows: dict[str, dict[str, Any]], batch: Any, tmp_path: Path) -> None:
+def test_rows_are_one_page_of_changes_each(rows: dict[str, dict[str, Any]], bench: Any, tmp_path: Path) -> None:
     seen = []
     for row in rows.values():
-        job = batch.Job(tmp_path / "x", "a ball", row.get("preset", "fast"), row["settings"])
+        job = bench.Job(tmp_path / "x", "a ball", row.get("preset", "fast"), row["settings"])
         ask = json.loads(json.dumps(job.ask()))
         asked = resolve(ask["preset"], ask["settings"], ask["prompt"])
         assert asked.threads == 1 and not ask["resume"]
@@ -61,8 +61,8 @@ def test_rows_are_one_page_of_changes_each(rows: dict[str, dict[str, Any]], batc
     assert full.scene == dream_fields.scene and full.view.elevation_deg == dream_fields.view.elevation_deg
 
 
-def test_a_job_is_new_goes_on_or_is_done(batch: Any, tmp_path: Path) -> None:
-    job = batch.Job(tmp_path / "run", "a ball", "fast", SMALL | {"steps": 3})
+def test_a_job_is_new_goes_on_or_is_done(bench: Any, tmp_path: Path) -> None:
+    job = bench.Job(tmp_path / "run", "a ball", "fast", SMALL | {"steps": 3})
     assert not job.ask()["resume"] and job.ask()["folder"] == str(job.folder)
 
     class Stop(Exception):
@@ -73,16 +73,16 @@ def test_a_job_is_new_goes_on_or_is_done(batch: Any, tmp_path: Path) -> None:
             raise Stop
 
     often = {"run.checkpoint_seconds": 1e-6}
-    settings = batch.PLAIN | job.settings | often
+    settings = bench.PLAIN | job.settings | often
     with pytest.raises(Stop):
         generate("a ball", "fast", out=job.folder, prior=GrayBallPrior(), callbacks=[stop], **settings)
     assert job.steps_done() == 2 and job.ask()["resume"]
     generate(resume=job.folder, prior=GrayBallPrior())
     assert job.steps_done() == 3 and job.ask() is None
-    other = batch.Job(job.folder, "a ball", "fast", job.settings | {"view.words": False})
+    other = bench.Job(job.folder, "a ball", "fast", job.settings | {"view.words": False})
     with pytest.raises(UserError, match=r"was made with view\.words = true, now false"):
         other.ask()
-    found = batch.cost(job.folder)
+    found = bench.cost(job.folder)
     lines = [json.loads(line) for line in (job.folder / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 3 and found["seconds"] == pytest.approx(sum(x["seconds"] for x in lines), abs=0.01)
 
@@ -95,17 +95,17 @@ def fake(script: str) -> list[str]:
     return [sys.executable, "-c", head + loop + "".join(f"    {line}\n" for line in script.splitlines())]
 
 
-def test_failures_are_named_and_the_others_made(batch: Any, tmp_path: Path) -> None:
+def test_failures_are_named_and_the_others_made(bench: Any, tmp_path: Path) -> None:
     script = "if name.endswith('0'): os._exit(9)\nsay('one clear line' if name.endswith('1') else None)"
     said: list[str] = []
-    jobs = [batch.Job(tmp_path / str(k), "a ball") for k in range(4)]
-    assert sorted(batch.run(jobs, 2, said.append, fake(script)), key=jobs.index) == jobs[:2]
+    jobs = [bench.Job(tmp_path / str(k), "a ball") for k in range(4)]
+    assert sorted(bench.run(jobs, 2, said.append, fake(script)), key=jobs.index) == jobs[:2]
     assert any(line.endswith("0: failed: its process ended (9)") for line in said)
     assert any(line.endswith("1: failed: one clear line") for line in said)
     assert sum(" s, " in line for line in said) == 2
 
 
-def test_a_stop_reaches_every_run_and_waits_for_it(batch: Any, tmp_path: Path) -> None:
+def test_a_stop_reaches_every_run_and_waits_for_it(bench: Any, tmp_path: Path) -> None:
     script = (
         "def stop(*_): time.sleep(0.2); Path(name + '.stopped').touch(); os._exit(143)\n"
         "signal.signal(signal.SIGTERM, stop); Path(name + '.started').touch(); time.sleep(60)"
@@ -119,38 +119,20 @@ def test_a_stop_reaches_every_run_and_waits_for_it(batch: Any, tmp_path: Path) -
     threading.Thread(target=stop_when_both_run, daemon=True).start()
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as stopped:
-        batch.run([batch.Job(tmp_path / str(k), "a ball") for k in range(5)], 2, lambda _: None, fake(script))
+        bench.run([bench.Job(tmp_path / str(k), "a ball") for k in range(5)], 2, lambda _: None, fake(script))
     assert stopped.value.code == 128 + signal.SIGTERM and signal.getsignal(signal.SIGTERM) == before
     assert sorted(p.name for p in tmp_path.glob("*.st*")) == ["0.started", "0.stopped", "1.started", "1.stopped"]
 
 
-def test_a_worker_makes_goes_on_and_says_what_went_wrong(
-    batch: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    import worker
-
-    monkeypatch.setattr(worker, "prior", lambda *_: GrayBallPrior())
-    job = batch.Job(tmp_path / "run", "a ball", "fast", SMALL | {"steps": 2, "export.level": 1.0})
-    assert worker.make(job.ask()) is None and job.ask() is None
-    (job.folder / "asset.glb").unlink()
-    assert job.ask()["resume"] and worker.make(job.ask()) is None and job.ask() is None
-    wrong = batch.Job(tmp_path / "wrong", "a ball").ask() | {"preset": "fats"}
-    assert "did you mean 'fast'" in worker.make(wrong)
-    monkeypatch.setattr(worker, "prior", lambda *_: 1 / 0)
-    other = batch.Job(tmp_path / "other", "a ball", "fast", SMALL)
-    assert worker.make(other.ask()) == "ZeroDivisionError: division by zero"
-    assert "Traceback" in (tmp_path / "other.log").read_text()
-
-
-def test_prompts_by_suite_file_or_number(batch: Any, tmp_path: Path) -> None:
-    assert batch.choose_prompts("3") == batch.choose_prompts("bundled-153")[:3]
-    fronts = batch.choose_prompts("fronts")
-    assert "a red cat" in fronts and "a basin" not in fronts and set(fronts) < set(batch.choose_prompts("bundled-153"))
+def test_prompts_by_suite_file_or_number(bench: Any, tmp_path: Path) -> None:
+    assert bench.choose_prompts("3") == bench.choose_prompts("bundled-153")[:3]
+    fronts = bench.choose_prompts("fronts")
+    assert "a red cat" in fronts and "a basin" not in fronts and set(fronts) < set(bench.choose_prompts("bundled-153"))
     (tmp_path / "mine.txt").write_text("a red ball\n\na blue ball\n")
-    assert batch.choose_prompts(str(tmp_path / "mine.txt")) == ["a red ball", "a blue ball"]
+    assert bench.choose_prompts(str(tmp_path / "mine.txt")) == ["a red ball", "a blue ball"]
     for wrong in ("0", "154", "nothing"):
         with pytest.raises(UserError):
-            batch.choose_prompts(wrong)
+            bench.choose_prompts(wrong)
 
 
 def record(prompt: str, **figures: Any) -> dict[str, Any]:
@@ -158,7 +140,7 @@ def record(prompt: str, **figures: Any) -> dict[str, Any]:
     return {"seconds": 10.0, "seconds_prior": 4.0, "figures": base | figures}
 
 
-def test_rows_are_compared_on_the_prompts_that_all_have(batch: Any) -> None:
+def test_rows_are_compared_on_the_prompts_that_all_have(bench: Any) -> None:
     import ablation
 
     right = {"full": [1.0, 1.0, 0.0], "dream-fields": [0.5, 0.0]}
@@ -174,7 +156,7 @@ def test_rows_are_compared_on_the_prompts_that_all_have(batch: Any) -> None:
     json.dumps(page, allow_nan=False)
 
 
-def test_a_row_that_has_only_begun_does_not_shorten_the_table(batch: Any) -> None:
+def test_a_row_that_has_only_begun_does_not_shorten_the_table(bench: Any) -> None:
     import ablation
 
     found = {
@@ -186,7 +168,7 @@ def test_a_row_that_has_only_begun_does_not_shorten_the_table(batch: Any) -> Non
     assert page["unfinished"] == {"dream-fields": 15}
 
 
-def test_haze_is_compared_where_all_rows_have_it(batch: Any) -> None:
+def test_haze_is_compared_where_all_rows_have_it(bench: Any) -> None:
     import ablation
 
     found = {
@@ -200,7 +182,7 @@ def test_haze_is_compared_where_all_rows_have_it(batch: Any) -> None:
 
 
 @pytest.fixture
-def assets(batch: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+def assets(bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Two-prompt assets whose judge looks at nothing, with the kept figures in a folder of the test's own."""
     import kept
 
@@ -224,19 +206,19 @@ def assets(batch: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 
 def test_what_is_kept_is_not_made_again(
-    batch: Any, assets: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bench: Any, assets: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import kept
 
     def make(jobs: list[Any], workers: int, say: Any) -> list[Any]:
         for job in jobs:
-            generate("a ball", "fast", out=job.folder, prior=GrayBallPrior(), **batch.PLAIN | job.settings)
+            generate("a ball", "fast", out=job.folder, prior=GrayBallPrior(), **bench.PLAIN | job.settings)
         made.extend(jobs)
         return []
 
     made: list[Any] = []
     monkeypatch.setattr(kept, "run", make)
-    job = batch.Job(tmp_path / "run", "a ball", "fast", SMALL | {"steps": 2})
+    job = bench.Job(tmp_path / "run", "a ball", "fast", SMALL | {"steps": 2})
     first = assets()
     first.judge([("row", job)], lambda _: None)
     assert first.of("row", [job]) == []  # there is nothing to judge yet
@@ -253,17 +235,17 @@ def test_what_is_kept_is_not_made_again(
     assert known["figures"]["r1"] == 0.1235 and known["seconds"] > 0 and not {"run", "ranks"} & set(known["figures"])
     assert (known["figures"]["wide_r1"], known["figures"]["wide_r10"]) == (0.0, 1.0)
     assert str(tmp_path) not in (tmp_path / "kept" / "row.jsonl").read_text()
-    longer = batch.Job(tmp_path / "other", "a ball", "fast", SMALL | {"steps": 3})
+    longer = bench.Job(tmp_path / "other", "a ball", "fast", SMALL | {"steps": 3})
     assert not again.is_kept("row", longer) and again.of("row", [longer]) == []
     again.key = again.key | {"sha256": "another judge"}
     assert not again.is_kept("row", job)
 
 
-def test_a_run_of_another_prior_is_not_taken_for_one_of_this(batch: Any, assets: Any, tmp_path: Path) -> None:
-    job = batch.Job(tmp_path / "run", "a ball", "fast", SMALL | {"steps": 1})
+def test_a_run_of_another_prior_is_not_taken_for_one_of_this(bench: Any, assets: Any, tmp_path: Path) -> None:
+    job = bench.Job(tmp_path / "run", "a ball", "fast", SMALL | {"steps": 1})
     prior = GrayBallPrior()
     prior.hash = "1" * 64
-    generate("a ball", "fast", out=job.folder, prior=prior, **batch.PLAIN | job.settings)
+    generate("a ball", "fast", out=job.folder, prior=prior, **bench.PLAIN | job.settings)
     for ask in (lambda: assets().make([("row", job)], 1), lambda: assets().judge([("row", job)])):
         with pytest.raises(UserError, match=r"was made with another prior \(SHA-256 111111111111…"):
             ask()
@@ -333,7 +315,7 @@ def test_the_page_says_what_the_results_say(pages: Any, rows: dict[str, dict[str
 
 @pytest.mark.parametrize(("belief", "expected"), [(1.0, 1.0), (0.25, 0.25), (0.0, 0.0)])
 def test_opinion_tells_how_much_of_the_picture_is_left(
-    batch: Any, monkeypatch: pytest.MonkeyPatch, belief: float, expected: float
+    bench: Any, monkeypatch: pytest.MonkeyPatch, belief: float, expected: float
 ) -> None:
     import opinion
 

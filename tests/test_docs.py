@@ -76,10 +76,10 @@ def test_words_that_look_like_options_are_options() -> None:
 
 
 def test_settings_named_in_prose_exist() -> None:
-    groups = r"(?:prior|view|shading|scene|distillation|regularizers|optimizer|run|export)"
+    groups = r"(?:prior|view|shading|scene|distillation|regularizers|optimizer|run|export|cost)"
     for page in PAGES:
         for name in re.findall(rf"`({groups}\.[a-z_]+)`", page.read_text()):
-            if not name.endswith((".yaml", ".py", ".words", ".embed", ".sample", ".render")):
+            if not name.endswith((".yaml", ".json", ".py", ".words", ".embed", ".sample", ".render")):
                 full_name(name)
 
 

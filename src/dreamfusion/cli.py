@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import __version__, commands
+from . import __version__, batch_commands, commands
 from .display import Waiting
 from .errors import UserError, nearest
 from .interrupts import Ended, ended_by_signals
@@ -44,6 +44,38 @@ def _generate_options(parser: Parser) -> None:
     parser.usage = "dreamfusion generate PROMPT [options]"
     parser.epilog = "The defaults are those of the preset 'balanced'; other presets change some of them."
     add_settings(parser, load_preset())
+
+
+def _batch_options(parser: Parser) -> None:
+    parser.add_argument("prompts", metavar="FILE", help="prompts: a text file (one a line), a .csv or a .yaml")
+    parser.add_argument("--out", metavar="FOLDER", help="the folder that holds the runs; needed")
+    parser.add_argument("--preset", metavar="NAME", help="preset of the lines that name none [balanced]")
+    parser.add_argument("--workers", metavar="N", help="runs at a time [one a core, as far as memory goes; 1 on a GPU]")
+    parser.add_argument(
+        "--retries", default="2", metavar="N", help="how often a run is tried again whose process ended [%(default)s]"
+    )
+    from .settings.presets import load_preset
+
+    parser.usage = "dreamfusion batch FILE --out FOLDER [options]"
+    parser.epilog = "Settings on the command line hold for all lines; what a line says itself counts more."
+    add_settings(parser, load_preset())
+
+
+def _cost_options(parser: Parser) -> None:
+    parser.add_argument("runs", nargs="*", metavar="FOLDER", help="runs' folders, or folders of them [runs]")
+    parser.add_argument("--kwh-price", metavar="X", help="price of a kilowatt-hour [each run's own]")
+    parser.add_argument("--hour-price", metavar="X", help="price of an hour of the machine [each run's own]")
+    parser.add_argument("--currency", metavar="NAME", help="currency of these prices, such as USD [EUR]")
+
+
+def _studio_options(parser: Parser) -> None:
+    parser.add_argument("--folder", default="runs", metavar="FOLDER", help="the folder of runs [%(default)s]")
+    parser.add_argument("--port", default="8765", metavar="N", help="where the page is [%(default)s]")
+    host = "address to listen at; any but this machine's own needs the token that is printed [%(default)s]"
+    parser.add_argument("--host", default="127.0.0.1", metavar="NAME", help=host)
+    parser.add_argument(
+        "--threads", default="0", metavar="N", help="CPU threads of a run; 0 takes all cores [%(default)s]"
+    )
 
 
 def _export_options(parser: Parser) -> None:
@@ -148,6 +180,8 @@ def _doctor_options(parser: Parser) -> None:
 
 COMMANDS = {
     "generate": Command("make a 3D asset of a prompt", _generate_options, commands.generate),
+    "batch": Command("make an asset of each line of a file", _batch_options, batch_commands.batch),
+    "cost": Command("add up time, energy and cost of runs", _cost_options, batch_commands.cost),
     "export": Command("write a run's asset in other formats or sizes", _export_options, commands.export),
     "render": Command("draw a run's scene: stills, turntable, normals, depth", _render_options, commands.render),
     "evaluate": Command("judge runs: R-Precision, Janus, geometry", _evaluate_options, commands.evaluate),
@@ -155,6 +189,9 @@ COMMANDS = {
     "prior sample": Command("draw a prompt with the 2D prior alone", _sample_options, commands.prior_sample),
     "prior info": Command("what the prior is and what it knows", _info_options, commands.prior_info),
     "presets": Command("list the presets, or show one", _presets_options, commands.presets),
+    "studio": Command(
+        "make, watch and keep assets in a web page on this machine", _studio_options, batch_commands.studio
+    ),
     "doctor": Command("what this machine has, and which dependencies are missing", _doctor_options, commands.doctor),
 }
 

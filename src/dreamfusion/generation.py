@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .asset import Asset
+from .cost.meter import Meter
 from .device import pick_device
 from .distillation.rules import kept_graphs
 from .errors import UserError
@@ -60,7 +61,7 @@ def generate(
     out: str | Path | None = None,
     resume: str | Path | None = None,
     config: Config | None = None,
-    prior: Prior | Scorer | None = None,
+    prior: Prior | Scorer | Loader | None = None,
     callbacks: Sequence[Callback] = (),
     stop: threading.Event | None = None,
     **overrides: Any,
@@ -69,8 +70,8 @@ def generate(
 
     ``preset`` and ``overrides`` (dotted names, ``distillation__guidance_scale=20``) give the settings, or ``config`` all
     of them. With ``out`` (a folder) the run is recorded there; ``resume`` continues a recorded run, with ``steps`` for more
-    of them (``more_steps``). ``prior`` replaces
-    ``config.prior``. Callbacks are called after each step; what they raise ends the run, with a checkpoint.
+    of them (``more_steps``). ``prior`` replaces ``config.prior``; a ``Loader`` loads what the settings ask for, and keeps it
+    for the next run. Callbacks are called after each step; what they raise ends the run, with a checkpoint.
     ``stop``, once set (by any thread), ends it after the step in progress, or between parts of the export: Stopped is
     raised. Raises UserError too.
     """
@@ -106,25 +107,27 @@ def _generate(
     config: Config,
     run: Run | None,
     resumed: bool,
-    prior: Prior | Scorer | None,
+    prior: Prior | Scorer | Loader | None,
     callbacks: Sequence[Callback],
     stop: threading.Event | None,
 ) -> Asset:
     """The asset of these settings. ``run``, where it is recorded, is locked."""
-    load = Loader()
-    first = prior or load(stage_configs(config)[0])
+    meter = Meter(config.cost, pick_device(config.device), run.path if run else None, resumed)
+    load = prior if isinstance(prior, Loader) else Loader()
+    given = None if isinstance(prior, Loader) else prior
+    first = given or load(stage_configs(config)[0])
     if config.prior.image:
         config.prompt = read_as(first, config)
     else:
         warn_about_words(first, config)
     if not resumed:
         say(without_effect(config))
-    trainer = Trainer(config, prior or load)
+    trainer = Trainer(config, given or load)
     with ExitStack() as until_done:
         steps: Iterator[Progress] = trainer.steps()
         if run is not None:
             begin(run, trainer, first, resumed)
-            steps = until_done.enter_context(closing(keep(trainer, run)))  # type: ignore[type-var]
+            steps = until_done.enter_context(closing(keep(trainer, run, meter)))  # type: ignore[type-var]
         for progress in steps:
             for callback in callbacks:
                 callback(progress)
@@ -132,7 +135,9 @@ def _generate(
                 stop_if_asked(stop, run)
         late = stop if stop is not None and not stop.is_set() else None  # what came in the last step stops nothing
         with reporting(lambda *_: stop_if_asked(late, run)):
-            return finish(trainer.scene, config, run)
+            asset = finish(trainer.scene, config, run)
+    meter.save()
+    return asset
 
 
 def stop_if_asked(stop: threading.Event | None, run: Run | None) -> None:

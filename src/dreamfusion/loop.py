@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from .cost.meter import Meter
 from .export.turntable import SHEET_SIZE, turntable, write_preview
 from .metrics import Metrics
 from .run import Run
@@ -28,12 +29,12 @@ def stage_preview(number: int) -> str:
     return f"preview-stage-{number}.png"
 
 
-def keep(trainer: Trainer, run: Run) -> Iterator[Progress]:
-    """The trainer's steps, with the run's folder kept up to date.
+def keep(trainer: Trainer, run: Run, meter: Meter | None = None) -> Iterator[Progress]:
+    """The trainer's steps, with the run's folder kept up to date, and the cost so far with each checkpoint.
 
     Stopping the iteration (by ``break``, an exception or ``close``) leaves a checkpoint of all steps done.
     """
-    keeper = Keeper(trainer, run)
+    keeper = Keeper(trainer, run, meter)
     stage = trainer.stage
     ended = stage.finished and trainer.done < trainer.total
     if ended and not (run.path / stage_preview(stage.number + 1)).exists():
@@ -50,8 +51,8 @@ def keep(trainer: Trainer, run: Run) -> Iterator[Progress]:
 class Keeper:
     """Keeps a run's folder up to date during the run."""
 
-    def __init__(self, trainer: Trainer, run: Run):
-        self.trainer, self.run, self.settings = trainer, run, trainer.config.run
+    def __init__(self, trainer: Trainer, run: Run, meter: Meter | None = None):
+        self.trainer, self.run, self.settings, self.meter = trainer, run, trainer.config.run, meter
         self.begin = self.saved = self.logged = self.previewed = time.monotonic()
         self.unsaved = False
         self.unlogged: list[Metrics] = []
@@ -87,6 +88,8 @@ class Keeper:
             self.run.log(metrics)
         self.unlogged = []
         self.logged = time.monotonic()
+        if self.meter is not None:
+            self.meter.sample()
 
     @own_torch()
     def checkpoint(self) -> None:
@@ -95,6 +98,8 @@ class Keeper:
         if self.unsaved:
             self.run.save_checkpoint(*self.trainer.state())
             self.unsaved = False
+            if self.meter is not None:
+                self.meter.save()
         self.saved = time.monotonic()
 
     def preview_is_due(self) -> bool:

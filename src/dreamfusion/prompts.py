@@ -26,7 +26,7 @@ def check_prompt(prompt: object) -> str:
     return prompt
 
 
-def slug(prompt: str, longest: int = 48) -> str:
-    """A folder's name for a prompt: lower-case ASCII letters and digits with dashes; 'asset' where none are left."""
+def slug(prompt: str, longest: int = 48, empty: str = "asset") -> str:
+    """A folder's name for a prompt: lower-case ASCII letters and digits with dashes; ``empty`` where none are left."""
     plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain)[:longest].strip("-") or "asset"
+    return re.sub(r"[^a-z0-9]+", "-", plain)[:longest].strip("-") or empty

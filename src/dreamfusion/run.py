@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from . import __version__
+from .cost.meter import COST
 from .errors import UserError
 from .files import locked, make_folder, remove_strays, write_atomic
 from .paths import check_folder, explained, kind_of, readable, reason, user_path
@@ -152,7 +153,8 @@ class Run:
         make_folder(self.path)
         try:
             write_atomic(self.path / CONFIG, _page_text(page))
-            (self.path / LOG).unlink(missing_ok=True)
+            for old in (LOG, COST):
+                (self.path / old).unlink(missing_ok=True)
         except UserError:
             with suppress(OSError):  # only an empty folder is removed
                 self.path.rmdir()
@@ -213,18 +215,29 @@ class Run:
             if old.name not in (name, META):
                 old.unlink(missing_ok=True)
 
+    @property
+    def resumable(self) -> bool:
+        """Whether this version can continue the run: its checkpoint has the present format."""
+        return self._read_meta(self.path / CHECKPOINT / META)["format"] == FORMAT
+
     def load_checkpoint(self, resumable: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and meta of the newest checkpoint. UserError if it is missing, truncated, altered or another
         version's; with ``resumable`` also where an older version's can be looked at, but not resumed."""
         from safetensors.torch import load
 
-        folder = self.path / CHECKPOINT
-        page = self._read_meta(folder / META)
-        if resumable and page["format"] != FORMAT:
+        if resumable and not self.resumable:
+            page = self._read_meta(self.path / CHECKPOINT / META)
             raise UserError(
                 f"{self.path} is a run of format {page['format']}: export, render and evaluate read it, but it cannot be "
                 "resumed; start it again with --out"
             )
+        data, meta = self.read_checkpoint()
+        return load(data), meta
+
+    def read_checkpoint(self) -> tuple[bytes, dict[str, Any]]:
+        """The tensors file of the newest checkpoint and its meta, both checked as ``load_checkpoint`` does; no torch."""
+        folder = self.path / CHECKPOINT
+        page = self._read_meta(folder / META)
         path = folder / page["tensors"]["file"]
         try:
             data = path.read_bytes()
@@ -236,7 +249,12 @@ class Run:
             raise UserError(f"the checkpoint {path} is truncated: {len(data)} bytes, expected {expected['bytes']}")
         if hashlib.sha256(data).hexdigest() != expected["sha256"]:
             raise UserError(f"the checkpoint {path} was altered: its SHA-256 is not {expected['sha256'][:12]}…")
-        return load(data), page["state"]
+        return data, page["state"]
+
+    def read_meta(self) -> dict[str, Any]:
+        """``step`` and what else the newest checkpoint says of itself. UserError as ``load_checkpoint``; no tensors are read."""
+        state: dict[str, Any] = self._read_meta(self.path / CHECKPOINT / META)["state"]
+        return state
 
     def _read_meta(self, path: Path) -> dict[str, Any]:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -22,7 +22,8 @@ PriorOf = Callable[[Config], Prior | Scorer]
 
 @dataclass(frozen=True)
 class Progress:
-    """A step of ``steps`` is done. ``metrics`` are the figures of the log line; ``stage`` of ``stages``, from 1."""
+    """A step of ``steps`` is done. ``metrics`` are the figures of the log line; ``stage`` of ``stages``, from 1. ``scene`` may be
+    drawn, and must not be changed."""
 
     step: int
     steps: int
@@ -30,6 +31,7 @@ class Progress:
     seconds: float
     stage: int = 1
     stages: int = 1
+    scene: Scene | None = field(default=None, repr=False, compare=False)
 
 
 class Trainer:
@@ -82,7 +84,7 @@ class Trainer:
         while self.done < self.total:
             metrics = self.step()
             seconds = time.monotonic() - start
-            yield Progress(self.done, self.total, metrics, seconds, self.stage.number + 1, len(self.stages))
+            yield Progress(self.done, self.total, metrics, seconds, self.stage.number + 1, len(self.stages), self.scene)
 
     @own_torch()
     def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:

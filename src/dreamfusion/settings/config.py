@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from ..cost.cost_settings import CostSettings
 from ..distillation.rule_settings import DistillationSettings, SdsSettings
 from ..geometry.export_settings import ExportSettings
 from ..priors.prior_settings import PriorSettings
@@ -95,4 +96,5 @@ class Config(Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     run: RunSettings = RunSettings()
     export: ExportSettings = ExportSettings()
+    cost: CostSettings = CostSettings()
     stages: tuple[dict[str, Any], ...] = ()

@@ -22,6 +22,7 @@ GROUPS = {
     "optimizer": "optimizer: Adam",
     "run": "run: checkpoints and previews",
     "export": "export: the mesh, its texture and the film",
+    "cost": "cost: prices, and what an estimate of the energy assumes",
 }
 LEFT_OUT = {"prompt", "preset"}
 

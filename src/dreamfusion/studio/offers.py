@@ -1,0 +1,111 @@
+"""What the studio's form offers: presets, settings, words; and what it says about a prompt before a run."""
+
+from __future__ import annotations
+
+import json
+import threading
+from functools import cache
+from typing import Any
+
+from ..errors import UserError
+from ..priors.prior_settings import PriorSettings
+from ..prompts import check_prompt
+from ..settings.names import all_settings, as_text, build, flatten, full_names
+from ..settings.presets import load_preset, preset_names, preset_text
+
+REFUSED = (
+    "prompt",
+    "preset",
+    "device",
+    "threads",
+    "prior.id",
+    "prior.image",
+    "prior.memory",
+    "prior.text_8bit",
+    "scene.file",
+)
+"""Settings that a page cannot change: they name files, models to load, or what the machine has."""
+MAIN = (
+    "seed",
+    "steps",
+    "distillation.guidance_scale",
+    "distillation.negative_prompt",
+    "export.faces",
+    "export.texture_size",
+)
+"""The few settings that are not folded away."""
+OWN = ("bundled", "guide")
+"""Priors that are in the package: nothing is ever fetched for a page."""
+
+
+@cache
+def presets() -> dict[str, dict[str, Any]]:
+    """The presets that need no file and no model from elsewhere: what each is for, and its values of ``MAIN``."""
+    found = {}
+    for name in preset_names():
+        values = load_preset(name)
+        if (
+            values.get("prior.id", PriorSettings().id) in OWN
+            and values.get("prior.asks") != "image"
+            and name != "text2mesh"
+        ):
+            shown = flatten(build(values).model_dump())
+            about = preset_text(name).splitlines()[0].lstrip("# ").replace("`", "")
+            found[name] = {"about": about, "values": {k: as_text(shown[k]) for k in MAIN if k in shown}}
+    return found
+
+
+@cache
+def settings() -> list[dict[str, Any]]:
+    """Every setting that may be given: name, help, what is allowed, default, and whether it is one of ``MAIN``."""
+    return [
+        {
+            "name": s.name,
+            "help": " ".join(s.help.split()),
+            "allowed": s.allowed,
+            "default": as_text(s.default),
+            "main": s.name in MAIN,
+        }
+        for s in all_settings().values()
+        if s.name not in REFUSED
+    ]
+
+
+def check_settings(preset: str, given: dict[str, Any]) -> dict[str, str]:
+    """The settings under their full names. UserError for a preset or a setting that the studio does not offer."""
+    if preset not in presets():
+        raise UserError(f"the studio has no preset {preset[:60]!r}; it has {', '.join(presets())}")
+    found = full_names({str(name)[:100]: str(value) for name, value in given.items() if str(value).strip()})
+    for name in found:
+        if name in REFUSED or name.startswith("stages."):
+            raise UserError(f"the studio does not change {name}; use the command line for that")
+    return found
+
+
+@cache
+def vocabulary() -> dict[str, list[str]]:
+    """The words that the bundled prior knows: "things" (with synonyms), and "looks" that may stand before them."""
+    from ..priors.bundled_prior import WEIGHTS
+
+    record = json.loads(WEIGHTS.with_suffix(".json").read_bytes())
+    things = [name for key, said in record.get("vocabulary", {}).items() for name in (key, *said.get("synonyms", ()))]
+    looks = [name for key in ("colours", "materials", "patterns", "proportions") for name in record.get(key, ())]
+    return {"things": sorted(set(things)), "looks": looks}
+
+
+class Critic:
+    """Says what the bundled prior will not make of a prompt. The prior is loaded by the first question."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.prior: Any = None
+
+    def notes(self, prompt: str) -> list[str]:
+        """A line for each thing that is worth knowing. UserError if it is no prompt."""
+        prompt = check_prompt(prompt)
+        from ..loading import load_prior
+        from ..prompt_checks import prompt_notes
+
+        with self.lock:
+            self.prior = self.prior or load_prior("bundled", "cpu")
+            return prompt_notes(self.prior, prompt)

@@ -1,0 +1,227 @@
+"""The studio's REST interface, its events and its page."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.background import BackgroundTask
+
+from .. import __version__
+from ..batch.overview import tile
+from ..errors import UserError
+from ..prompts import LONGEST
+from . import offers
+from .desk import Busy, Desk
+from .exporting import export
+from .guard import LOOPBACK, App, Guard
+from .listing import FILES, curves, file_of, folder_of
+
+STATIC = Path(__file__).parent / "static"
+MOST_STREAMS = 32
+PAUSE = 0.3
+"""Seconds between two looks at what has changed."""
+BEAT = 15.0
+"""Seconds after which a silent stream says that it is alive."""
+
+
+class NewRun(BaseModel):
+    """A run to be made."""
+
+    model_config = ConfigDict(extra="forbid")
+    prompt: str = Field(max_length=4 * LONGEST, examples=["a red armchair"])
+    preset: str = Field("balanced", max_length=60)
+    settings: dict[str, str | int | float | bool] = Field(default_factory=dict, max_length=100)
+    """Any of ``GET /settings``, by dotted names."""
+
+
+class Resume(BaseModel):
+    """How to go on with a run."""
+
+    model_config = ConfigDict(extra="forbid")
+    steps: int | None = Field(None, ge=1, le=1_000_000)
+    """The new number of steps, for a run that is to get more."""
+
+
+class Export(BaseModel):
+    """What file to make of an asset."""
+
+    model_config = ConfigDict(extra="forbid")
+    format: str = Field("glb", max_length=10)
+    faces: int = Field(20_000, ge=100, le=2_000_000)
+    texture_size: int = Field(1024, ge=64, le=4096)
+    compress: bool = False
+
+
+def make_app(
+    desk: Desk, hosts: tuple[str, ...] = LOOPBACK, token: str = "", critic: offers.Critic | None = None
+) -> App:
+    """The studio as an ASGI application. ``desk`` is started and closed by the caller."""
+    app = FastAPI(title="dreamfusion studio", version=__version__, docs_url=None, redoc_url=None)
+    critic = critic or offers.Critic()
+    streams = {"open": 0}
+
+    @app.exception_handler(UserError)
+    async def mistake(_: Request, error: UserError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 422)
+
+    @app.exception_handler(RequestValidationError)
+    async def misread(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        return JSONResponse({"detail": f"{where}: {first['msg']}" if where else str(first["msg"])}, 422)
+
+    @app.exception_handler(Busy)
+    async def busy(_: Request, error: Busy) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 409)
+
+    def known(id: str) -> dict[str, Any]:
+        found = desk.run(id)
+        if found is None:
+            raise HTTPException(404, "there is no such run")
+        return found
+
+    @app.get("/runs", summary="All runs: the queue first, then the newest")
+    def runs() -> list[dict[str, Any]]:
+        return desk.runs()
+
+    @app.post("/runs", status_code=201, summary="Put a new run into the queue")
+    def new_run(asked: NewRun) -> dict[str, Any]:
+        settings = offers.check_settings(asked.preset, asked.settings)
+        return known(desk.submit(asked.prompt, asked.preset, settings))
+
+    @app.get("/runs/{id}", summary="A run, with the curves of its log")
+    def run(id: str) -> dict[str, Any]:
+        found = known(id)
+        folder = folder_of(desk.root, id)
+        return found | {"curves": curves(folder) if folder else []}
+
+    @app.delete("/runs/{id}", status_code=204, summary="Move a run into the trash, or take it out of the queue")
+    def delete(id: str) -> Response:
+        try:
+            desk.delete(id)
+        except KeyError:
+            raise HTTPException(404, "there is no such run") from None
+        return Response(status_code=204)
+
+    @app.post("/runs/{id}/stop", summary="Stop a run; its checkpoint is kept")
+    def stop(id: str) -> dict[str, Any]:
+        known(id)
+        desk.stop(id)
+        return desk.run(id) or {"id": id, "state": "removed"}
+
+    @app.post("/runs/{id}/resume", summary="Go on with a run, or give it more steps")
+    def resume(id: str, asked: Resume) -> dict[str, Any]:
+        known(id)
+        desk.resume(id, asked.steps)
+        return known(id)
+
+    @app.post("/runs/{id}/export", summary="Make a file of the asset, and send it", response_class=FileResponse)
+    def export_run(id: str, asked: Export) -> FileResponse:
+        folder = folder_of(desk.root, id)
+        if folder is None:
+            raise HTTPException(404, "there is no such run")
+        path = export(desk.root, folder, asked.format, asked.faces, asked.texture_size, asked.compress)
+        after = BackgroundTask(shutil.rmtree, path.parent, ignore_errors=True)
+        return FileResponse(path, filename=f"{id}{path.suffix}", background=after)
+
+    def event_stream(request: Request, look: Callable[[], Any]) -> StreamingResponse:
+        if streams["open"] >= MOST_STREAMS:
+            raise HTTPException(503, "too many pages watch already; close some")
+
+        async def events() -> AsyncIterator[str]:
+            streams["open"] += 1
+            try:
+                seen, last, silent = -1, "", 0.0
+                while not desk.closing and not await request.is_disconnected():
+                    if desk.version != seen:
+                        seen = desk.version
+                        text = json.dumps(await asyncio.to_thread(look), allow_nan=False)
+                        if text != last:
+                            last, silent = text, 0.0
+                            yield f"data: {text}\n\n"
+                    elif silent >= BEAT:
+                        silent = 0.0
+                        yield ": still here\n\n"
+                    silent += PAUSE
+                    await asyncio.sleep(PAUSE)
+            finally:
+                streams["open"] -= 1
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    @app.get(
+        "/events", summary="All runs, whenever something changes (server-sent events)", response_class=StreamingResponse
+    )
+    async def all_events(request: Request) -> StreamingResponse:
+        return event_stream(request, desk.runs)
+
+    @app.get(
+        "/runs/{id}/events", summary="A run, whenever it changes (server-sent events)", response_class=StreamingResponse
+    )
+    async def run_events(id: str, request: Request) -> StreamingResponse:
+        await asyncio.to_thread(known, id)
+        return event_stream(request, lambda: desk.run(id))
+
+    @app.get("/runs/{id}/live.jpg", summary="The newest picture of the run in progress", response_class=Response)
+    def live(id: str) -> Response:
+        with desk.changed:
+            number, data = desk.picture
+            if not data or desk.now is None or desk.now["id"] != id:
+                raise HTTPException(404, "there is no picture yet")
+        return Response(data, media_type="image/jpeg", headers={"etag": f'"{number}"'})
+
+    @app.get("/runs/{id}/front.jpg", summary="A small picture of the asset", response_class=Response)
+    def front(id: str) -> Response:
+        path = file_of(desk.root, id, "preview.png")
+        data = tile(path) if path else None
+        if data is None:
+            raise HTTPException(404, "there is no picture yet")
+        return Response(data, media_type="image/jpeg")
+
+    def send_file(name: str) -> Callable[[str], FileResponse]:
+        def send(id: str) -> FileResponse:
+            path = file_of(desk.root, id, name)
+            if path is None:
+                raise HTTPException(404, f"there is no {name} yet")
+            return FileResponse(path, media_type=FILES[name])
+
+        return send
+
+    for name in FILES:
+        app.get(f"/runs/{{id}}/{name}", summary=f"The run's {name}", response_class=FileResponse)(send_file(name))
+
+    @app.get("/presets", summary="The presets that the studio has")
+    def presets() -> dict[str, dict[str, Any]]:
+        return offers.presets()
+
+    @app.get("/settings", summary="The settings that a run may be given")
+    def settings() -> list[dict[str, Any]]:
+        return offers.settings()
+
+    @app.get("/vocabulary", summary="The words that the bundled prior knows")
+    def vocabulary() -> dict[str, list[str]]:
+        return offers.vocabulary()
+
+    @app.get("/check", summary="What the bundled prior will not make of a prompt")
+    def check(prompt: Annotated[str, Query(max_length=4 * LONGEST)]) -> dict[str, Any]:
+        try:
+            return {"notes": critic.notes(prompt), "error": None}
+        except UserError as error:
+            return {"notes": [], "error": str(error)}
+
+    @app.get("/", include_in_schema=False)
+    def page() -> FileResponse:
+        return FileResponse(STATIC / "index.html")
+
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    return Guard(app, hosts, token)  # type: ignore[arg-type]

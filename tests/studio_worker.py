@@ -1,0 +1,60 @@
+"""A worker that draws nothing: ``python -m tests.studio_worker MADE SECONDS``. It copies the finished run MADE, piece by piece.
+
+It speaks as ``batch.worker`` does, and stops as that does: SIGTERM leaves a checkpoint. "crash" in a prompt ends the process,
+"wrong" is a mistake.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MADE, SECONDS, STEPS = Path(sys.argv[1]), float(sys.argv[2]), 5
+
+
+def send(**message: Any) -> None:
+    print(json.dumps(message), flush=True)
+
+
+def make(ask: dict[str, Any]) -> None:
+    folder = Path(ask["folder"])
+    page = yaml.safe_load((MADE / "run.yaml").read_text())
+    page["config"] |= {"prompt": ask["prompt"], "preset": ask["preset"], "seed": int(ask["settings"].get("seed", 0))}
+
+    def stop(*_: object) -> None:
+        shutil.copytree(MADE / "checkpoint", folder / "checkpoint", dirs_exist_ok=True)
+        os._exit(143)
+
+    signal.signal(signal.SIGTERM, stop)
+    send(warning="a word of warning")
+    folder.mkdir(exist_ok=True)
+    if not ask["resume"]:
+        (folder / "run.yaml").write_text(yaml.safe_dump(page))
+    for step in range(1, STEPS + 1):
+        time.sleep(SECONDS)
+        if "crash" in ask["prompt"]:
+            os._exit(9)
+        if "wrong" in ask["prompt"]:
+            return send(error="it cannot be", kind="user")
+        picture = base64.b64encode((MADE / "preview.png").read_bytes()).decode()
+        metrics = {"residual_norm": 1 / step, "t": 0.5, "opacity": 0.1}
+        send(step=step, steps=STEPS, seconds=step * SECONDS, metrics=metrics, picture=picture)
+    send(doing="surface", share=0.5)
+    for name in ("asset.glb", "preview.png", "metrics.jsonl", "cost.json"):
+        shutil.copy(MADE / name, folder / name)
+    shutil.copytree(MADE / "checkpoint", folder / "checkpoint", dirs_exist_ok=True)
+    send(error=None)
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        make(json.loads(line))

@@ -1,0 +1,185 @@
+"""The studio's page in a real browser: Debian's chromium, driven by Playwright. STUDIO_PICTURES names a folder for screenshots."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytest.importorskip("fastapi", reason="the studio needs pip install 'dreamfusion[studio]'")
+pytest.importorskip("playwright.sync_api", reason="the browser tests need pip install playwright")
+
+from playwright import sync_api as api
+
+from dreamfusion.studio.desk import Desk
+from dreamfusion.studio.web import make_app
+from tests.faults import environment
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BROWSER is None, reason="there is no chromium (apt-get install chromium)"),
+]
+
+PATIENCE = 120_000
+GPU = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox")
+
+
+class Critic:
+    def notes(self, prompt: str) -> list[str]:
+        return [f"the bundled prior was never taught 'limousine' in {prompt!r}"] if "limousine" in prompt else []
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=BROWSER, args=list(GPU))
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def address(tmp_path: Path, made_once: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A studio with one finished run; each step of a new one takes some seconds."""
+    import uvicorn
+
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    made = Path(os.environ.get("STUDIO_MADE", made_once))
+    finished = tmp_path / "runs" / "finished-0"
+    shutil.copytree(made, finished)
+    page = yaml.safe_load((finished / "run.yaml").read_text())
+    page["config"]["prompt"] = "a first chair"
+    (finished / "run.yaml").write_text(yaml.safe_dump(page))
+    desk = Desk(tmp_path / "runs", worker=(sys.executable, "-m", "tests.studio_worker", str(made), "5"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(make_app(desk, critic=Critic()), port=port, log_level="error"))  # type: ignore[arg-type]
+    thread = threading.Thread(target=server.run, daemon=True)
+    desk.start()
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{port}/"
+    server.should_exit = True
+    desk.close()
+    thread.join()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    """The studio's page. At the end: nobody else was asked for anything, and nothing was complained about."""
+    found = browser.new_page(viewport={"width": 1280, "height": 860})
+    found.set_default_timeout(PATIENCE)
+    asked: list[str] = []
+    said: list[str] = []
+    found.on("request", lambda request: asked.append(request.url))
+    found.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    found.on("pageerror", lambda error: said.append(str(error)))
+    found.goto(address)
+    found.wait_for_selector("#preset option", state="attached")
+    yield found
+    found.close()
+    foreign = [url for url in asked if not url.startswith((address, "blob:", "data:"))]
+    assert foreign == [] and [line for line in said if "404" not in line] == []
+
+
+def until(page: Any, true: str) -> None:
+    """Wait for an expression. Playwright's own ``wait_for_function`` needs ``eval``, which the page's policy forbids."""
+    end = time.monotonic() + PATIENCE / 1000
+    while not page.evaluate(true):
+        assert time.monotonic() < end, true
+        page.wait_for_timeout(100)
+
+
+def picture(page: Any, name: str) -> None:
+    if folder := os.environ.get("STUDIO_PICTURES"):
+        page.screenshot(path=f"{folder}/{name}.png")
+
+
+def test_a_newcomer_makes_stops_resumes_and_keeps_an_asset(page: Any) -> None:
+    """With the keyboard alone, but for the confirmation."""
+    page.focus("#prompt")
+    page.keyboard.type("a red arm")
+    page.wait_for_selector("#words li")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert page.input_value("#prompt") == "a red armchair"
+    page.wait_for_selector("#notes .good")
+    page.keyboard.type(" limousine")
+    page.wait_for_selector("#notes li:has-text('never taught')")
+    picture(page, "warning")
+    for _ in " limousine":
+        page.keyboard.press("Backspace")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#now:not([hidden])")
+    until(page, "document.querySelector('#now-picture').src.includes('live.jpg')")
+    until(page, "document.querySelector('#now-curve').getAttribute('points').includes(' ')")
+    assert "step" in page.inner_text("#now-figures") and page.inner_text("#now-title") == "a red armchair"
+    picture(page, "running")
+
+    page.reload()  # the run does not mind
+    page.wait_for_selector("#now-stop")
+    page.focus("#now-stop")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".card:has-text('a red armchair') .badge.stopped")
+    page.click(".card:has-text('a red armchair') button")
+    page.click("#viewer button:has-text('Resume')")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".card:has-text('a red armchair') .badge.done")
+    picture(page, "gallery")
+
+    page.click(".card:has-text('a red armchair') button")
+    until(page, "document.querySelector('model-viewer')?.loaded === true")
+    box = page.query_selector("model-viewer").bounding_box()
+    before = page.evaluate("document.querySelector('model-viewer').getCameraOrbit().theta")
+    page.mouse.move(box["x"] + 200, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 300, box["y"] + 100, steps=3)
+    page.mouse.up()
+    until(page, f"Math.abs(document.querySelector('model-viewer').getCameraOrbit().theta - {before}) > 0.1")
+    page.wait_for_timeout(500)
+    picture(page, "viewer")
+    with page.expect_download() as download:
+        page.click("#viewer a:has-text('Download GLB')")
+    assert Path(download.value.path()).read_bytes()[:4] == b"glTF"
+    page.click("#viewer button:has-text('Export')")
+    page.wait_for_selector("#export[open] #export-format")
+    picture(page, "export")
+    page.keyboard.press("Escape")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.click("#viewer button:has-text('Delete')")
+    until(page, "!document.querySelector('#gallery').innerText.includes('a red armchair')")
+
+
+def test_a_phone_and_two_tabs(page: Any, browser: Any, address: str) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.wait_for_selector(".card")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    picture(page, "phone")
+    other = browser.new_page()
+    other.set_default_timeout(PATIENCE)
+    other.goto(address)
+    other.fill("#prompt", "a crash")
+    other.click("#make .primary")
+    page.wait_for_selector(".card:has-text('a crash') .badge.failed")  # the worker is gone, the page is not
+    page.click(".card:has-text('a crash') button")
+    assert "its process ended (9)" in page.inner_text("#viewer")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    other.fill("#prompt", "a chair")
+    other.fill("#steps", "-3")
+    other.evaluate("document.querySelector('#steps').removeAttribute('pattern')")
+    other.click("#make .primary")
+    other.wait_for_selector("#form-error:has-text('steps = \\'-3\\' is not allowed')")
+    other.close()
