@@ -29,7 +29,8 @@ class ViewSettings(Settings):
     overhead_deg: Annotated[float, Field(ge=-90, le=91)] = 60.0
     """Views from above this elevation are called overhead."""
     light_above_deg: tuple[Elevation, Elevation] = (30.0, 30.0)
-    """Elevation of the key light above the camera's own direction."""
+    """Elevation of the key light above the camera's own direction. The bundled prior is told it with the camera; without a camera,
+    it expects 30."""
     light_around_deg: tuple[Azimuth, Azimuth] = (0.0, 0.0)
     """Rotation of the key light about the vertical, from the camera's own direction."""
     ambient: Unit = 0.5
@@ -44,7 +45,7 @@ class ViewSettings(Settings):
 
 class ShadingSettings(Settings):
     albedo: Weight = 0.0
-    """Weight of views that show the albedo alone. The bundled prior was never shown unlit pictures."""
+    """Weight of views that show the albedo alone. The bundled prior knows that only where it is told the camera."""
     lambertian: Weight = 0.8
     """Weight of views with ambient + Lambertian light."""
     textureless: Weight = 0.2
