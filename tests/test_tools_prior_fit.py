@@ -155,6 +155,14 @@ def test_packed_weights_draw_what_the_run_drew(data: Path, run: Path, tmp_path: 
     layout = load_layout(run / "layout.safetensors")
     expected = layout.draw(layout.thing(words.shape[0]), words.look, camera, stretch=words.stretch[0])[:, :3]
     assert (picture - expected).abs().mean() < 0.01
+    again = arguments(data, tmp_path / "again", 0)
+    again.init = tmp_path / "packed" / "bundled.safetensors"
+    fit(again)
+    begun = load_layout(tmp_path / "again" / "layout.safetensors")
+    assert torch.equal(begun.planes.weight, prior.layout.planes.weight.float())
+    assert torch.equal(begun.point.weight, prior.layout.point.weight) and torch.equal(
+        begun.name.weight, prior.layout.name.weight
+    )
 
 
 @pytest.mark.parametrize("broken", ["instances.json", "office_chair.0.npz"])

@@ -3,8 +3,8 @@
 A step takes a few hundred rays out of several views of each of 32 shapes and compares what the planes say along them with what was
 drawn there: coverage, depth, albedo, and shading (a normal under the view's known light). Only samples inside a shape's hull are
 asked, which ``carve.py`` finds first. Looks are not learned: the layout paints what it meets, as the pictures of the data are painted.
-Stop it at will, start it again to go on; ``--rounds`` is the number of visits to each shape. ``--init`` takes the readers of words out
-of packed weights.
+Stop it at will, start it again to go on; ``--rounds`` is the number of visits to each shape. ``--init`` begins with packed weights: with
+their readers of words, and with their shapes if they are of as many.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from torch import Tensor
 
 from dreamfusion.kernels.hull_kernels import marched
 from dreamfusion.priors.appearance import FACTORS, PROPORTIONS
+from dreamfusion.priors.bundled_prior import unpacked
 from dreamfusion.priors.layout import Layout, Sizes, light_of
 from dreamfusion.priors.planes import HULL, PLANE_WIDTH, SAMPLES, composited, packed_hull
 
@@ -37,6 +38,7 @@ EMPTY_SHARE = 0.15  # how often an empty pixel is chosen, in units of a covered 
 FAR_ERROR = 0.1  # from here on, a depth's error counts by its size and no longer by its square
 BEHIND = 0.25  # world units
 READING = ("words.", "name.", "look.", "proportion.")  # read.py teaches them
+SHAPES = ("planes.", "point.", "density.", "surface.")
 SAVE_EVERY = 240.0  # seconds
 LINE = 100  # steps a line of the loss curve
 
@@ -161,10 +163,11 @@ def fresh(data: Data, hulls: Tensor, init: Path | None) -> Layout:
     """A layout that knows the data's names, how its shapes are painted, and where they can be."""
     layout = Layout(Sizes(len(data.shown), len(data.shapes), FACTORS, len(PROPORTIONS)))
     if init is not None:
-        readers = {
-            k[7:]: v.float() for k, v in load_file(init).items() if k.startswith(tuple(f"layout.{p}" for p in READING))
-        }
-        layout.load_state_dict(readers, strict=False)
+        packed = unpacked(load_file(init))
+        known = len(packed["planes.weight"]) == len(data.shapes)
+        taken = {k: v.float() for k, v in packed.items() if k.startswith(READING + SHAPES * known)}
+        layout.load_state_dict(taken, strict=False)
+        print(f"{len(taken)} tensors begin as in {init}", flush=True)
     layout.name_shapes([[data.shapes.index(stem) for stem in stems] for stems in data.shown.values()])
     layout.stretches.copy_(torch.tensor(list(PROPORTIONS.values())))
     layout.hull.copy_(hulls)
@@ -184,9 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument(
-        "--init", type=Path, help="packed weights to take the readers of words from, without a checkpoint"
-    )
+    parser.add_argument("--init", type=Path, help="packed weights to begin with, without a checkpoint")
     parser.add_argument(
         "--rounds", type=int, default=300, help="visits to each shape; the rate falls over the last 60 %%"
     )
