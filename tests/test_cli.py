@@ -240,7 +240,14 @@ def test_a_run_says_how_it_goes_and_what_it_made(
     assert "step 6/6" in said.err and "steps/s" in said.err and "MB" in said.err
     assert "triangles" in said.out and "runs/a-red-chair-0/asset.glb" in said.out
     made = {p.name for p in Path("runs/a-red-chair-0").iterdir()}
-    assert made == {"asset.glb", "preview.png", "run.yaml", "metrics.jsonl", "checkpoint"}  # no frames were asked for
+    assert made == {
+        "asset.glb",
+        "preview.png",
+        "run.yaml",
+        "metrics.jsonl",
+        "cost.json",
+        "checkpoint",
+    }  # no frames were asked for
 
 
 def test_a_run_can_be_exported_and_drawn(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,7 +133,7 @@ def test_a_signal_during_the_export_of_a_run(
 ) -> None:
     use(GrayBallPrior(), monkeypatch)
     write = formats.place
-    monkeypatch.setattr(formats, "place", lambda *given: os.kill(os.getpid(), number) or write(*given))
+    monkeypatch.setattr(formats, "place", lambda *given, **more: os.kill(os.getpid(), number) or write(*given, **more))
     assert cli.main([*FILMED, "--out", "r"]) == 128 + number
     assert "resume with --resume r" in capsys.readouterr().err
     monkeypatch.setattr(formats, "place", write)

@@ -156,7 +156,7 @@ def test_a_run_without_an_encoder_is_finished(
     assert broken in warned[0]
     assert "triangles" in said.out and "r/turntable.gif" in said.out and "turntable.mp4" not in said.out
     made = {path.name for path in Path("r").iterdir()}
-    assert made == {"asset.glb", "preview.png", "turntable.gif", "run.yaml", "metrics.jsonl", "checkpoint"}
+    assert made == {"asset.glb", "preview.png", "turntable.gif", "run.yaml", "metrics.jsonl", "cost.json", "checkpoint"}
 
 
 def test_render_without_an_encoder(

@@ -69,7 +69,7 @@ def test_a_run_is_finished_whatever_becomes_of_its_output(
     assert cli.main([*CHAIR, "--out", "r\N{HORIZONTAL ELLIPSIS}\udcff"]) == 0
     assert getattr(sys, name) is stream, "what was there before is put back"
     made = {path.name for path in Path("r\N{HORIZONTAL ELLIPSIS}\udcff").iterdir()}
-    assert {"asset.glb", "preview.png", "run.yaml", "metrics.jsonl", "checkpoint"} == made
+    assert {"asset.glb", "preview.png", "run.yaml", "metrics.jsonl", "cost.json", "checkpoint"} == made
     if stream is not None:
         stream.close()  # what is left in its buffer is not written, and raises nothing
 
