@@ -6,11 +6,10 @@ python benchmarks/raster.py [--threads N] [--size N] [--triangles N] [--repeats 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
 
 import torch
 from machine import machine
+from timing import best
 
 from dreamfusion.geometry.tetrahedra import body_centred_grid, marching_tetrahedra
 from dreamfusion.geometry.topology import face_neighbours, vertex_normals
@@ -30,16 +29,6 @@ def wavy_ball(triangles: int) -> tuple[torch.Tensor, torch.Tensor]:
         if len(faces) >= triangles:
             return vertices, faces
         cubes += 2
-
-
-def best(work: Callable[[], object], repeats: int) -> float:
-    """Shortest of the times, in milliseconds, after one run to warm up."""
-    times = []
-    for _ in range(repeats + 1):
-        begin = time.perf_counter()
-        work()
-        times.append((time.perf_counter() - begin) * 1e3)
-    return min(times[1:])
 
 
 def main() -> None:

@@ -6,11 +6,11 @@ python benchmarks/renderer.py [--threads N] [--repeats N]
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 
 import torch
 from machine import machine
+from timing import best
 
 from dreamfusion.scene.grid import GridField
 from dreamfusion.scene.make import make_scene
@@ -49,16 +49,6 @@ def soft_scene(fast: bool) -> GridField:
 
 
 SCENES = {"solid": solid_scene, "soft": soft_scene}
-
-
-def best(work: Callable[[], object], repeats: int) -> float:
-    """Shortest of the times, in milliseconds, after two runs to warm up."""
-    times = []
-    for _ in range(repeats + 2):
-        begin = time.perf_counter()
-        work()
-        times.append((time.perf_counter() - begin) * 1e3)
-    return min(times[2:])
 
 
 def main() -> None:

@@ -8,26 +8,15 @@ The plain twin's memory is that of its graph: about 2 GB for the defaults.
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
 
 import torch
 from machine import machine
+from timing import best
 
 from dreamfusion.scene.make import make_scene
 from dreamfusion.scene.scene_settings import SplatSettings
 from dreamfusion.scene.splatting import FUSED, PLAIN, Lens, Splatter, covariances
 from dreamfusion.view.cameras import orbit_cameras
-
-
-def best(work: Callable[[], object], repeats: int) -> float:
-    """Shortest of the times, in milliseconds, after one run to warm up."""
-    times = []
-    for _ in range(repeats + 1):
-        begin = time.perf_counter()
-        work()
-        times.append((time.perf_counter() - begin) * 1e3)
-    return min(times[1:])
 
 
 def main() -> None:

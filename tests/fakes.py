@@ -14,6 +14,7 @@ from dreamfusion.distillation.rules import make_rule
 from dreamfusion.priors.prior import Prior, Scorer, broadcast, cosine_schedule
 from dreamfusion.priors.question import Question, Tokens, Words
 from dreamfusion.view.cameras import CONDITION_FOV_DEG, Cameras
+from dreamfusion.view.lights import camera_lights
 from dreamfusion.view.view import View
 
 SMALL = {
@@ -79,12 +80,14 @@ class GrayBallPrior(PixelPrior):
 
 
 def looks(cameras: Sequence[Sequence[float]], background: Tensor | None = None) -> View:
-    """A view from cameras told as a prior is told them (azimuth, elevation, distance), before colours (B, 3) or before
-    nothing chosen yet."""
+    """A view from cameras told as a prior is told them (azimuth, elevation, distance), lit from 30 degrees above them, in front of
+    colours (B, 3) or of nothing chosen yet."""
     azimuth, elevation, distance = torch.tensor(cameras).unbind(1)
     fov = torch.full_like(azimuth, CONDITION_FOV_DEG).deg2rad()
     behind = None if background is None else background[:, :, None, None]
-    return View(Cameras(azimuth, elevation, distance, fov), torch.zeros(len(azimuth), 3), 64, background=behind)
+    seen_from = Cameras(azimuth, elevation, distance, fov)
+    lights = camera_lights(seen_from, torch.full_like(azimuth, 30.0).deg2rad(), torch.zeros_like(azimuth))
+    return View(seen_from, lights, 64, background=behind)
 
 
 def ask(

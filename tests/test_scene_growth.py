@@ -20,6 +20,7 @@ from dreamfusion.trainer import Trainer
 from dreamfusion.view.cameras import orbit_cameras
 from dreamfusion.view.view import orbit_view
 from tests.fakes import SMALL, GrayBallPrior
+from tests.resuming import resumes_bit_exactly
 from tests.test_scene_splats import SPLATS, splat_scene
 
 GROWING = SPLATS | {
@@ -157,21 +158,7 @@ def test_the_number_of_splats_grows_in_a_run() -> None:
 
 
 def test_resume_in_the_middle_of_growth_is_bit_exact() -> None:
-    config = resolve("balanced", GROWING, "x")
-    whole = Trainer(config, GrayBallPrior())
-    for _ in range(9):
-        whole.step()
-    for cut in (1, 2, 3, 6, 8):
-        part = Trainer(config, GrayBallPrior())
-        for _ in range(cut):
-            part.step()
-        tensors, meta = part.state()
-        other = Trainer(config, GrayBallPrior())
-        other.restore({k: v.clone() for k, v in tensors.items()}, meta)
-        for _ in range(9 - cut):
-            other.step()
-        one, same = whole.state()[0], other.state()[0]
-        assert one.keys() == same.keys() and all(torch.equal(one[k], same[k]) for k in one), cut
+    resumes_bit_exactly(resolve("balanced", GROWING, "x"), GrayBallPrior, 9, (1, 2, 3, 6, 8))
 
 
 class Killed(BaseException):

@@ -31,6 +31,7 @@ from dreamfusion.trainer import Trainer
 from dreamfusion.view.cameras import orbit_cameras
 from dreamfusion.view.view import orbit_view
 from tests.fakes import SMALL, GrayBallPrior
+from tests.resuming import resumes_bit_exactly
 
 MESH: dict[str, Any] = {k: v for k, v in SMALL.items() if k not in ("scene.samples", "scene.fast")} | {
     "scene.kind": "mesh", "scene.levels": "4,8", "scene.shape_levels": "4,6", "scene.resolution": 8,
@@ -323,20 +324,7 @@ def test_resume_is_bit_exact_in_a_stage_with_a_mesh(
     )
     given = {k: v for k, v in SMALL.items() if k not in ("steps", "scene.fast", "scene.samples", "scene.levels")}
     config = resolve(str(page), given, "x")
-    whole = Trainer(config, GrayBallPrior())
-    for _ in range(5):
-        whole.step()
-    for cut in (1, 4):
-        part = Trainer(config, GrayBallPrior())
-        for _ in range(cut):
-            part.step()
-        tensors, meta = part.state()
-        other = Trainer(config, GrayBallPrior())
-        other.restore({k: v.clone() for k, v in tensors.items()}, meta)
-        for _ in range(5 - cut):
-            other.step()
-        one, same = whole.state()[0], other.state()[0]
-        assert one.keys() == same.keys() and all(torch.equal(one[k], same[k]) for k in one)
+    resumes_bit_exactly(config, GrayBallPrior, 5, (1, 4))
 
 
 class FakeLibrary:

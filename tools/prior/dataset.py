@@ -54,14 +54,14 @@ def shapes_of(shown: dict[str, list[str]]) -> list[str]:
 
 
 class Data:
-    """Drawn views in memory. Of several processes each holds its own shapes: number k belongs to process k mod count."""
+    """Drawn views in memory."""
 
-    def __init__(self, folder: Path, rank: int = 0, count: int = 1, most: int = SHAPES_A_NAME):
+    def __init__(self, folder: Path):
         """DataError if a shape has no pictures."""
-        self.shown = shown_by(folder, most)
+        self.shown = shown_by(folder)
         self.shapes = shapes_of(self.shown)
         self.name = {stem_of(model.file): model.name for model in read_models()}
-        self.mine = np.arange(len(self.shapes))[rank::count]
+        self.mine = np.arange(len(self.shapes))
         files = {
             int(k): sorted(folder.glob(f"{self.shapes[k]}.[0-9]*.npz"), key=lambda p: int(p.suffixes[-2][1:]))
             for k in self.mine
@@ -89,12 +89,6 @@ class Data:
             kept = rows % VALIDATION_EVERY == 0
             self.rows[k], self.validation[k] = rows[~kept], rows[kept]
             self.rules[k] = rules_of(self.pixels[start : start + RULE_VIEWS])
-
-    def batch(self, size: int, rng: np.random.Generator, views: int = 1, side: int = 64) -> Batch:
-        """``size`` random shapes in random looks that are not held out, ``views`` views of each, ``side`` pixels a side."""
-        shapes = rng.choice(self.mine, size)
-        looks = [draw_look(self.name[self.shapes[k]], rng) for k in shapes]
-        return self.make(shapes, looks, np.concatenate([rng.choice(self.rows[int(k)], views) for k in shapes]), side)
 
     def held_out_batch(self, size: int, seed: int, new_looks: bool) -> Batch:
         """Views that are never trained on, in looks that are held out for their things, or in others; always the same ones."""

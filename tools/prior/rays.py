@@ -9,8 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-AXES = np.array([[0, 1], [2, 1], [0, 2]])
-"""``planes.PLANES``."""
+from dreamfusion.kernels.hull_kernels import AXES, look_up
 
 
 @njit(cache=True)
@@ -38,31 +37,9 @@ def chosen(pixels: NDArray, rows: NDArray, count: int, empty: float, seed: int) 
 def each_corner(planes: NDArray, points: NDArray, shape: NDArray, met: NDArray, backward: bool) -> None:
     """Look planes (G, 3, P, P, C) of shapes (N,) up at points (N, 3), as ``planes.looked_up`` does: add to ``met`` (N, 3, C); or,
     ``backward``, add what is in ``met`` to the planes."""
-    side, width = planes.shape[2], planes.shape[4]
-    half = np.float32(side / 2)
     for n in range(len(points)):
         for k in range(3):
-            plane = planes[shape[n], k]
-            u = (points[n, AXES[k, 0]] + np.float32(1)) * half - np.float32(0.5)
-            v = (points[n, AXES[k, 1]] + np.float32(1)) * half - np.float32(0.5)
-            left, top = int(np.floor(u)), int(np.floor(v))
-            right_share, low_share = u - np.float32(left), v - np.float32(top)
-            for dy in range(2):
-                y = top + dy
-                if y < 0 or y >= side:
-                    continue
-                row_share = low_share if dy else np.float32(1) - low_share
-                for dx in range(2):
-                    x = left + dx
-                    if x < 0 or x >= side:
-                        continue
-                    share = row_share * (right_share if dx else np.float32(1) - right_share)
-                    if backward:
-                        for c in range(width):
-                            plane[y, x, c] += share * met[n, k, c]
-                    else:
-                        for c in range(width):
-                            met[n, k, c] += share * plane[y, x, c]
+            look_up(planes[shape[n], k], points[n, AXES[k, 0]], points[n, AXES[k, 1]], met[n, k], backward)
 
 
 class LookedUp(torch.autograd.Function):

@@ -9,8 +9,9 @@ import numpy as np
 from .caching import njit
 
 HULL = 32
+"""Cells along a side of a hull, a block over [-1, 1]."""
 AXES = np.array([[0, 1], [2, 1], [0, 2]])
-"""``priors.planes.PLANES``."""
+"""The axes that the columns and rows of each plane run along."""
 LITTLE = 1e-3
 """Where no more of the light than this is left, a ray ends."""
 
@@ -35,8 +36,9 @@ def marched(origin, towards, near, spacing, samples, inside, shape):
 
 
 @njit(nogil=True, error_model="numpy", fastmath=True)
-def look_up(plane, u, v, met):
-    """Add a plane (P, P, C) at u along columns and v along rows, both in [-1, 1], to met (C,), bilinearly; outside there are zeros."""
+def look_up(plane, u, v, met, backward):
+    """Add a plane (P, P, C) at u along columns and v along rows, both in [-1, 1], to met (C,), bilinearly; outside there are zeros.
+    ``backward``: add the gradient in met to that of the plane instead."""
     side = plane.shape[0]
     x, y = (
         (u + np.float32(1)) * np.float32(side / 2) - np.float32(0.5),
@@ -55,7 +57,10 @@ def look_up(plane, u, v, met):
                 continue
             share = row_share * (right_share if dx else np.float32(1) - right_share)
             for c in range(plane.shape[2]):
-                met[c] += share * plane[row, column, c]
+                if backward:
+                    plane[row, column, c] += share * met[c]
+                else:
+                    met[c] += share * plane[row, column, c]
 
 
 @njit(nogil=True, error_model="numpy", fastmath=True)
@@ -81,12 +86,8 @@ def met(origin, towards, near, spacing, world, samples, inside, planes, weight, 
                 continue
             looked[:] = 0
             for plane in range(3):
-                look_up(
-                    planes[plane],
-                    point[AXES[plane, 0]],
-                    point[AXES[plane, 1]],
-                    looked[plane * width : (plane + 1) * width],
-                )
+                part = looked[plane * width : (plane + 1) * width]
+                look_up(planes[plane], point[AXES[plane, 0]], point[AXES[plane, 1]], part, False)
             hidden[:] = bias
             for i in range(3 * width):
                 value = looked[i]

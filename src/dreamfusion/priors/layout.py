@@ -89,8 +89,8 @@ class Thing:
 
 @dataclass(frozen=True)
 class Light:
-    """Directions to key lights (V, 3), one for each camera, in the world; and the even share of the light. 1 is no key light: plain
-    colours."""
+    """``towards`` (V, 3): the direction to the key light, in the world, for each camera. ``ambient``: the share of the light that comes
+    from everywhere. With a share of 1 there is no key light, and colours are plain."""
 
     towards: Tensor
     ambient: float = AMBIENT
@@ -101,8 +101,8 @@ class Layout(nn.Module):
 
     The words choose among learned names, looks and proportions, softly: words never taught come out as a blend of what is
     nearest. A name is shown by one shape or by several. A shape is three feature planes (``planes.py``); what the camera's rays meet
-    of them is read as density, albedo and normal. The light stands above the camera, and the look goes on last. So neither turning
-    nor looks need be learned shape by shape.
+    of them is read as density, albedo and normal. Light and look are computed last. So neither turning, light nor looks need be
+    learned shape by shape.
     """
 
     factors: Tensor
@@ -221,7 +221,7 @@ class Layout(nn.Module):
         towards = towards.flatten(1, 2)
         origin = origin.flatten(1, 2).expand_as(towards)
         scale = torch.ones(3, device=camera.device) if stretch is None else stretch.to(camera.device).float()
-        meet = self.plainly_met if origin.is_cuda or torch.is_grad_enabled() else self.quickly_met
+        meet = self.plainly_met if origin.is_cuda or self.learns(thing, camera) else self.quickly_met
         found = meet(thing, origin, towards, scale)
         lamp = light_of(cameras) if light is None else light.towards.to(towards)
         lamp = lamp[:, None].expand_as(towards).flatten(0, 1)
@@ -236,6 +236,11 @@ class Layout(nn.Module):
         out = found.new_zeros(len(found), 5 + len(FIELDS))
         out[hit] = torch.cat([albedo.clamp(0, 1), opacity[:, None], lit[:, None], textures], 1)
         return out.view(len(camera), rays, rays, -1).permute(0, 3, 1, 2)
+
+    def learns(self, thing: Thing, camera: Tensor) -> bool:
+        """Whether anybody asks for a gradient of what is drawn."""
+        asked = (thing.planes, camera, self.point.weight, self.surface[0].weight)
+        return torch.is_grad_enabled() and any(x.requires_grad for x in asked)
 
     def plainly_met(self, thing: Thing, origin: Tensor, towards: Tensor, scale: Tensor) -> Tensor:
         """Features, place in the thing's own frame and opacity, (V R, F + 4), by alpha compositing along rays (V, R, 3) in the world,

@@ -11,20 +11,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..kernels.hull_kernels import AXES, HULL
+
 PLANE_WIDTH = 8
-HULL = 32
 SAMPLES = 48
 """Along a ray, in the unit sphere."""
 THICKNESS = 0.08
 """The length over which a density of 1 lets 1 / e through."""
-PLANES = ((0, 1), (2, 1), (0, 2))
-"""The axes that the columns and rows of each plane run along."""
 
 
 def corners(points: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Which features points (N, 3) lie between, as rows (3 N, 4) of planes that lie one after another as (3, side, side), and their
     bilinear weights (3 N, 4). As ``grid_sample`` without aligned corners and with zeros outside."""
-    columns, rows = (torch.stack([points[:, a[k]] for a in PLANES], 1) for k in (0, 1))  # (N, 3)
+    columns, rows = (torch.stack([points[:, a[k]] for a in AXES], 1) for k in (0, 1))  # (N, 3)
     x, y = ((v + 1) * (side / 2) - 0.5 for v in (columns, rows))
     left, top = x.floor(), y.floor()
     right_share, low_share = x - left, y - top
