@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from batch import Job, folder_of, run
+from jobs import Job, folder_of, run
 from machine import provenance
 
 from dreamfusion.asset import Asset
