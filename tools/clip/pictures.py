@@ -6,7 +6,8 @@ A caption is chosen first, then a shape that shows its name and one of the shape
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,21 @@ class Batch:
     shape: Tensor
     look: Tensor
     azimuth_deg: Tensor
+
+
+class Shown:
+    """The latest batches, to be shown once more: to make a picture takes longer than to learn from it."""
+
+    def __init__(self, count: int = 64):
+        self.batches: deque[Batch] = deque(maxlen=count)
+
+    def with_old(self, new: Batch, rng: np.random.Generator) -> Batch:
+        """``new`` (B pictures) and an earlier batch, 2 B pictures; the first time, ``new`` twice. Sides of 32 and 64 do not mix."""
+        if self.batches and self.batches[0].pictures.shape != new.pictures.shape:
+            self.batches.clear()
+        old = self.batches[rng.integers(len(self.batches))] if self.batches else new
+        self.batches.append(new)
+        return Batch(*(torch.cat([getattr(new, f.name), getattr(old, f.name)]) for f in fields(Batch)))
 
 
 class Views:
@@ -107,7 +123,8 @@ def lit(
 
     ambient (B,) is the share of light from everywhere; tone (B, 3) multiplies the paint's channels.
     """
-    pixels = F.avg_pool2d(torch.from_numpy(views.pixels[rows]).float() / 255, 64 // side)
+    pixels = torch.from_numpy(views.pixels[rows]).float() / 255
+    pixels = F.avg_pool2d(pixels, 64 // side) if side < 64 else pixels
     seen = torch.from_numpy(views.cameras[rows])
     camera = torch.cat([seen[:, :2].deg2rad(), seen[:, 3:]], 1)
     rule, luma, parts = torch.from_numpy(views.rules[shapes]).unbind(1)

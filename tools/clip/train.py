@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).parents[1] / "prior"))
 
-from pictures import Batch, Views, batch, held_out_batch
+from pictures import Batch, Shown, Views, batch, held_out_batch
 from table import Table, Vocabulary
 
 from dreamfusion.clip.towers import AZIMUTHS, Eye, Guide, Judge
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--init", type=Path, help="packed weights to start from if there is no checkpoint")
     parser.add_argument("--readings", type=Path, help="captions that tools/prior/read.py has embedded already")
     parser.add_argument("--rough", type=float, default=1.0, help="how rough pictures get, 0 to 1")
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=64, help="pictures a step, half of them shown for the second time")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
@@ -207,7 +207,7 @@ def main() -> None:
     np_rng, rng = np.random.default_rng([args.seed, seen]), torch.Generator().manual_seed(args.seed + seen)
     validation = held_out_batch(views, table, among, 768, 7)
     fixed = torch.randint(len(table.name), (EXTRA,), generator=torch.Generator().manual_seed(7))
-    start, first, saved = time.time(), seen, time.time()
+    start, first, saved, shown = time.time(), seen, time.time(), Shown()
     history: list[dict[str, float]] = []
 
     def store() -> None:
@@ -223,7 +223,8 @@ def main() -> None:
         model.train()
         strength = args.rough * min(1.0, seen / (ROUGH_FROM * args.pictures))
         side = 32 if seen < args.coarse * args.pictures else 64
-        some = batch(views, table, among, args.batch, np_rng, rng, strength, side)
+        new = batch(views, table, among, args.batch // 2, np_rng, rng, strength, side)
+        some = shown.with_old(new, np_rng)
         extra = torch.randint(len(table.name), (EXTRA,), generator=rng)
         parts = model.loss(some, table, vocabulary, extra)
         optimizer.zero_grad()
