@@ -1,7 +1,7 @@
 """A worker that draws nothing: ``python -m tests.studio_worker MADE SECONDS``. It copies the finished run MADE, piece by piece.
 
 It speaks as ``batch.worker`` does, and stops as that does: SIGTERM leaves a checkpoint. "crash" in a prompt ends the process,
-"wrong" is a mistake.
+"wrong" is a mistake. It answers to a look with the azimuth among its figures.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import json
 import os
+import queue
 import shutil
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,18 @@ def make(ask: dict[str, Any]) -> None:
     send(error=None)
 
 
-if __name__ == "__main__":
+def read(jobs: queue.SimpleQueue[dict[str, Any] | None]) -> None:
     for line in sys.stdin:
-        make(json.loads(line))
+        message = json.loads(line)
+        if "look" in message:
+            send(step=2, steps=STEPS, seconds=1.0, metrics={"azimuth": message["look"][0] if message["look"] else 0.5})
+        else:
+            jobs.put(message)
+    jobs.put(None)
+
+
+if __name__ == "__main__":
+    asked: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+    threading.Thread(target=read, args=(asked,), daemon=True).start()
+    while (message := asked.get()) is not None:
+        make(message)

@@ -61,6 +61,7 @@ def address(tmp_path: Path, made_once: Path, monkeypatch: pytest.MonkeyPatch) ->
     page = yaml.safe_load((finished / "run.yaml").read_text())
     page["config"]["prompt"] = "a first chair"
     (finished / "run.yaml").write_text(yaml.safe_dump(page))
+    shutil.copytree(finished, tmp_path / "runs" / "finished-1")
     desk = Desk(tmp_path / "runs", worker=(sys.executable, "-m", "tests.studio_worker", str(made), "5"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -128,6 +129,12 @@ def test_a_newcomer_makes_stops_resumes_and_keeps_an_asset(page: Any) -> None:
     until(page, "document.querySelector('#now-curve').getAttribute('points').includes(' ')")
     assert "step" in page.inner_text("#now-figures") and page.inner_text("#now-title") == "a red armchair"
     picture(page, "running")
+    page.focus("#now-picture")
+    page.keyboard.press("ArrowLeft")
+    until(page, "document.querySelector('#now-picture').src.startsWith('blob:')")
+    until(page, "fetch('/runs').then((r) => r.json()).then((runs) => runs[0].metrics?.azimuth === 10)")
+    page.keyboard.press("Escape")
+    until(page, "fetch('/runs').then((r) => r.json()).then((runs) => runs[0].metrics?.azimuth === 0.5)")
 
     page.reload()  # the run does not mind
     page.wait_for_selector("#now-stop")
@@ -183,3 +190,24 @@ def test_a_phone_and_two_tabs(page: Any, browser: Any, address: str) -> None:
     other.click("#make .primary")
     other.wait_for_selector("#form-error:has-text('steps = \\'-3\\' is not allowed')")
     other.close()
+
+
+def test_two_assets_side_by_side(page: Any) -> None:
+    for box in page.query_selector_all(".compare input"):
+        box.click()
+    page.wait_for_selector("#compare[open]")
+    until(page, "[...document.querySelectorAll('#compare model-viewer')].filter((v) => v.loaded).length === 2")
+    box = page.query_selector("#compare model-viewer").bounding_box()
+    page.mouse.move(box["x"] + 100, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 220, box["y"] + 140, steps=4)
+    page.mouse.up()
+    turned = "[...document.querySelectorAll('#compare model-viewer')].map((v) => v.getCameraOrbit())"
+    until(
+        page,
+        f"(([a, b]) => Math.abs(a.theta) > 0.1 && Math.abs(a.theta - b.theta) + Math.abs(a.phi - b.phi) < 0.02)({turned})",
+    )
+    page.wait_for_timeout(500)
+    picture(page, "compare")
+    page.keyboard.press("Escape")
+    until(page, "document.querySelectorAll('.compare input:checked').length === 0")

@@ -73,6 +73,13 @@ class Worker:
                 heard(message)
         return {"error": f"its process ended ({_ending(self.process.wait())})", "kind": "end"}
 
+    def look(self, wanted: tuple[float, float] | None) -> None:
+        """Have the pictures of its job look from this azimuth and elevation in degrees; None: from changing sides."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError, ValueError):
+            self.process.stdin.write(json.dumps({"look": wanted}) + "\n")
+            self.process.stdin.flush()
+
     def stop(self) -> None:
         """Ask it to write a checkpoint and to end."""
         self.process.terminate()

@@ -1,6 +1,7 @@
 """A process that makes one asset after another: ``python -m dreamfusion.batch.worker``. It loads torch and the prior once.
 
-A line of JSON on standard input is a job (``Job.ask``). Lines of JSON on standard output say how far it is:
+A line of JSON on standard input is a job (``Job.ask``), or {"look": [azimuth, elevation]} in degrees, from where the pictures of
+the job in progress look from now on ({"look": null}: from changing sides again). Lines of JSON on standard output say how far it is:
 
 - {"step", "steps", "seconds", "metrics"}, and a "picture" (JPEG as base64) if the job has "live", the side of one;
 - {"doing", "share"} during the export, and {"warning"};
@@ -41,15 +42,42 @@ PATIENCE = 60.0
 """Seconds to wait for a folder that another process holds: the worker of a batch that was killed needs some to end."""
 
 
-LIVE_SHARE = 0.1
-"""Largest share of a run's time that the pictures that are sent may take."""
+LIVE_SHARE, TURNED_SHARE = 0.1, 0.5
+"""Largest share of a run's time that the pictures that are sent may take; the second one while somebody turns the object."""
 TURN_DEG = 20
 """Each of them looks from so much further around."""
 
 
+class Gaze:
+    """Where pictures look from: around the object, or from where somebody wants."""
+
+    PATIENCE, EVERY = 2.0, 0.05
+    """Seconds for which somebody who turned the object counts as still turning it, and seconds between two pictures then."""
+
+    def __init__(self) -> None:
+        self.wanted: tuple[float, float] | None = None
+        self.last, self.azimuth = float("-inf"), -float(TURN_DEG)
+
+    def turn(self, wanted: tuple[float, float] | None) -> None:
+        """Look from this azimuth and elevation in degrees; None: around again."""
+        self.wanted, self.last = wanted, time.monotonic()
+
+    @property
+    def turning(self) -> bool:
+        """Whether somebody turns the object."""
+        return time.monotonic() - self.last < self.PATIENCE
+
+    def next(self) -> tuple[float, float]:
+        """Azimuth and elevation of the next picture."""
+        if self.wanted is not None:
+            return self.wanted
+        self.azimuth = (self.azimuth + TURN_DEG) % 360
+        return self.azimuth, 15.0
+
+
 @own_torch()
-def picture_of(scene: Scene, azimuth: float, size: int) -> str:
-    """A JPEG of a scene from a side, as base64."""
+def picture_of(scene: Scene, azimuth: float, elevation: float, size: int) -> str:
+    """A JPEG of a scene from a side, in degrees, as base64."""
     import base64
     import io
 
@@ -60,7 +88,7 @@ def picture_of(scene: Scene, azimuth: float, size: int) -> str:
     from ..view.cameras import orbit_cameras
     from ..view.view import orbit_view
 
-    drawn = to_uint8(render_view(scene, orbit_view(orbit_cameras([azimuth], 15.0, 2.5), size)))[0]
+    drawn = to_uint8(render_view(scene, orbit_view(orbit_cameras([azimuth], elevation, 2.5), size)))[0]
     buffer = io.BytesIO()
     Image.fromarray(drawn).save(buffer, format="JPEG", quality=85)
     return base64.b64encode(buffer.getvalue()).decode()
@@ -69,15 +97,16 @@ def picture_of(scene: Scene, azimuth: float, size: int) -> str:
 class Telling:
     """Sends a run's progress now and then."""
 
-    def __init__(self, send: Send, every: float = EVERY, live: int = 0):
+    def __init__(self, send: Send, every: float = EVERY, live: int = 0, gaze: Gaze | None = None):
         """``live``: side of the pictures that are sent as well, 0 for none."""
         self.send, self.every, self.live, self.sent = send, every, live, float("-inf")
-        self.azimuth = self.drawing = 0.0
+        self.gaze = gaze or Gaze()
+        self.drawing = 0.0
 
     def due(self) -> bool:
         """Whether it is time for a line; then the next one is due later."""
         now = time.monotonic()
-        if now - self.sent < self.every:
+        if now - self.sent < (Gaze.EVERY if self.gaze.turning else self.every):
             return False
         self.sent = now
         return True
@@ -88,10 +117,10 @@ class Telling:
             metrics = {k: v for k, v in progress.metrics.items() if isinstance(v, float | int)}
             metrics = {k: v for k, v in metrics.items() if v == v and abs(v) != float("inf")}
             said = {"step": progress.step, "steps": progress.steps, "seconds": progress.seconds, "metrics": metrics}
-            if self.live and progress.scene is not None and self.drawing <= LIVE_SHARE * progress.seconds:
+            share = TURNED_SHARE if self.gaze.turning else LIVE_SHARE
+            if self.live and progress.scene is not None and self.drawing <= share * progress.seconds:
                 begin = time.monotonic()
-                said["picture"] = picture_of(progress.scene, self.azimuth, self.live)
-                self.azimuth = (self.azimuth + TURN_DEG) % 360
+                said["picture"] = picture_of(progress.scene, *self.gaze.next(), self.live)
                 self.drawing += time.monotonic() - begin
             self.send(said)
 
@@ -101,7 +130,9 @@ class Telling:
             self.send({"doing": what, "share": done / parts})
 
 
-def make(ask: dict[str, Any], load: Loader, send: Send, ended: threading.Event | None = None) -> dict[str, Any]:
+def make(
+    ask: dict[str, Any], load: Loader, send: Send, ended: threading.Event | None = None, gaze: Gaze | None = None
+) -> dict[str, Any]:
     """Make an asset or go on with it: the answer. A traceback is left beside the run's folder. SystemExit when stopped."""
     folder = Path(ask["folder"])
     forget_peak()
@@ -114,7 +145,7 @@ def make(ask: dict[str, Any], load: Loader, send: Send, ended: threading.Event |
             where: dict[str, Any] = {"resume": folder} | ask.get("more", {})
         else:
             where = {"out": folder, "config": resolve(ask["preset"], ask["settings"], ask["prompt"])}
-        telling = Telling(send, ask.get("every", EVERY), ask.get("live", 0))
+        telling = Telling(send, ask.get("every", EVERY), ask.get("live", 0), gaze)
         with stopped_by_signals() as stop, passed_on(ended, stop), reporting(telling.part):
             try:
                 asset = generate(prior=load, callbacks=[telling.step], stop=stop.event, **where)
@@ -176,22 +207,26 @@ def own_output() -> Send:
 
 def main() -> None:
     """Do the jobs of standard input."""
-    send, load, ended = own_output(), Loader(), threading.Event()
-    asked: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    send, load, ended, gaze = own_output(), Loader(), threading.Event(), Gaze()
+    asked: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
 
     def read() -> None:
         with open(0, "rb", buffering=0, closefd=False) as lines:  # sys.stdin has a lock that would be held at the end
             for line in lines:
-                asked.put(line.decode())
+                message = json.loads(line)
+                if "look" in message:
+                    gaze.turn(message["look"])
+                else:
+                    asked.put(message)
         ended.set()
         asked.put(None)
 
     threading.Thread(target=read, daemon=True).start()
     warnings.showwarning = lambda message, *_, **__: send({"warning": " ".join(str(message).split())})
-    while (line := asked.get()) is not None:
+    while (ask := asked.get()) is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)
-            answer = make(json.loads(line), load, send, ended)
+            answer = make(ask, load, send, ended, gaze)
         send(answer)
 
 

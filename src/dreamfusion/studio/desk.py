@@ -115,6 +115,14 @@ class Desk:
                 self._write()
             self._tell()
 
+    def look(self, id: str, wanted: tuple[float, float] | None) -> None:
+        """Show the run in progress from this azimuth and elevation in degrees; None: from changing sides. Busy if it is another."""
+        with self.changed:
+            if self.now is None or self.now["id"] != id or self.own is None:
+                raise Busy(f"{id} is not in progress")
+            if "step" in self.said or "doing" in self.said:
+                self.own.look(wanted)
+
     def delete(self, id: str) -> None:
         """Move a run into the trash, ``.trash`` in the studio's folder. Busy if it is in progress, KeyError if there is none."""
         with self.changed:

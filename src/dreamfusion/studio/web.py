@@ -52,6 +52,14 @@ class Resume(BaseModel):
     """The new number of steps, for a run that is to get more."""
 
 
+class Look(BaseModel):
+    """From where to look at the run in progress, in degrees. Without an azimuth: from changing sides."""
+
+    model_config = ConfigDict(extra="forbid")
+    azimuth: float | None = Field(None, ge=-3600, le=3600)
+    elevation: float = Field(15.0, ge=-85, le=85)
+
+
 class Export(BaseModel):
     """What file to make of an asset."""
 
@@ -124,6 +132,12 @@ def make_app(
         known(id)
         desk.resume(id, asked.steps)
         return known(id)
+
+    @app.post("/runs/{id}/look", status_code=204, summary="Turn the run in progress to a side")
+    def look(id: str, asked: Look) -> Response:
+        known(id)
+        desk.look(id, None if asked.azimuth is None else (asked.azimuth, asked.elevation))
+        return Response(status_code=204)
 
     @app.post("/runs/{id}/export", summary="Make a file of the asset, and send it", response_class=FileResponse)
     def export_run(id: str, asked: Export) -> FileResponse:

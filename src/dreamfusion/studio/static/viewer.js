@@ -1,0 +1,80 @@
+// One run, large; and the export of its asset.
+import { $, STATES, ask, clock, make, run } from "./common.js";
+import { again } from "./form.js";
+
+let opened = null, openedLook = "";
+
+export function openViewer(id, all) { opened = id; openedLook = ""; refreshViewer(all); $("viewer").showModal(); }
+
+export function refreshViewer(all) {
+  const found = all.find((one) => one.id === opened);
+  if (!found) { $("viewer").close(); return; }
+  const look = JSON.stringify([found.state, found.files, found.error]);
+  if (look === openedLook) return;
+  openedLook = look;
+  const asset = found.files?.includes("asset.glb");
+  const stage = asset
+    ? make("model-viewer", { src: `${run(found.id)}/asset.glb?${found.step}`, "camera-controls": true, "auto-rotate": true, "shadow-intensity": "0.6", "interaction-prompt": "none", alt: `The asset: ${found.prompt}`, "environment-image": "neutral" })
+    : make("div", { class: "stand" }, found.files?.includes("preview.png") ? make("img", { src: `${run(found.id)}/preview.png?${found.step}`, alt: "The scene from all sides" }) : "There is no picture yet.");
+  const figures = found.figures ?? {}, cost = found.cost;
+  const said = [["preset", found.preset], ["seed", found.seed], ["steps", `${found.step} of ${found.steps}`]];
+  if (figures.triangles != null) said.push(["triangles", figures.triangles.toLocaleString()]);
+  if (figures.pieces != null) said.push(["pieces", figures.pieces]);
+  if (figures.iou != null) said.push(["silhouettes", figures.iou.toFixed(2)]);
+  if (cost) said.push(["time", clock(cost.seconds)], ["energy", `${cost.wh.toFixed(2)} Wh${cost.energy.includes("estimate") ? " (estimate)" : ""}`]);
+  if (cost?.cost != null) said.push(["cost", `${cost.cost.toFixed(4)} ${cost.currency}`]);
+  const busy = ["running", "queued", "stopping"].includes(found.state);
+  const error = make("p", { class: "error", role: "alert" }, found.error ?? "");
+  const attempt = async (work) => { error.textContent = ""; try { await work(); } catch (problem) { error.textContent = problem.message; } };
+  $("viewer").replaceChildren(stage, make("div", { class: "inside" },
+    make("div", { class: "row" }, make("h2", { id: "viewer-title" }, found.prompt || found.id), make("span", { class: `badge ${found.state}` }, STATES[found.state])),
+    make("p", { class: "figures" }, ...said.map(([name, value]) => make("span", {}, `${name} `, make("b", {}, String(value))))),
+    error,
+    make("div", { class: "buttons" },
+      asset && make("a", { class: "button primary", href: `${run(found.id)}/asset.glb`, download: `${found.id}.glb` }, "Download GLB"),
+      asset && make("button", { type: "button", onclick: () => openExport(found) }, "Export …"),
+      found.files?.includes("turntable.mp4") && make("a", { class: "button", href: `${run(found.id)}/turntable.mp4`, download: `${found.id}.mp4` }, "Film"),
+      found.files?.includes("preview.png") && make("a", { class: "button", href: `${run(found.id)}/preview.png`, target: "_blank", rel: "noopener" }, "All sides"),
+      busy && make("button", { type: "button", onclick: () => attempt(() => ask(`${run(found.id)}/stop`, "POST", {})) }, found.state === "queued" ? "Take out of the queue" : "Stop"),
+      !busy && found.state !== "done" && found.steps > 0 && make("button", { type: "button", class: "primary", onclick: () => attempt(() => ask(`${run(found.id)}/resume`, "POST", {})) }, "Resume"),
+      !busy && make("button", { type: "button", onclick: () => { $("viewer").close(); again(found); } }, "Use these settings"),
+      !busy && make("button", { type: "button", class: "danger", onclick: () => attempt(async () => {
+        if (confirm(`Move “${found.prompt}” to the trash?`)) { await ask(run(found.id), "DELETE"); $("viewer").close(); }
+      }) }, "Delete"),
+      make("button", { type: "button", onclick: () => $("viewer").close() }, "Close"))));
+}
+
+$("viewer").addEventListener("close", () => { opened = null; $("viewer").replaceChildren(); });
+
+// ---- export
+
+function openExport(found) {
+  const format = make("select", { id: "export-format" }, ...["glb", "usdz", "obj", "ply", "stl", "3mf"].map((name) => make("option", {}, name)));
+  const faces = make("input", { id: "export-faces", inputmode: "numeric", value: "20000" });
+  const texture = make("select", { id: "export-texture" }, ...[512, 1024, 2048, 4096].map((n) => make("option", { value: n, selected: n === 1024 }, String(n))));
+  const compress = make("input", { id: "export-compress", type: "checkbox" });
+  const error = make("p", { class: "error", role: "alert" });
+  const button = make("button", { type: "submit", class: "primary" }, "Export and download");
+  const form = make("form", { class: "inside", onsubmit: async (event) => {
+    event.preventDefault();
+    error.textContent = ""; button.disabled = true; button.textContent = "Exporting …";
+    try {
+      const answer = await ask(`${run(found.id)}/export`, "POST", { format: format.value, faces: Number(faces.value), texture_size: Number(texture.value), compress: compress.checked });
+      const name = /filename="?([^";]+)/.exec(answer.headers.get("Content-Disposition") ?? "")?.[1] ?? `${found.id}.${format.value}`;
+      const link = make("a", { href: URL.createObjectURL(await answer.blob()), download: name });
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+      $("export").close();
+    } catch (problem) { error.textContent = problem.message; }
+    button.disabled = false; button.textContent = "Export and download";
+  } },
+    make("h2", { id: "export-title" }, `Export “${found.prompt}”`),
+    make("label", { for: "export-format" }, "Format"), format,
+    make("label", { for: "export-faces" }, "Most triangles"), faces,
+    make("label", { for: "export-texture" }, "Texture, texels per side"), texture,
+    make("label", { for: "export-compress" }, compress, " Compress (Draco and WebP; GLB and USDZ only)"),
+    error,
+    make("div", { class: "buttons" }, button, make("button", { type: "button", onclick: () => $("export").close() }, "Cancel")));
+  $("export").replaceChildren(form);
+  $("export").showModal();
+}
