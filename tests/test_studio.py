@@ -241,7 +241,6 @@ def test_the_page_and_what_it_offers(client: TestClient) -> None:
     offered = client.get("/presets").json()
     assert {"fast", "balanced", "magic3d"} <= offered.keys() and not {
         "dreamfusion-sd",
-        "zero123",
         "text2mesh",
     } & offered.keys()
     names = [setting["name"] for setting in client.get("/settings").json()]

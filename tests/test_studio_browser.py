@@ -18,6 +18,7 @@ import yaml
 pytest.importorskip("fastapi", reason="the studio needs pip install 'dreamfusion[studio]'")
 pytest.importorskip("playwright.sync_api", reason="the browser tests need pip install playwright")
 
+from PIL import Image, ImageDraw
 from playwright import sync_api as api
 
 from dreamfusion.studio.desk import Desk
@@ -38,6 +39,9 @@ GPU = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader
 class Critic:
     def notes(self, prompt: str) -> list[str]:
         return [f"the bundled prior was never taught 'limousine' in {prompt!r}"] if "limousine" in prompt else []
+
+    def seen(self, picture: Path) -> str:
+        return "a red mug (71 %)"
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +215,22 @@ def test_two_assets_side_by_side(page: Any) -> None:
     picture(page, "compare")
     page.keyboard.press("Escape")
     until(page, "document.querySelectorAll('.compare input:checked').length === 0")
+
+
+def test_a_picture_in_place_of_words(page: Any, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    page.set_input_files("#picture", str(tmp_path / "bad.png"))
+    page.wait_for_selector("#seen:has-text('no picture')")
+    drawing = Image.new("RGB", (200, 200), "white")
+    ImageDraw.Draw(drawing).ellipse((60, 60, 140, 140), fill="red")
+    drawing.save(tmp_path / "mug.png")
+    page.set_input_files("#picture", str(tmp_path / "mug.png"))
+    page.wait_for_selector("#seen:has-text('a red mug (71 %)')")
+    assert page.input_value("#preset") == "zero123"
+    picture(page, "picture")
+    page.click("#no-picture")
+    assert page.input_value("#preset") == "fast"
+    page.set_input_files("#picture", str(tmp_path / "mug.png"))
+    until(page, "document.querySelector('#preset').value === 'zero123'")
+    page.click("#make .primary")
+    page.wait_for_selector(".card .badge.done >> nth=2")

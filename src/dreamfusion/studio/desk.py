@@ -71,15 +71,18 @@ class Desk:
         if self.thread.is_alive():
             self.thread.join()
 
-    def submit(self, prompt: str, preset: str, settings: dict[str, Any]) -> str:
-        """Put a new run into the queue; its id. UserError for a mistake in it, Busy if the queue is full."""
-        prompt = check_prompt(prompt)
+    def submit(self, prompt: str, preset: str, settings: dict[str, Any], picture: Path | None = None) -> str:
+        """Put a new run into the queue; its id. With ``picture`` the prompt may be empty. UserError for a mistake in it, Busy if the
+        queue is full."""
+        prompt = check_prompt(prompt) if picture is None or prompt.strip() else ""
+        if picture is not None:
+            settings = settings | {"prior.image": str(picture), "prior.asks": "image"}
         if self.threads:
             settings = {"threads": self.threads} | settings
         config = resolve(preset, settings, prompt)
         with self.changed:
             self._check_room()
-            id = self._free_id(f"{slug(prompt)}-{config.seed}")
+            id = self._free_id(f"{slug(prompt, empty='picture' if picture else 'asset')}-{config.seed}")
             self._add({"id": id, "prompt": prompt, "preset": preset, "settings": settings, "resume": False})
             return id
 

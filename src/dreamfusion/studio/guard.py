@@ -8,6 +8,8 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from . import uploads
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -15,7 +17,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST_BYTES = 64_000
 """Largest body of a request."""
-TOO_LARGE = f"the request is larger than {MOST_BYTES} bytes"
+LARGER = {"/pictures": uploads.MOST_BYTES}
+"""Paths with another limit."""
+TOO_LARGE = "the request is larger than {} bytes"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 COOKIE = "dreamfusion-token"
 POLICY = (
@@ -63,9 +67,10 @@ class Guard:
             cookie = f"{COOKIE}={asked[0]}; HttpOnly; SameSite=Strict; Path=/"
             await _plain(answer, 303, "", {"location": "/", "set-cookie": cookie})
             return
-        replay = await _bounded(receive) if scope["method"] not in ("GET", "HEAD") else receive
+        most = LARGER.get(scope["path"], MOST_BYTES)
+        replay = await _bounded(receive, most) if scope["method"] not in ("GET", "HEAD") else receive
         if replay is None:
-            await _plain(answer, 413, TOO_LARGE)
+            await _plain(answer, 413, TOO_LARGE.format(most))
             return
         await self.app(scope, replay, answer)
 
@@ -78,8 +83,9 @@ class Guard:
         if origin is not None and urlsplit(origin).netloc != headers.get("host"):
             return 403, "requests of other sites are refused"
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > MOST_BYTES:
-            return 413, TOO_LARGE
+        most = LARGER.get(scope["path"], MOST_BYTES)
+        if not length.isdigit() or int(length) > most:
+            return 413, TOO_LARGE.format(most)
         return None
 
     def _has_token(self, headers: dict[str, str], scope: Scope) -> bool:
@@ -102,7 +108,7 @@ def _host(text: str) -> str:
         return ""
 
 
-async def _bounded(receive: Receive) -> Receive | None:
+async def _bounded(receive: Receive, most: int) -> Receive | None:
     """What gives the same messages once the whole body is here; None if it is too large."""
     messages: list[MutableMapping[str, Any]] = []
     size, more = 0, True
@@ -110,7 +116,7 @@ async def _bounded(receive: Receive) -> Receive | None:
         messages.append(message := await receive())
         size += len(message.get("body", b""))
         more = bool(message.get("more_body"))
-        if size > MOST_BYTES:
+        if size > most:
             return None
 
     async def replay() -> MutableMapping[str, Any]:

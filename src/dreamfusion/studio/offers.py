@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
@@ -34,24 +35,27 @@ MAIN = (
     "export.texture_size",
 )
 """The few settings that are not folded away."""
+NEED_A_FILE = ("text2mesh", "latent-paint")
+"""Presets that need a mesh."""
 OWN = ("bundled", "guide")
 """Priors that are in the package: nothing is ever fetched for a page."""
 
 
 @cache
 def presets() -> dict[str, dict[str, Any]]:
-    """The presets that need no file and no model from elsewhere: what each is for, and its values of ``MAIN``."""
+    """The presets that need no mesh and no model from elsewhere: what each is for, its values of ``MAIN``, and whether it needs a
+    "picture"."""
     found = {}
     for name in preset_names():
         values = load_preset(name)
-        if (
-            values.get("prior.id", PriorSettings().id) in OWN
-            and values.get("prior.asks") != "image"
-            and name != "text2mesh"
-        ):
+        if values.get("prior.id", PriorSettings().id) in OWN and name not in NEED_A_FILE:
             shown = flatten(build(values).model_dump())
             about = preset_text(name).splitlines()[0].lstrip("# ").replace("`", "")
-            found[name] = {"about": about, "values": {k: as_text(shown[k]) for k in MAIN if k in shown}}
+            found[name] = {
+                "about": about,
+                "values": {k: as_text(shown[k]) for k in MAIN if k in shown},
+                "picture": shown["prior.asks"] == "image",
+            }
     return found
 
 
@@ -103,9 +107,20 @@ class Critic:
     def notes(self, prompt: str) -> list[str]:
         """A line for each thing that is worth knowing. UserError if it is no prompt."""
         prompt = check_prompt(prompt)
-        from ..loading import load_prior
         from ..prompt_checks import prompt_notes
 
         with self.lock:
-            self.prior = self.prior or load_prior("bundled", "cpu")
-            return prompt_notes(self.prior, prompt)
+            return prompt_notes(self._loaded(), prompt)
+
+    def seen(self, picture: Path) -> str:
+        """What the bundled prior sees in a reference picture, and how sure it is. UserError if it is none."""
+        from ..reference import read_reference
+
+        with self.lock:
+            return str(self._loaded().describe(read_reference(picture), ""))
+
+    def _loaded(self) -> Any:
+        from ..loading import load_prior
+
+        self.prior = self.prior or load_prior("bundled", "cpu")
+        return self.prior

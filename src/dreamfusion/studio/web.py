@@ -21,10 +21,11 @@ from ..batch.overview import tile
 from ..errors import UserError
 from ..prompts import LONGEST
 from . import offers
-from .desk import Busy, Desk
+from .desk import HIDDEN, Busy, Desk
 from .exporting import export
 from .guard import LOOPBACK, App, Guard
 from .listing import FILES, curves, file_of, folder_of
+from .uploads import keep_picture, picture_at
 
 STATIC = Path(__file__).parent / "static"
 MOST_STREAMS = 32
@@ -32,6 +33,14 @@ PAUSE = 0.3
 """Seconds between two looks at what has changed."""
 BEAT = 15.0
 """Seconds after which a silent stream says that it is alive."""
+
+
+PICTURE = {
+    "required": True,
+    "content": {
+        f"image/{kind}": {"schema": {"type": "string", "format": "binary"}} for kind in ("png", "jpeg", "webp")
+    },
+}
 
 
 class NewRun(BaseModel):
@@ -42,6 +51,8 @@ class NewRun(BaseModel):
     preset: str = Field("balanced", max_length=60)
     settings: dict[str, str | int | float | bool] = Field(default_factory=dict, max_length=100)
     """Any of ``GET /settings``, by dotted names."""
+    picture: str = Field("", max_length=16)
+    """A reference picture, by the id of ``POST /pictures``. With it the prompt may be empty."""
 
 
 class Resume(BaseModel):
@@ -105,7 +116,22 @@ def make_app(
     @app.post("/runs", status_code=201, summary="Put a new run into the queue")
     def new_run(asked: NewRun) -> dict[str, Any]:
         settings = offers.check_settings(asked.preset, asked.settings)
-        return known(desk.submit(asked.prompt, asked.preset, settings))
+        picture = picture_at(desk.root / HIDDEN, asked.picture) if asked.picture else None
+        if picture is None and offers.presets()[asked.preset]["picture"]:
+            raise UserError(f"the preset {asked.preset} needs a picture")
+        return known(desk.submit(asked.prompt, asked.preset, settings, picture))
+
+    @app.post(
+        "/pictures",
+        status_code=201,
+        summary="Send a reference picture as the body",
+        openapi_extra={"requestBody": PICTURE},
+    )
+    async def new_picture(request: Request) -> dict[str, str]:
+        data = await request.body()
+        id = await asyncio.to_thread(keep_picture, desk.root / HIDDEN, data)
+        seen = await asyncio.to_thread(critic.seen, picture_at(desk.root / HIDDEN, id))
+        return {"id": id, "seen": seen}
 
     @app.get("/runs/{id}", summary="A run, with the curves of its log")
     def run(id: str) -> dict[str, Any]:

@@ -116,6 +116,34 @@ const check = later(350, async () => {
   } catch (error) { answered = true; if (number === asked) $("notes").replaceChildren(make("li", { class: "bad" }, error.message)); }
 });
 
+// A reference picture in place of words, or beside them.
+let picture = "", presetBefore = "";
+
+function dropPicture() {
+  picture = "";
+  $("picture").value = ""; $("seen").textContent = ""; $("no-picture").hidden = true;
+  box.required = true;
+  if (presetBefore) { $("preset").value = presetBefore; presetBefore = ""; showPreset(); }
+}
+
+$("picture").addEventListener("change", async () => {
+  const [file] = $("picture").files;
+  if (!file) return dropPicture();
+  $("seen").textContent = "looking at the picture …";
+  try {
+    const answer = await fetch("/pictures", { method: "POST", headers: { "Content-Type": file.type || "application/octet-stream" }, body: file });
+    const said = answer.headers.get("Content-Type")?.includes("json") ? await answer.json() : { detail: await answer.text() };
+    if (!answer.ok) throw new Error(said.detail);
+    picture = said.id;
+    $("seen").textContent = `The prior sees ${said.seen}.`;
+    $("no-picture").hidden = false;
+    box.required = false;
+    const asks = Object.keys(presets).find((name) => presets[name].picture);
+    if (asks && !presets[$("preset").value].picture) { presetBefore = $("preset").value; $("preset").value = asks; showPreset(); }
+  } catch (error) { dropPicture(); $("seen").textContent = error.message; }
+});
+$("no-picture").addEventListener("click", dropPicture);
+
 $("make").addEventListener("submit", async (event) => {
   event.preventDefault();
   $("form-error").textContent = "";
@@ -125,7 +153,7 @@ $("make").addEventListener("submit", async (event) => {
   const button = $("make").querySelector(".primary");
   button.disabled = true;
   try {
-    await ask("/runs", "POST", { prompt: box.value, preset: $("preset").value, settings });
+    await ask("/runs", "POST", { prompt: box.value, preset: $("preset").value, settings, picture });
   } catch (error) { $("form-error").textContent = error.message; }
   button.disabled = false;
 });

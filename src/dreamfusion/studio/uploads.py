@@ -1,0 +1,57 @@
+"""Reference pictures that a page sends. They are decoded at once and written anew, so no byte of a visitor's file is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from PIL import Image
+
+from ..errors import UserError
+from ..files import make_folder, write_atomic
+from ..reference import FORMATS, LARGEST, read_reference
+
+FOLDER = "pictures"
+MOST_BYTES = 8_000_000
+MOST_KEPT = 100
+SIDE = 512
+ID = re.compile("[0-9a-f]{16}")
+
+
+def keep_picture(hidden: Path, data: bytes) -> str:
+    """Keep a picture of at most ``SIDE`` pixels a side as PNG in ``hidden``/pictures; its id. UserError if it is none, or shows nothing."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+            if opened.width * opened.height > LARGEST:
+                raise UserError(f"the picture has more than {LARGEST // 10**6} million pixels")
+            picture = opened.convert("RGBA")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise UserError("this is no picture, or it is damaged; PNG, JPEG and WebP are read") from None
+    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    id = hashlib.sha256(buffer.getvalue()).hexdigest()[:16]
+    folder = hidden / FOLDER
+    make_folder(folder)
+    path = folder / f"{id}.png"
+    write_atomic(path, buffer.getvalue())
+    try:
+        read_reference(path)
+    except UserError as error:
+        path.unlink(missing_ok=True)
+        raise UserError(str(error).replace(str(path), "the picture")) from None
+    for old in sorted(folder.glob("*.png"), key=lambda p: p.stat().st_mtime)[:-MOST_KEPT]:
+        with suppress(OSError):
+            old.unlink()
+    return id
+
+
+def picture_at(hidden: Path, id: str) -> Path:
+    """The file of a kept picture. UserError if there is none."""
+    path = hidden / FOLDER / f"{id}.png"
+    if not ID.fullmatch(id) or not path.is_file():
+        raise UserError("the picture is not here any more; choose it again")
+    return path
