@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,17 @@ def test_a_preset_that_needs_a_picture(client: TestClient) -> None:
     assert answer.json() == {"detail": "the preset zero123 needs a picture"}
     path = {"prompt": "a ball", "preset": "zero123", "settings": {"prior.image": "/etc/passwd"}}
     assert "does not change prior.image" in client.post("/runs", json=path).json()["detail"]
+
+
+def test_a_run_begins_with_the_scene_of_another(client: TestClient, desk: Desk, made_once: Path) -> None:
+    shutil.copytree(made_once, desk.root / "first-0")
+    run = client.post("/runs", json={"prompt": "a golden ball", "preset": "fast", "start": "first-0"})
+    assert run.status_code == 201
+    entry = json.loads((desk.root / HIDDEN / QUEUE).read_text())["queue"][0]
+    assert Path(entry["settings"]["start"]) == desk.root / "first-0"
+    for wrong in ("nothing", "../first-0", ".studio", str(made_once)[:200]):
+        answer = client.post("/runs", json={"prompt": "a ball", "preset": "fast", "start": wrong})
+        assert answer.json() == {"detail": "there is no such run to begin with"}
 
 
 def test_only_the_newest_are_kept(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

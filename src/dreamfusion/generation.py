@@ -27,6 +27,7 @@ from .priors.mixture import absolute_id, pinned_id
 from .priors.prior import Frozen, Prior, Scorer
 from .prompt_checks import asked_notes, prompt_notes, unread_notes
 from .prompts import check_prompt
+from .recorded import start_scene_of
 from .reference import read_reference
 from .reports import reporting
 from .run import Run
@@ -122,7 +123,8 @@ def _generate(
         warn_about_words(first, config)
     if not resumed:
         say(without_effect(config))
-    trainer = Trainer(config, given or load)
+    start = start_scene_of(config.start) if config.start and not resumed else None
+    trainer = Trainer(config, given or load, start=start)
     with ExitStack() as until_done:
         steps: Iterator[Progress] = trainer.steps()
         if run is not None:
@@ -147,8 +149,8 @@ def stop_if_asked(stop: threading.Event | None, run: Run | None) -> None:
 
 
 def resumable_anywhere(config: Config) -> None:
-    """Make the paths of a new run's priors and mesh absolute, so that the run can be resumed from any folder."""
-    config.prior.id = absolute_id(config.prior.id)
+    """Make the paths of a new run's priors, mesh and start absolute, so that the run can be resumed from any folder."""
+    config.prior.id, config.start = absolute_id(config.prior.id), absolute_file(config.start)
     if isinstance(config.scene, MeshSettings | SplatSettings):
         config.scene.file = absolute_file(config.scene.file)
     made = {"prior.id": absolute_id, "scene.file": absolute_file}

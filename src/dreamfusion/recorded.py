@@ -6,6 +6,7 @@ import torch
 
 from .device import pick_device
 from .run import Run
+from .scene.field import RadianceField
 from .scene.make import make_scene
 from .scene.scene import Scene
 from .settings.config import Config
@@ -23,3 +24,14 @@ def load_scene(run: Run) -> tuple[Scene, Config]:
     scene = make_scene(config.scene, torch.Generator().manual_seed(config.seed), pick_device(config.device))
     load_part(scene, tensors, "scene")
     return scene, config
+
+
+def start_scene_of(folder: str) -> Scene:
+    """The scene of a recorded run as another run begins with it (``Config.start``): a field as soft as its own run began, since the
+    new run hardens it again."""
+    run = Run.open(folder)
+    scene, config = load_scene(run)
+    if isinstance(scene, RadianceField):
+        with own_torch():
+            scene.soften(min(1.0, run.read_meta()["stage_step"] / (config.schedule_steps or config.steps)))
+    return scene

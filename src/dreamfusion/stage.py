@@ -52,8 +52,10 @@ class Stage:
         number: int = 0,
         previous: Stage | None = None,
         makers: Makers = Makers(),
+        start: Scene | None = None,
     ):
-        """``number``: the stage's number, from 0; ``previous``: the stage before it, whose scene this one starts from.
+        """``number``: the stage's number, from 0; ``previous``: the stage before it, whose scene this one starts from; ``start``:
+        such a scene without a stage.
 
         UserError for settings that do not go together.
         """
@@ -68,7 +70,7 @@ class Stage:
         self.clock = clock_of(self.device)
         self.rule = makers.rule(config.distillation, prior)
         self.scene: Scene = start_scene(
-            config, prior, number, previous.scene if previous else None, self.device, makers
+            config, prior, number, previous.scene if previous else start, self.device, makers
         )
         self.backdrop: Backdrop = Backdrop(config.view).to(self.device)
         if previous and previous.backdrop.state_dict().keys() == self.backdrop.state_dict().keys():

@@ -39,16 +39,25 @@ class Trainer:
 
     @own_torch()
     @kept_random()
-    def __init__(self, config: Config, prior: Prior | Scorer | PriorOf, makers: Makers = Makers()):  # noqa: B008
-        """``prior``: for all stages, or a function that loads each stage's. UserError for settings that do not fit."""
+    def __init__(
+        self,
+        config: Config,
+        prior: Prior | Scorer | PriorOf,
+        makers: Makers = Makers(),  # noqa: B008
+        start: Scene | None = None,
+    ):
+        """``prior``: for all stages, or a function that loads each stage's; ``start``: the scene that the first stage begins with.
+
+        UserError for settings that do not fit.
+        """
         self.config, self.stages = config, stage_configs(config)
         self._prior, self._makers = prior, makers
-        self.stage = self._begin(0, None)
+        self.stage = self._begin(0, None, start)
 
-    def _begin(self, number: int, previous: Stage | None) -> Stage:
+    def _begin(self, number: int, previous: Stage | None, start: Scene | None = None) -> Stage:
         config = self.stages[number]
         prior = self._prior if isinstance(self._prior, Prior | Scorer) else self._prior(config)
-        return Stage(config, prior, number, previous, self._makers)
+        return Stage(config, prior, number, previous, self._makers, start)
 
     @property
     def scene(self) -> Scene:

@@ -118,7 +118,7 @@ def _same(name: str, asked: Any, recorded: Any) -> bool:
     prompt that a picture is read as."""
     if asked == recorded or (name == "prompt" and not asked):
         return True
-    if name == "scene.file" and asked:
+    if name in ("scene.file", "start") and asked:
         return str(Path(asked).expanduser().resolve()) == recorded
     if name == "prior.id":
         from ..priors.mixture import absolute_id  # imports torch

@@ -151,6 +151,11 @@ class RadianceField(Scene):
             self.harden(growth)
         self.occupancy.after_step(self.density, step)
 
+    def soften(self, progress: float) -> None:
+        """Take back what ``after_step`` has hardened until ``progress`` of the steps, so that the scene can begin again."""
+        hardening = self.settings.hardening
+        self.harden(scheduled(hardening, 0.0) / scheduled(hardening, progress))
+
     def as_volume(self) -> Volume:
         return self
 

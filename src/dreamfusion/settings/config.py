@@ -79,6 +79,8 @@ class Config(Settings):
     """Where to compute; auto takes a GPU if there is one."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """CPU threads; 0 takes all cores."""
+    start: str = ""
+    """Folder of a run whose scene this run begins with, in place of an empty one. Its own words and settings count from there."""
     steps: Annotated[int, Field(ge=1, le=1_000_000)] = 560
     """Optimisation steps."""
     schedule_steps: Annotated[int, Field(ge=0, le=1_000_000)] = 0

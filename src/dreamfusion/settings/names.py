@@ -26,7 +26,7 @@ SHORTHANDS = {
 }
 """Short names that may stand for the dotted ones."""
 STAGES = "stages"
-OF_THE_RUN = ("prompt", "preset", "seed", "device", "threads", "run", "export", "cost", STAGES)
+OF_THE_RUN = ("prompt", "preset", "seed", "start", "device", "threads", "run", "export", "cost", STAGES)
 """Settings and groups that hold for the whole run, so that no stage can change them."""
 
 

@@ -24,6 +24,7 @@ REFUSED = (
     "prior.memory",
     "prior.text_8bit",
     "scene.file",
+    "start",
 )
 """Settings that a page cannot change: they name files, models to load, or what the machine has."""
 MAIN = (

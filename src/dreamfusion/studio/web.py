@@ -53,6 +53,8 @@ class NewRun(BaseModel):
     """Any of ``GET /settings``, by dotted names."""
     picture: str = Field("", max_length=16)
     """A reference picture, by the id of ``POST /pictures``. With it the prompt may be empty."""
+    start: str = Field("", max_length=200)
+    """The id of a run whose scene this one begins with."""
 
 
 class Resume(BaseModel):
@@ -117,6 +119,11 @@ def make_app(
     def new_run(asked: NewRun) -> dict[str, Any]:
         settings = offers.check_settings(asked.preset, asked.settings)
         picture = picture_at(desk.root / HIDDEN, asked.picture) if asked.picture else None
+        if asked.start:
+            begin = folder_of(desk.root, asked.start)
+            if begin is None:
+                raise UserError("there is no such run to begin with")
+            settings = settings | {"start": str(begin)}
         if picture is None and offers.presets()[asked.preset]["picture"]:
             raise UserError(f"the preset {asked.preset} needs a picture")
         return known(desk.submit(asked.prompt, asked.preset, settings, picture))

@@ -144,6 +144,15 @@ $("picture").addEventListener("change", async () => {
 });
 $("no-picture").addEventListener("click", dropPicture);
 
+let start = "";
+
+function setStart(found) {
+  start = found?.id ?? "";
+  $("begins").hidden = !start;
+  $("begins").firstElementChild.textContent = start ? `Begins with the scene of “${found.prompt}” (${start}).` : "";
+}
+$("no-start").addEventListener("click", () => setStart(null));
+
 $("make").addEventListener("submit", async (event) => {
   event.preventDefault();
   $("form-error").textContent = "";
@@ -153,13 +162,14 @@ $("make").addEventListener("submit", async (event) => {
   const button = $("make").querySelector(".primary");
   button.disabled = true;
   try {
-    await ask("/runs", "POST", { prompt: box.value, preset: $("preset").value, settings, picture });
+    await ask("/runs", "POST", { prompt: box.value, preset: $("preset").value, settings, picture, start });
   } catch (error) { $("form-error").textContent = error.message; }
   button.disabled = false;
 });
 
-// Fill in the settings of a run.
-export function again(found) {
+// Fill in the settings of a run; ``branch``: begin with its scene, too.
+export function again(found, branch = false) {
+  setStart(branch ? found : null);
   box.value = found.prompt; $("seed").value = found.seed;
   if (found.preset in presets) { $("preset").value = found.preset; showPreset(); }
   box.focus(); check();
