@@ -21,6 +21,8 @@ from typing import Any
 import yaml
 
 MADE, SECONDS, STEPS = Path(sys.argv[1]), float(sys.argv[2]), 5
+WAITS, LOOKED = "looks" in sys.argv, threading.Event()
+"""With the word "looks" a new run waits after its second step until somebody has turned it and let it go."""
 
 
 def send(**message: Any) -> None:
@@ -47,6 +49,8 @@ def make(ask: dict[str, Any]) -> None:
             os._exit(9)
         if "wrong" in ask["prompt"]:
             return send(error="it cannot be", kind="user")
+        if step == 3 and WAITS and not ask["resume"]:
+            LOOKED.wait(100)
         picture = base64.b64encode((MADE / "preview.png").read_bytes()).decode()
         metrics = {"residual_norm": 1 / step, "t": 0.5, "opacity": 0.1}
         send(step=step, steps=STEPS, seconds=step * SECONDS, metrics=metrics, picture=picture)
@@ -61,6 +65,8 @@ def read(jobs: queue.SimpleQueue[dict[str, Any] | None]) -> None:
     for line in sys.stdin:
         message = json.loads(line)
         if "look" in message:
+            if not message["look"]:
+                LOOKED.set()
             send(step=2, steps=STEPS, seconds=1.0, metrics={"azimuth": message["look"][0] if message["look"] else 0.5})
         else:
             jobs.put(message)
