@@ -1,0 +1,97 @@
+"""Detail that decimation took: a normal map and ambient occlusion, baked from the surface as it was before.
+
+Normal maps are in tangent space as glTF 2.0 (section 3.9.3) and UsdPreviewSurface have it: x to where u grows, y up in the picture, z outwards;
+a texel is (n + 1) / 2. They are the exact inverse of what ``tangents.bases`` do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+
+from ..geometry.mesh import Floats, Floats32, Mesh
+from ..reports import report
+from .dense_rays import DenseRays, interpolated
+from .occlusion import occlusion
+from .raster import interpolate
+from .tangents import bases, tangents
+from .texture import Picture, cover
+
+REACH = 0.05
+"""How far from the mesh the dense surface may be, in diagonals of the box around it."""
+STEEPEST = 0.1
+"""Least z of a normal in the map: one that looks away from the mesh cannot be shown."""
+
+
+@dataclass(frozen=True)
+class Relief:
+    """normals (S, S, 3) uint8, in tangent space; occlusion (S, S) uint8, 255 in the open. Either may be missing."""
+
+    normals: Picture | None = None
+    occlusion: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A surface before decimation: a mesh with normals, and what each of its vertices sees of the sky, (V,)."""
+
+    mesh: Mesh
+    open: Floats32
+    rays: DenseRays
+
+    @classmethod
+    def of(cls, mesh: Mesh) -> Dense:
+        assert mesh.normals is not None
+        return cls(mesh, occlusion(mesh, mesh.vertices, mesh.normals), DenseRays.of(mesh))
+
+    @property
+    def reach(self) -> float:
+        return REACH * float(np.linalg.norm(np.ptp(self.mesh.vertices, axis=0)))
+
+    def met(self, points: Floats, normals: Floats) -> tuple[Floats, Floats]:
+        """The surface's normals (N, 3) and openness (N,) along the normals (N, 3) of places (N, 3) nearby; where it is not met, the
+        normals are those given and the openness is NaN."""
+        assert self.mesh.normals is not None
+        face, weights = self.rays.nearest(points, normals, self.reach)
+        hit = face >= 0
+        out, open = normals.copy(), np.full(len(points), np.nan)
+        found = interpolated(self.mesh.normals, self.mesh.faces, face[hit], weights[hit])
+        length = np.linalg.norm(found, axis=1, keepdims=True)
+        out[hit] = np.where(length > 1e-6, found / np.maximum(length, 1e-12), normals[hit])
+        open[hit] = interpolated(self.open[:, None].astype(np.float64), self.mesh.faces, face[hit], weights[hit])[:, 0]
+        return out, open
+
+
+def bake_relief(mesh: Mesh, dense: Dense, size: int) -> Relief:
+    """The maps (size, size) of a mesh with normals and uv. Texels outside all charts take the value of the nearest one."""
+    assert mesh.normals is not None
+    report("relief", 0, 1)
+    face, weights = cover(mesh, size)
+    filled = face >= 0
+    places = (mesh.faces, face[filled], weights[filled])
+    points = interpolate(mesh.vertices, *places).astype(np.float64)
+    normals = interpolate(mesh.normals, *places).astype(np.float64)
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    found, open = dense.met(points, normals / np.maximum(length, 1e-12))
+    local = into(normals, interpolate(tangents(mesh), *places).astype(np.float64), found)
+    nearest = distance_transform_edt(~filled, return_distances=False, return_indices=True)
+    picture, gray = np.empty((size, size, 3), np.uint8), np.empty((size, size), np.uint8)
+    picture[filled] = np.round((local + 1) * 127.5)
+    gray[filled] = np.round(np.nan_to_num(open, nan=1.0) * 255)
+    return Relief(picture[nearest[0], nearest[1]], gray[nearest[0], nearest[1]])
+
+
+def into(normals: Floats, tangents: Floats, directions: Floats) -> Floats:
+    """Unit directions (N, 3) in the tangent space of interpolated normals (N, 3) and tangents (N, 4); z is ``STEEPEST`` or
+    more."""
+    t, b, n = np.moveaxis(bases(normals, tangents), 2, 0)
+    # Cramer's rule; the length does not matter, the determinant's sign does.
+    sides = (np.cross(b, n), np.cross(n, t), np.cross(t, b))
+    sign = np.sign((t * sides[0]).sum(1))
+    local = np.stack([(directions * side).sum(1) * sign for side in sides], 1)
+    local /= np.maximum(np.linalg.norm(local, axis=1, keepdims=True), 1e-12)
+    local[:, 2] = np.maximum(local[:, 2], STEEPEST)
+    return np.asarray(local / np.linalg.norm(local, axis=1, keepdims=True))
