@@ -105,7 +105,9 @@ def export(given: argparse.Namespace) -> int:
     from .settings.names import changed, stage_configs
 
     run = Run.open(given.run)
-    options = {f"export.{name}": getattr(given, name) for name in ("faces", "texture_size", "resolution", "level")}
+    options = {
+        f"export.{name}": getattr(given, name) for name in ("faces", "texture_size", "resolution", "level", "maps")
+    }
     options["export.fit"] = "no" if given.level else None  # a level that is asked for is meant
     config = changed(run.config, {k: v for k, v in options.items() if v is not None})
     from .asset import Asset
@@ -142,6 +144,7 @@ def export(given: argparse.Namespace) -> int:
     printed, placed = kinds & set(PRINTED), kinds - set(PRINTED)
     for name, has_effect, why in (
         ("texture_size", placed, f"on {' and '.join(sorted(kinds))}, which holds no colours"),
+        ("maps", placed - {"ply"}, f"on {' and '.join(sorted(kinds))}, which has no texture"),
         ("height", placed or given.collider or given.splats, "on stl and 3mf, which take --height-mm"),
         ("height_mm", printed, "except on stl and 3mf; others take --height, in metres"),
         ("flat_base", printed, "except on stl and 3mf"),
@@ -184,7 +187,10 @@ def export(given: argparse.Namespace) -> int:
         for path in asset.save(target, file_options):
             given.output.file(path)
     for target in coarser if lods else ():
-        for triangles, files in write_lods(target, asset.mesh, asset.texture, lods, config.prompt, file_options):
+        made = write_lods(
+            target, asset.mesh, asset.texture, lods, config.prompt, file_options, asset.dense, config.export.maps
+        )
+        for triangles, files in made:
             given.output.say(f"{triangles} triangles:")
             for path in files:
                 given.output.file(path)

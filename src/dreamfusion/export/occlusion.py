@@ -66,9 +66,7 @@ def _depths(points: Floats32, faces: Ints, size: int, near: Floats32, far: Float
 
 
 @njit(nogil=True)
-def _gather(
-    places: Floats32, cosine: Floats32, near: Floats32, far: Floats32, seen: Floats32, whole: Floats32
-) -> None:
+def _gather(places: Floats32, cosine: Floats32, near: Floats32, far: Floats32, seen: Floats32, whole: Floats32) -> None:
     """Add the cosine of each place (N, 3; in pixels) to ``whole``, and to ``seen`` the share of it that four pixels show."""
     size = len(near)
     for n in range(len(places)):

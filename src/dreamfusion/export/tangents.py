@@ -48,7 +48,9 @@ def flat(directions: Floats, normals: Floats) -> Floats:
     """Directions (N, 3) without their part along the normals (N, 3), of unit length; 0 where nothing is left."""
     left = directions - (directions * normals).sum(1, keepdims=True) * normals
     length = np.linalg.norm(left, axis=1, keepdims=True)
-    return np.where(length > 1e-12 * np.linalg.norm(directions, axis=1, keepdims=True), left / np.maximum(length, 1e-30), 0)
+    return np.where(
+        length > 1e-12 * np.linalg.norm(directions, axis=1, keepdims=True), left / np.maximum(length, 1e-30), 0
+    )
 
 
 def bases(normals: Floats, tangents: Floats) -> Floats:
