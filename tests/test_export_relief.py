@@ -256,7 +256,9 @@ def test_levels_of_detail_have_maps_of_the_dense_surface(tmp_path: Path):
     coarse = Asset.load(path)
     assert coarse.relief.normals is not None and coarse.relief.occlusion is not None
     assert (coarse.relief.normals[..., :2].astype(int) - 128).std() > 5
-    ((_, (path,)),) = write_lods(tmp_path / "b.glb", asset.mesh, picture, 1, "x", None, asset.dense, "occlusion")
+    ((_, (path,)),) = write_lods(
+        tmp_path / "b.glb", asset.mesh, picture, 1, "x", None, asset.dense, ExportSettings(maps="occlusion")
+    )
     assert Asset.load(path).relief.normals is None
 
 

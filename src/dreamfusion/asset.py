@@ -18,7 +18,7 @@ from .export.formats import FileOptions, write_asset
 from .export.glb import DRACO, METADATA
 from .export.relief import Dense, Relief, bake_relief
 from .export.silhouettes import Agreement, Silhouettes
-from .export.texture import Picture, bake, unwrap
+from .export.texture import Picture, bake, unwrap_within
 from .geometry.export_settings import ExportSettings
 from .geometry.mesh import Mesh
 from .paths import readable, user_path
@@ -81,7 +81,9 @@ class Asset:
         if checked is not None:
             agreement = checked.agreement(surface.mesh)
             notes |= poor_note(agreement)
-        mesh = unwrap(surface.mesh, settings.texture_size)
+        mesh, in_time = unwrap_within(surface.mesh, settings.texture_size, settings.unwrap_seconds)
+        if not in_time:
+            notes["unwrap_seconds"] = projected_note(settings)
         texture = bake(mesh, surface.colour, settings.texture_size)
         relief, dense = Relief(), None
         if settings.maps != "none":
@@ -166,6 +168,12 @@ def poor_note(agreement: Agreement) -> dict[str, str]:
         f"(intersection over union; {agreement.missing:.0%} is missing, {agreement.extra:.0%} is too much); try more "
         "--resolution, a lower --level, or more steps"
     }
+
+
+def projected_note(settings: ExportSettings) -> str:
+    """The note about a mesh that could not be unwrapped in time."""
+    why = "" if settings.unwrap_seconds == 0 else "unwrapping took longer, or failed; "
+    return f"export.unwrap_seconds = {settings.unwrap_seconds:g}: {why}the texture is projected from six sides"
 
 
 def check_plain(path: Path, tree: Any) -> None:

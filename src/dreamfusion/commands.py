@@ -17,6 +17,7 @@ from .paths import check_file, check_folder, kind_of, user_path
 from .settings.options import given_settings
 
 if TYPE_CHECKING:
+    from .asset import Asset
     from .run import Run
 
 KINDS: dict[str, Any] = {
@@ -73,7 +74,7 @@ def record(output: Output, run: Run, **where: Any) -> int:
         except generation.Stopped as stopped:
             print(f"dreamfusion: {stopped} (signal {stop.signal})", file=sys.stderr)
             return 128 + stop.signal
-    summary(output, folder, asset.geometry_report(), time.monotonic() - begin)
+    summary(output, folder, asset.geometry_report() | projected(asset), time.monotonic() - begin)
     return 0
 
 
@@ -97,7 +98,12 @@ def shape_line(report: dict[str, Any]) -> str:
     said += "watertight" if report["watertight"] else "not watertight"
     if shown:
         said += f", silhouettes {shown['iou']:.2f} IoU, {shown['missing']:.1%} missing"
-    return said
+    return said + (", texture projected from six sides" if report.get("projected") else "")
+
+
+def projected(asset: Asset) -> dict[str, Any]:
+    """What a summary adds about an asset that could not be unwrapped in time."""
+    return {"projected": True} if "unwrap_seconds" in asset.notes else {}
 
 
 def export(given: argparse.Namespace) -> int:
@@ -188,7 +194,7 @@ def export(given: argparse.Namespace) -> int:
             given.output.file(path)
     for target in coarser if lods else ():
         made = write_lods(
-            target, asset.mesh, asset.texture, lods, config.prompt, file_options, asset.dense, config.export.maps
+            target, asset.mesh, asset.texture, lods, config.prompt, file_options, asset.dense, config.export
         )
         for triangles, files in made:
             given.output.say(f"{triangles} triangles:")
@@ -201,7 +207,7 @@ def export(given: argparse.Namespace) -> int:
         for path in write_splats(cloud, splats.data(), asset.mesh, details, file_options.height):
             given.output.file(path)
     report = asset.geometry_report()
-    given.output.say(shape_line(report))
+    given.output.say(shape_line(report | projected(asset)))
     given.output.note(geometry=report)
     return 0
 

@@ -22,7 +22,7 @@ from trimesh.visual.material import SimpleMaterial
 
 from ..errors import UserError, nearest
 from ..files import write_files
-from ..geometry.export_settings import Maps
+from ..geometry.export_settings import ExportSettings
 from ..geometry.hull import convex_hull
 from ..geometry.mesh import Floats, Mesh
 from ..reports import report
@@ -195,14 +195,15 @@ def write_lods(
     prompt: str,
     options: FileOptions | None = None,
     dense: Dense | None = None,
-    maps: Maps = "auto",
+    settings: ExportSettings | None = None,
 ) -> list[tuple[int, list[Path]]]:
     """Write up to ``count`` coarser versions of a mesh beside it, NAME_lod1, NAME_lod2 …, placed as the asset itself is; the
-    triangles of each, and its files. With a dense surface each has ``maps`` of it."""
-    options = replace(options or FileOptions(), like=mesh)
+    triangles of each, and its files. With a dense surface each has maps of it, as the settings say.
+    """
+    options, settings = replace(options or FileOptions(), like=mesh), settings or ExportSettings()
     written = []
-    for k, (coarse, picture) in enumerate(levels_of_detail(mesh, texture, count), 1):
-        relief = bake_relief(coarse, dense, len(picture), maps) if dense is not None else None
+    for k, (coarse, picture) in enumerate(levels_of_detail(mesh, texture, count, settings.unwrap_seconds), 1):
+        relief = bake_relief(coarse, dense, len(picture), settings.maps) if dense is not None else None
         files = write_asset(lod_path(path, k), coarse, picture, prompt, {"lod": k}, options, relief)
         written.append((len(coarse.faces), files))
     return written

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..schema import Positive, Settings
+from ..schema import Positive, Settings, Weight
 
 Maps = Literal["auto", "none", "normal", "occlusion", "both"]
 """Which maps of detail a texture set has beside its base colour."""
@@ -24,6 +24,8 @@ class ExportSettings(Settings):
     """Largest number of triangles."""
     texture_size: Annotated[int, Field(ge=64, le=8192)] = 1024
     """Side of the base-colour texture in texels."""
+    unwrap_seconds: Weight = 300.0
+    """Seconds after which a mesh is unwrapped no further, and its texture is projected from six sides instead; 0 projects at once."""
     maps: Maps = "auto"
     """Maps of what decimation took, beside the base colour, of half its side: normal, occlusion (ambient), both, or none. auto is
     occlusion, and normal as well where the mesh's own normals are more than 1 degree off on average."""
