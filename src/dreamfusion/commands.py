@@ -111,9 +111,8 @@ def export(given: argparse.Namespace) -> int:
     from .settings.names import changed, stage_configs
 
     run = Run.open(given.run)
-    options = {
-        f"export.{name}": getattr(given, name) for name in ("faces", "texture_size", "resolution", "level", "maps")
-    }
+    own = ("faces", "texture_size", "resolution", "level", "maps", "unwrap_seconds")
+    options = {f"export.{name}": getattr(given, name) for name in own}
     options["export.fit"] = "no" if given.level else None  # a level that is asked for is meant
     config = changed(run.config, {k: v for k, v in options.items() if v is not None})
     from .asset import Asset
@@ -151,6 +150,7 @@ def export(given: argparse.Namespace) -> int:
     for name, has_effect, why in (
         ("texture_size", placed, f"on {' and '.join(sorted(kinds))}, which holds no colours"),
         ("maps", placed - {"ply"}, f"on {' and '.join(sorted(kinds))}, which has no texture"),
+        ("unwrap_seconds", placed, f"on {' and '.join(sorted(kinds))}, which has no texture"),
         ("height", placed or given.collider or given.splats, "on stl and 3mf, which take --height-mm"),
         ("height_mm", printed, "except on stl and 3mf; others take --height, in metres"),
         ("flat_base", printed, "except on stl and 3mf"),
