@@ -20,7 +20,7 @@ from dreamfusion.export.tangents import tangents
 from dreamfusion.export.texture import bake, unwrap
 from dreamfusion.geometry.distance import surface_points
 from dreamfusion.geometry.export_settings import ExportSettings
-from dreamfusion.geometry.mesh import Mesh, decimate, with_normals
+from dreamfusion.geometry.mesh import Mesh, with_normals
 from dreamfusion.geometry.surface import Surface, volume_surface
 
 
@@ -39,9 +39,16 @@ def ball(level: int) -> Mesh:
     return Mesh(vertices, np.asarray(body.faces, np.int64), vertices / 0.8)
 
 
-def golf_ball() -> Mesh:
+def rough_ball() -> Mesh:
+    """A ball of few triangles of many shapes, whose own normals are poor."""
+    points = np.random.default_rng(0).normal(size=(120, 3))
+    body = trimesh.convex.convex_hull(0.8 * points / np.linalg.norm(points, axis=1, keepdims=True))
+    return with_normals(Mesh(np.asarray(body.vertices, np.float64), np.asarray(body.faces, np.int64)))
+
+
+def golf_ball(level: int = 5) -> Mesh:
     """A ball with dimples."""
-    mesh = ball(5)
+    mesh = ball(level)
     wave = np.prod(np.cos(mesh.vertices * 14), 1, keepdims=True)
     return with_normals(Mesh(mesh.vertices * (1 + 0.02 * wave), mesh.faces))
 
@@ -49,7 +56,7 @@ def golf_ball() -> Mesh:
 @pytest.fixture(scope="module")
 def low() -> Mesh:
     """A coarse ball, every second chart of which is mirrored."""
-    mesh = unwrap(with_normals(decimate(ball(4), 200)), 256)
+    mesh = unwrap(rough_ball(), 256)
     count, chart = charts_of(mesh)
     uv = mesh.uv.copy()
     twist = lambda f: np.linalg.det(np.stack([uv[f[:, 1]] - uv[f[:, 0]], uv[f[:, 2]] - uv[f[:, 0]]], 1))  # noqa: E731
@@ -164,7 +171,7 @@ def test_another_reader_finds_the_dimples_in_the_glb(low: Mesh, dimpled: Dense, 
     n = at(low.normals)
     truth, open = dimpled.met(at(low.vertices), n / np.linalg.norm(n, axis=1, keepdims=True))
     off, before = degrees(found, truth), degrees(n, truth)
-    assert before.mean() > 5 and off.mean() < 1 and np.quantile(off, 0.99) < 4
+    assert before.mean() > 4 and off.mean() < 1 and np.quantile(off, 0.99) < 6
     mirrored = (tangent[faces[face], 3] < 0).all(1)
     assert 0.2 < mirrored.mean() < 0.8 and off[mirrored].mean() < 1
     wrong = decoded(normal, tangent * [1, 1, 1, -1], uv, faces, pictures[0], face, weights)
@@ -174,8 +181,7 @@ def test_another_reader_finds_the_dimples_in_the_glb(low: Mesh, dimpled: Dense, 
 
 
 def test_rays_find_what_plain_ones_find():
-    mesh = golf_ball()
-    mesh = Mesh(mesh.vertices[:400], mesh.faces[(mesh.faces < 400).all(1)])
+    mesh = golf_ball(2)
     rng = np.random.default_rng(0)
     points, directions = rng.normal(size=(300, 3)) * 0.6, rng.normal(size=(300, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -195,7 +201,7 @@ def test_occlusion_in_a_groove_is_the_closed_form():
     s = np.linspace(0.1, 0.9, 9)
     points, normals = np.stack([s, 0 * s, 0 * s], 1), np.tile([0.0, 1, 0], (9, 1))
     exact = 1 - (1 - s / np.sqrt(s**2 + 1)) / 2
-    found = occlusion(mesh, points, normals, 256, 1024)
+    found = occlusion(mesh, points, normals, 128, 512)
     assert np.abs(found - exact).max() < 0.025 and exact[0] < 0.56
     assert occlusion(mesh, points, -normals).min() > 0.99  # nothing is below
 
@@ -218,8 +224,8 @@ def test_occlusion_by_depth_maps_is_that_of_rays():
 
 
 def test_the_default_adds_normals_only_where_they_help(low: Mesh, relief: Relief):
-    fine = unwrap(ball(4), 256)
-    alone = bake_relief(fine, Dense.of(ball(4)), 256, "auto")
+    fine = unwrap(ball(3), 256)
+    alone = bake_relief(fine, Dense.of(ball(3)), 256, "auto")
     assert alone.normals is None and (alone.occlusion == 255).mean() > 0.99
     assert relief.normals is not None
 
@@ -309,4 +315,4 @@ def test_maps_without_a_texture_are_refused(made_once: Path, capsys: pytest.Capt
     assert cli.main(["export", str(made_once), "--format", "stl", "--maps", "both"]) == 2
     assert "--maps has no effect on stl, which has no texture" in capsys.readouterr().err
     assert cli.main(["export", str(made_once), "--maps", "normals"]) == 2
-    assert "did you mean 'normal'" in capsys.readouterr().err
+    assert "must be one of auto, none, normal, occlusion, both" in capsys.readouterr().err

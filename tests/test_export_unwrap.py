@@ -78,7 +78,7 @@ def test_a_projection_nowhere_overlaps_and_is_the_same_surface(name: str):
     made = box_projection(mesh, 1 / SIZE)
     assert made.uv.min() >= 0 and made.uv.max() <= 1
     hits = counted(made, 1024)
-    assert hits.max() == 1 and hits.sum() > 0.15 * 1024**2
+    assert hits.max() == 1 and hits.sum() > 0.1 * 1024**2
     a, b = (made.uv[made.faces[:, k]] - made.uv[made.faces[:, 0]] for k in (1, 2))
     twice = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
     assert twice.min() > 0  # no triangle is mirrored
