@@ -143,9 +143,9 @@ def textured(
 
     def add(what: str, kind: str, data: bytes) -> dict[str, int]:
         """A texture of an image file; what a material says of it."""
-        source = {"source": len(images)}
+        source: dict[str, Any] = {"source": len(images)}
         images.append({"name": f"{name} {what}", "mimeType": kind, "bufferView": binary.view(data)})
-        source = {"extensions": {WEBP: source}} if kind == "image/webp" else source  # type: ignore[dict-item]
+        source = {"extensions": {WEBP: source}} if kind == "image/webp" else source
         textures.append({"name": f"{name} {what}", "sampler": 0, **source})
         return {"index": len(textures) - 1}
 

@@ -95,7 +95,8 @@ def bake_relief(mesh: Mesh, dense: Dense, texture_size: int, maps: Maps = "both"
     off = np.degrees(np.arccos(np.clip((found * own).sum(1), -1, 1))).mean() if len(own) else 0.0
     if maps in ("normal", "both") or (maps == "auto" and off > WORTH):
         picture = np.zeros((size, size, 3), np.uint8)
-        picture[filled] = np.round((into(normals, interpolate(tangents(mesh), *places), found) + 1) * 127.5)
+        along = interpolate(tangents(mesh), *places).astype(np.float64)
+        picture[filled] = np.round((into(normals, along, found) + 1) * 127.5)
         picture = picture[nearest[0], nearest[1]]
     if maps in ("auto", "occlusion", "both") and dense.open is not None:
         gray = np.zeros((size, size), np.uint8)
@@ -107,7 +108,7 @@ def bake_relief(mesh: Mesh, dense: Dense, texture_size: int, maps: Maps = "both"
 def into(normals: Floats, along: Floats, directions: Floats) -> Floats:
     """Unit directions (N, 3) in the tangent space of interpolated normals (N, 3) and tangents (N, 4); z is ``STEEPEST`` or
     more."""
-    t, b, n = np.moveaxis(bases(normals, along.astype(np.float64)), 2, 0)
+    t, b, n = np.moveaxis(bases(normals, along), 2, 0)
     # Cramer's rule; the length does not matter, the determinant's sign does.
     sides = (np.cross(b, n), np.cross(n, t), np.cross(t, b))
     sign = np.sign((t * sides[0]).sum(1))
