@@ -48,7 +48,7 @@ def silhouettes() -> Silhouettes:
 
 
 def test_a_faint_part_is_kept(silhouettes: Silhouettes):
-    before, _ = clean_surface(density, SETTINGS)
+    before, _, _ = clean_surface(density, SETTINGS)
     lost = silhouettes.agreement(before)
     assert lost.pieces == 1 and lost.missing > 0.3  # else this tests nothing
     found = silhouettes.agreement(fitted_surface(density, albedo, SETTINGS, silhouettes).mesh)

@@ -38,7 +38,17 @@ def test_long_work_reports_its_parts(made_once: Path) -> None:
         Asset.from_scene(scene, config.export).save("x.glb")
         write_film(Path(), frames(3), 3)
     names = list(dict.fromkeys(what for what, _, _ in said))
-    assert names == ["surface", "unwrapping", "texels", "texture", "texels without a face", "writing x.glb", "film"]
+    assert names == [
+        "surface",
+        "unwrapping",
+        "texels",
+        "texture",
+        "texels without a face",
+        "occlusion",
+        "relief",
+        "writing x.glb",
+        "film",
+    ]
     assert [given for given in said if given[0] == "film"] == [("film", k, 3) for k in (1, 2, 3)]
     assert all(0 <= done <= parts for _, done, parts in said)
 

@@ -16,8 +16,9 @@ from .errors import UserError
 from .export.fitted import fitted_surface
 from .export.formats import FileOptions, write_asset
 from .export.glb import DRACO, METADATA
+from .export.relief import Dense, Relief, bake_relief
 from .export.silhouettes import Agreement, Silhouettes
-from .export.texture import Picture, bake, unwrap
+from .export.texture import Picture, bake, unwrap_within
 from .geometry.export_settings import ExportSettings
 from .geometry.mesh import Mesh
 from .paths import readable, user_path
@@ -42,7 +43,9 @@ class Asset:
     metadata: anything that JSON can hold (seed, preset, versions …), kept in GLB files;
     notes: export settings that could not be met, by name, with what was done instead (not kept in files);
     agreement: of the mesh's silhouettes with the scene's, from eight sides; None without
-    ``fit`` and where there was nothing to compare.
+    ``fit`` and where there was nothing to compare;
+    relief: a normal map and ambient occlusion, kept in GLB, OBJ and USDZ files; dense: the surface that they show, before it was
+    decimated (not kept in files; None without maps).
     """
 
     mesh: Mesh
@@ -51,6 +54,8 @@ class Asset:
     metadata: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict, compare=False)
     agreement: Agreement | None = field(default=None, compare=False)
+    relief: Relief = field(default_factory=Relief, compare=False)
+    dense: Dense | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     @own_torch()
@@ -76,9 +81,15 @@ class Asset:
         if checked is not None:
             agreement = checked.agreement(surface.mesh)
             notes |= poor_note(agreement)
-        mesh = unwrap(surface.mesh, settings.texture_size)
+        mesh, in_time = unwrap_within(surface.mesh, settings.texture_size, settings.unwrap_seconds)
+        if not in_time:
+            notes["unwrap_seconds"] = projected_note(settings)
         texture = bake(mesh, surface.colour, settings.texture_size)
-        return cls(mesh, texture, prompt, dict(metadata or {}), notes, agreement)
+        relief, dense = Relief(), None
+        if settings.maps != "none":
+            dense = Dense.of(surface.dense or surface.mesh, occluded=settings.maps != "normal")
+            relief = bake_relief(mesh, dense, settings.texture_size, settings.maps)
+        return cls(mesh, texture, prompt, dict(metadata or {}), notes, agreement, relief, dense)
 
     @property
     def faithful(self) -> bool:
@@ -92,7 +103,7 @@ class Asset:
         otherwise. UserError if a library that compression needs is missing.
         """
         details = self.metadata | ({SILHOUETTES: asdict(self.agreement)} if self.agreement else {})
-        return write_asset(user_path(path), self.mesh, self.texture, self.prompt, details, options)
+        return write_asset(user_path(path), self.mesh, self.texture, self.prompt, details, options, self.relief)
 
     @classmethod
     def load(cls, path: str | Path) -> Asset:
@@ -106,7 +117,12 @@ class Asset:
             check_plain(path, tree)
             scene = trimesh.load_scene(io.BytesIO(data), file_type="glb", process=False)
             (body,) = scene.geometry.values()
-            image = np.asarray(body.visual.material.baseColorTexture.convert("RGB"), np.uint8)
+            material = body.visual.material
+            image = np.asarray(material.baseColorTexture.convert("RGB"), np.uint8)
+            relief = Relief(
+                None if (map := material.normalTexture) is None else np.asarray(map.convert("RGB"), np.uint8),
+                None if (map := material.occlusionTexture) is None else np.asarray(map.convert("L"), np.uint8),
+            )
             mesh = Mesh(
                 np.asarray(body.vertices, np.float64),
                 np.asarray(body.faces, np.int64),
@@ -117,7 +133,7 @@ class Asset:
             agreement = Agreement(**details.pop(SILHOUETTES)) if SILHOUETTES in details else None
         except (LookupError, ValueError, AttributeError, TypeError, OSError, struct.error) as error:
             raise UserError(f"{path} is not a GLB file that dreamfusion wrote") from error
-        return cls(mesh, image, prompt, details, agreement=agreement)
+        return cls(mesh, image, prompt, details, agreement=agreement, relief=relief)
 
     def geometry_report(self) -> dict[str, Any]:
         """Is the shape sound? In world units (of the scene, or of the file it was loaded from).
@@ -152,6 +168,12 @@ def poor_note(agreement: Agreement) -> dict[str, str]:
         f"(intersection over union; {agreement.missing:.0%} is missing, {agreement.extra:.0%} is too much); try more "
         "--resolution, a lower --level, or more steps"
     }
+
+
+def projected_note(settings: ExportSettings) -> str:
+    """The note about a mesh that could not be unwrapped in time."""
+    why = "" if settings.unwrap_seconds == 0 else "unwrapping took longer, or failed; "
+    return f"export.unwrap_seconds = {settings.unwrap_seconds:g}: {why}the texture is projected from six sides"
 
 
 def check_plain(path: Path, tree: Any) -> None:

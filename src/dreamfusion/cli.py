@@ -88,6 +88,10 @@ def _export_options(parser: Parser) -> None:
     parser.add_argument("--texture-size", metavar="N", help="texels per side, 64 to 8192 [the run's]")
     parser.add_argument("--resolution", metavar="N", help="samples per side for the surface, 16 to 512 [the run's]")
     parser.add_argument("--level", metavar="X", help="density of the surface, above 0 [chosen]")
+    maps = "maps beside the base colour, in glb, obj and usdz: auto, none, normal, occlusion, both [the run's]"
+    parser.add_argument("--maps", metavar="NAME", help=maps)
+    seconds = "project the texture from six sides if unwrapping takes longer; 0 at once [the run's]"
+    parser.add_argument("--unwrap-seconds", metavar="X", help=seconds)
     parser.add_argument("--height", metavar="X", help="height in metres, not in stl and 3mf [1]")
     parser.add_argument("--height-mm", metavar="X", help="height in millimetres, in stl and 3mf [100]")
     parser.add_argument("--flat-base", action="store_true", help="press the lowest 2 %% flat, in stl and 3mf")

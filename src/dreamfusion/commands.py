@@ -17,6 +17,7 @@ from .paths import check_file, check_folder, kind_of, user_path
 from .settings.options import given_settings
 
 if TYPE_CHECKING:
+    from .asset import Asset
     from .run import Run
 
 KINDS: dict[str, Any] = {
@@ -73,7 +74,7 @@ def record(output: Output, run: Run, **where: Any) -> int:
         except generation.Stopped as stopped:
             print(f"dreamfusion: {stopped} (signal {stop.signal})", file=sys.stderr)
             return 128 + stop.signal
-    summary(output, folder, asset.geometry_report(), time.monotonic() - begin)
+    summary(output, folder, asset.geometry_report() | projected(asset), time.monotonic() - begin)
     return 0
 
 
@@ -97,7 +98,12 @@ def shape_line(report: dict[str, Any]) -> str:
     said += "watertight" if report["watertight"] else "not watertight"
     if shown:
         said += f", silhouettes {shown['iou']:.2f} IoU, {shown['missing']:.1%} missing"
-    return said
+    return said + (", texture projected from six sides" if report.get("projected") else "")
+
+
+def projected(asset: Asset) -> dict[str, Any]:
+    """What a summary adds about an asset that could not be unwrapped in time."""
+    return {"projected": True} if "unwrap_seconds" in asset.notes else {}
 
 
 def export(given: argparse.Namespace) -> int:
@@ -105,7 +111,8 @@ def export(given: argparse.Namespace) -> int:
     from .settings.names import changed, stage_configs
 
     run = Run.open(given.run)
-    options = {f"export.{name}": getattr(given, name) for name in ("faces", "texture_size", "resolution", "level")}
+    own = ("faces", "texture_size", "resolution", "level", "maps", "unwrap_seconds")
+    options = {f"export.{name}": getattr(given, name) for name in own}
     options["export.fit"] = "no" if given.level else None  # a level that is asked for is meant
     config = changed(run.config, {k: v for k, v in options.items() if v is not None})
     from .asset import Asset
@@ -142,6 +149,8 @@ def export(given: argparse.Namespace) -> int:
     printed, placed = kinds & set(PRINTED), kinds - set(PRINTED)
     for name, has_effect, why in (
         ("texture_size", placed, f"on {' and '.join(sorted(kinds))}, which holds no colours"),
+        ("maps", placed - {"ply"}, f"on {' and '.join(sorted(kinds))}, which has no texture"),
+        ("unwrap_seconds", placed, f"on {' and '.join(sorted(kinds))}, which has no texture"),
         ("height", placed or given.collider or given.splats, "on stl and 3mf, which take --height-mm"),
         ("height_mm", printed, "except on stl and 3mf; others take --height, in metres"),
         ("flat_base", printed, "except on stl and 3mf"),
@@ -184,7 +193,10 @@ def export(given: argparse.Namespace) -> int:
         for path in asset.save(target, file_options):
             given.output.file(path)
     for target in coarser if lods else ():
-        for triangles, files in write_lods(target, asset.mesh, asset.texture, lods, config.prompt, file_options):
+        made = write_lods(
+            target, asset.mesh, asset.texture, lods, config.prompt, file_options, asset.dense, config.export
+        )
+        for triangles, files in made:
             given.output.say(f"{triangles} triangles:")
             for path in files:
                 given.output.file(path)
@@ -195,7 +207,7 @@ def export(given: argparse.Namespace) -> int:
         for path in write_splats(cloud, splats.data(), asset.mesh, details, file_options.height):
             given.output.file(path)
     report = asset.geometry_report()
-    given.output.say(shape_line(report))
+    given.output.say(shape_line(report | projected(asset)))
     given.output.note(geometry=report)
     return 0
 

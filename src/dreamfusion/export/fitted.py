@@ -76,7 +76,7 @@ def fitted_surface(
         best = better(best, cleaned(surface_of(around_level(grid, level, 1.0, 1.0)), silhouettes), silhouettes)
     mesh, notes = finished(best[1], settings)
     notes = level_note(level, settings) | notes
-    return Surface(mesh, lambda points, normals: shell_albedo(density, albedo, points, normals), notes)
+    return Surface(mesh, lambda points, normals: shell_albedo(density, albedo, points, normals), notes, best[1])
 
 
 def merit(found: Agreement) -> float:

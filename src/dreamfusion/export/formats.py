@@ -22,13 +22,15 @@ from trimesh.visual.material import SimpleMaterial
 
 from ..errors import UserError, nearest
 from ..files import write_files
+from ..geometry.export_settings import ExportSettings
 from ..geometry.hull import convex_hull
 from ..geometry.mesh import Floats, Mesh
 from ..reports import report
 from . import glb, usdz
-from .glb import png_bytes
+from .glb import normal_jpeg, occlusion_jpeg, png_bytes
 from .lods import levels_of_detail
 from .printing import printable, threemf
+from .relief import Dense, Relief, bake_relief
 from .texture import Picture, vertex_colours
 
 ROUGHNESS = 0.9
@@ -68,13 +70,12 @@ def _body(mesh: Mesh, **visual: Any) -> trimesh.Trimesh:
     return trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_normals=mesh.normals, process=False, **visual)
 
 
-def _glb(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions) -> dict[Path, bytes]:
+def _glb(
+    path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions, relief: Relief
+) -> dict[Path, bytes]:
     name = details["prompt"] or path.stem
-    return {
-        path: glb.write(
-            place(mesh, options.height, like=options.like), texture, details, name, ROUGHNESS, options.compress
-        )
-    }
+    placed = place(mesh, options.height, like=options.like)
+    return {path: glb.write(placed, texture, details, name, ROUGHNESS, options.compress, relief)}
 
 
 def plain_stem(path: Path) -> str:
@@ -86,7 +87,9 @@ def plain_stem(path: Path) -> str:
     return f"{plain}-{hashlib.sha256(path.name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
-def _obj(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions) -> dict[Path, bytes]:
+def _obj(
+    path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions, relief: Relief
+) -> dict[Path, bytes]:
     stem = plain_stem(path)
     image = Image.open(io.BytesIO(png_bytes(texture)))
     white, black = [255, 255, 255, 255], [0, 0, 0, 255]
@@ -97,18 +100,29 @@ def _obj(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], opti
         body, include_normals=True, return_texture=True, mtl_name=f"{stem}.mtl", header=header, write_texture=False
     )
     files = {path.parent / k: bytes(v) for k, v in others.items()}
-    files[path.parent / f"{stem}.mtl"] += (
-        f"\nPr {ROUGHNESS}\nPm 0\n".encode()
-    )  # roughness and metal, as renderers read them
+    more = f"\nPr {ROUGHNESS}\nPm 0\n"  # roughness and metal, as renderers read them
+    if relief.normals is not None:
+        name = f"{stem}-normals.png"
+        files[path.parent / name] = png_bytes(relief.normals)
+        more += f"map_Bump {name}\nnorm {name}\n"  # Blender reads the first as a normal map, others the second
+    if relief.occlusion is not None:
+        name = f"{stem}-occlusion.png"
+        files[path.parent / name] = png_bytes(relief.occlusion)
+        more += f"# ambient occlusion, for which MTL has no word: {name}\n"
+    files[path.parent / f"{stem}.mtl"] += more.encode()
     return {**files, path: text.replace("\nf ", "\ns 1\nf ", 1).encode()}  # s 1: smooth
 
 
-def _ply(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions) -> dict[Path, bytes]:
+def _ply(
+    path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions, relief: Relief
+) -> dict[Path, bytes]:
     welded, colours = vertex_colours(place(mesh, options.height, like=options.like), texture)
     return {path: export_ply(_body(welded, vertex_colors=colours), vertex_normal=True)}
 
 
-def _stl(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions) -> dict[Path, bytes]:
+def _stl(
+    path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions, relief: Relief
+) -> dict[Path, bytes]:
     return {path: export_stl(_body(_printed(mesh, options)))}
 
 
@@ -122,12 +136,16 @@ def _printed(mesh: Mesh, options: FileOptions) -> Mesh:
     return printable(place(mesh, options.height_mm / 1000, like=options.like), options.flat_base)
 
 
-def _usdz(path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions) -> dict[Path, bytes]:
+def _usdz(
+    path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions, relief: Relief
+) -> dict[Path, bytes]:
     placed = place(mesh, options.height, like=options.like)
-    return {path: usdz.write(placed, png_bytes(texture), details["prompt"], ROUGHNESS, options.compress)}
+    maps = {} if relief.normals is None else {"normals": normal_jpeg(relief.normals)}
+    maps |= {} if relief.occlusion is None else {"occlusion": occlusion_jpeg(relief.occlusion)}
+    return {path: usdz.write(placed, png_bytes(texture), details["prompt"], ROUGHNESS, options.compress, maps)}
 
 
-Writer = Callable[[Path, Mesh, Picture, dict[str, Any], FileOptions], dict[Path, bytes]]
+Writer = Callable[[Path, Mesh, Picture, dict[str, Any], FileOptions, Relief], dict[Path, bytes]]
 FORMATS: dict[str, Writer] = {"glb": _glb, "obj": _obj, "ply": _ply, "stl": _stl, "3mf": _threemf, "usdz": _usdz}
 PRINTED = ("stl", "3mf")
 """Formats for printing: in millimetres, Z up, without colours."""
@@ -159,23 +177,34 @@ def write_asset(
     prompt: str,
     metadata: Mapping[str, Any],
     options: FileOptions | None = None,
+    relief: Relief | None = None,
 ) -> list[Path]:
     """Write a mesh with normals and uv in the format of the path's suffix; the files written."""
     report(f"writing {path.name}", 0, 1)
-    files = check_format(path)(path, mesh, texture, {"prompt": prompt, **metadata}, options or FileOptions())
+    write = check_format(path)
+    files = write(path, mesh, texture, {"prompt": prompt, **metadata}, options or FileOptions(), relief or Relief())
     write_files(files)
     return list(files)
 
 
 def write_lods(
-    path: Path, mesh: Mesh, texture: Picture, count: int, prompt: str, options: FileOptions | None = None
+    path: Path,
+    mesh: Mesh,
+    texture: Picture,
+    count: int,
+    prompt: str,
+    options: FileOptions | None = None,
+    dense: Dense | None = None,
+    settings: ExportSettings | None = None,
 ) -> list[tuple[int, list[Path]]]:
     """Write up to ``count`` coarser versions of a mesh beside it, NAME_lod1, NAME_lod2 …, placed as the asset itself is; the
-    triangles of each, and its files."""
-    options = replace(options or FileOptions(), like=mesh)
+    triangles of each, and its files. With a dense surface each has maps of it, as the settings say.
+    """
+    options, settings = replace(options or FileOptions(), like=mesh), settings or ExportSettings()
     written = []
-    for k, (coarse, picture) in enumerate(levels_of_detail(mesh, texture, count), 1):
-        files = write_asset(lod_path(path, k), coarse, picture, prompt, {"lod": k}, options)
+    for k, (coarse, picture) in enumerate(levels_of_detail(mesh, texture, count, settings.unwrap_seconds), 1):
+        relief = bake_relief(coarse, dense, len(picture), settings.maps) if dense is not None else None
+        files = write_asset(lod_path(path, k), coarse, picture, prompt, {"lod": k}, options, relief)
         written.append((len(coarse.faces), files))
     return written
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..geometry.distance import surface_points
 from ..geometry.mesh import Floats, Mesh, decimate, with_normals
-from .texture import Picture, bake, sample_texture, unwrap
+from .texture import Picture, bake, sample_texture, unwrap_within
 
 SHARE = 4
 """Each level has a fourth of the triangles of the one before: seen from twice as far, they are as large."""
@@ -27,10 +27,11 @@ def triangles_of(faces: int, count: int) -> list[int]:
     return [wanted for k in range(1, count + 1) if (wanted := faces // SHARE**k) >= LEAST]
 
 
-def levels_of_detail(mesh: Mesh, texture: Picture, count: int) -> list[tuple[Mesh, Picture]]:
+def levels_of_detail(mesh: Mesh, texture: Picture, count: int, seconds: float = np.inf) -> list[tuple[Mesh, Picture]]:
     """Up to ``count`` coarser meshes with normals and uv, each with its own texture; fewer where the mesh has too few triangles.
 
-    The colours are those of the nearest places of the given mesh.
+    The colours are those of the nearest places of the given mesh. Each is unwrapped within so many seconds, or else
+    projected from six sides.
     """
     body = mesh.geometry()
     whole = Mesh(np.asarray(body.vertices), np.asarray(body.faces))
@@ -43,7 +44,7 @@ def levels_of_detail(mesh: Mesh, texture: Picture, count: int) -> list[tuple[Mes
             break
         before = len(coarse.faces)
         size = max(len(texture) >> k, min(SMALLEST, len(texture)))
-        unwrapped = unwrap(coarse, size)
+        unwrapped, _ = unwrap_within(coarse, size, seconds)
         made.append((unwrapped, bake(unwrapped, seen.colour, size)))
     return made
 

@@ -12,15 +12,16 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-import xatlas
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from ..geometry.mesh import Floats, Mesh
 from ..reports import report
+from .box_projection import box_projection
 from .packing import charts_of, packed
 from .raster import interpolate, rasterise
+from .unwrap_limit import generate_within
 from .vertex_order import in_cache_order
 
 Picture = NDArray[np.uint8]
@@ -34,8 +35,14 @@ TEXELS = 1 << 18
 
 
 def unwrap(mesh: Mesh, size: int) -> Mesh:
+    """``unwrap_within`` without a limit of time."""
+    return unwrap_within(mesh, size, np.inf)[0]
+
+
+def unwrap_within(mesh: Mesh, size: int, seconds: float) -> tuple[Mesh, bool]:
     """Give the mesh texture coordinates (xatlas; least-squares conformal charts after Lévy et al. 2002), and bring its
-    triangles ``in_cache_order``.
+    triangles ``in_cache_order``. Where that takes more than so many seconds, or fails, they are those of a
+    ``box_projection``, and the answer is False.
 
     Vertices on the charts' borders are doubled. Charts are kept small, because the time to flatten one grows faster
     than its size. They are ``packed`` anew, ``PADDING`` texels apart, or stay as xatlas packs them where that is closer: rings
@@ -43,25 +50,22 @@ def unwrap(mesh: Mesh, size: int) -> Mesh:
     """
     corners = mesh.vertices[mesh.faces]
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum() / 2
-    charts, pack = xatlas.ChartOptions(), xatlas.PackOptions()
-    charts.max_chart_area = float(area) / CHARTS
-    pack.resolution, pack.padding, pack.bilinear = size, PADDING, True
-    atlas = xatlas.Atlas()
     # xatlas drops edges shorter than an absolute limit; the object is a few units large, its triangles are not.
     points = ((mesh.vertices - mesh.vertices.min(0)) * 100).astype(np.float32)
-    charts.max_chart_area *= 100**2
-    atlas.add_mesh(points, mesh.faces.astype(np.uint32))
-    report("unwrapping", 0, 1)
-    atlas.generate(charts, pack)
-    source, faces, uv = atlas[0]
+    faces, chart_area = mesh.faces.astype(np.uint32), float(area) / CHARTS * 100**2
+    atlas = generate_within(seconds, points=points, faces=faces, chart_area=chart_area, size=size, padding=PADDING)
+    if atlas is None:
+        report("projecting", 0, 1)
+        return in_cache_order(box_projection(mesh, PADDING / 2 / size)), False
+    source = atlas["source"]
     normals = None if mesh.normals is None else mesh.normals[source]
-    placed = np.asarray(uv, np.float64)
-    made = Mesh(mesh.vertices[source], faces.astype(np.int64), normals, placed)
-    texels = np.asarray(placed * [atlas.width, atlas.height], np.float64)  # at one scale in both directions
+    placed = np.asarray(atlas["uv"], np.float64)
+    made = Mesh(mesh.vertices[source], atlas["faces"].astype(np.int64), normals, placed)
+    texels = np.asarray(placed * atlas["sides"], np.float64)  # at one scale in both directions
     closer = packed(texels, made.faces, charts_of(made)[1], PADDING / 2 / size)
     if closer is not None and uv_area(closer, made.faces) > uv_area(placed, made.faces):
         made = replace(made, uv=closer)
-    return in_cache_order(made)
+    return in_cache_order(made), True
 
 
 def uv_area(uv: Floats, faces: NDArray[np.int64]) -> float:

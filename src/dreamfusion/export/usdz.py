@@ -10,6 +10,7 @@ import json
 import struct
 import tempfile
 import zipfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def Xform "Asset" (
             uniform token info:id = "UsdPreviewSurface"
             color3f inputs:diffuseColor.connect = </Asset/Material/Texture.outputs:rgb>
             float inputs:metallic = 0
-            float inputs:roughness = {roughness}
+            float inputs:roughness = {roughness}{inputs}
             token outputs:surface
         }}
 
@@ -71,7 +72,7 @@ def Xform "Asset" (
             token inputs:wrapT = "clamp"
             float3 outputs:rgb
         }}
-
+{shaders}
         def Shader "Coordinates"
         {{
             uniform token info:id = "UsdPrimvarReader_float2"
@@ -81,6 +82,37 @@ def Xform "Asset" (
     }}
 }}
 """
+
+_NORMALS = """
+        def Shader "Normals"
+        {
+            uniform token info:id = "UsdUVTexture"
+            asset inputs:file = @normals.jpg@
+            float2 inputs:st.connect = </Asset/Material/Coordinates.outputs:result>
+            float4 inputs:scale = (2, 2, 2, 1)
+            float4 inputs:bias = (-1, -1, -1, 0)
+            token inputs:sourceColorSpace = "raw"
+            token inputs:wrapS = "clamp"
+            token inputs:wrapT = "clamp"
+            float3 outputs:rgb
+        }
+"""
+_OCCLUSION = """
+        def Shader "Occlusion"
+        {
+            uniform token info:id = "UsdUVTexture"
+            asset inputs:file = @occlusion.jpg@
+            float2 inputs:st.connect = </Asset/Material/Coordinates.outputs:result>
+            token inputs:sourceColorSpace = "raw"
+            token inputs:wrapS = "clamp"
+            token inputs:wrapT = "clamp"
+            float outputs:r
+        }
+"""
+_INPUTS = {
+    "normals": "normal3f inputs:normal.connect = </Asset/Material/Normals.outputs:rgb>",
+    "occlusion": "float inputs:occlusion.connect = </Asset/Material/Occlusion.outputs:r>",
+}
 
 
 def _tuples(rows: np.ndarray) -> str:
@@ -93,8 +125,9 @@ def _integers(values: np.ndarray) -> str:
     return "[" + ", ".join(map(str, values.ravel().tolist())) + "]"
 
 
-def layer(mesh: Mesh, prompt: str, roughness: float) -> str:
-    """The USD text layer of a mesh with normals and uv; its texture is the file ``texture.png`` beside it."""
+def layer(mesh: Mesh, prompt: str, roughness: float, maps: Collection[str] = ()) -> str:
+    """The USD text layer of a mesh with normals and uv; its texture is the file ``texture.png`` beside it, and its maps, of
+    ``normals`` and ``occlusion``, are JPEG files of that name."""
     assert mesh.normals is not None and mesh.uv is not None
     return _LAYER.format(
         doc=json.dumps(prompt, ensure_ascii=False),
@@ -105,6 +138,8 @@ def layer(mesh: Mesh, prompt: str, roughness: float) -> str:
         normals=_tuples(mesh.normals),
         st=_tuples(mesh.uv),
         roughness=f"{roughness:g}",
+        inputs="".join(f"\n            {_INPUTS[name]}" for name in maps),
+        shaders="".join({"normals": _NORMALS, "occlusion": _OCCLUSION}[name] for name in maps),
     )
 
 
@@ -137,8 +172,17 @@ def binary(text: str) -> bytes:
         return path.read_bytes()
 
 
-def write(mesh: Mesh, png: bytes, prompt: str, roughness: float, compress: bool = False) -> bytes:
-    """The USDZ file of a mesh with a texture. ``compress`` stores the layer in USD's binary format."""
-    text = layer(mesh, prompt, roughness)
+def write(
+    mesh: Mesh,
+    png: bytes,
+    prompt: str,
+    roughness: float,
+    compress: bool = False,
+    maps: Mapping[str, bytes] | None = None,
+) -> bytes:
+    """The USDZ file of a mesh with a texture, and with JPEG files as ``maps``, by their names. ``compress`` stores the layer in
+    USD's binary format."""
+    maps = maps or {}
+    text = layer(mesh, prompt, roughness, maps)
     stage = {"asset.usdc": binary(text)} if compress else {"asset.usda": text.encode()}
-    return package(stage | {"texture.png": png})
+    return package(stage | {"texture.png": png} | {f"{name}.jpg": data for name, data in maps.items()})

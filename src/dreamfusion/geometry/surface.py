@@ -23,22 +23,25 @@ class Surface:
     colour: Callable[[Tensor, Tensor], Tensor]
     notes: Mapping[str, str] = field(default_factory=dict)
     """Export settings that could not be met, by name: a line for each that says what was done instead."""
+    dense: Mesh | None = None
+    """The surface before decimation; None where that is ``mesh``."""
 
 
 def volume_surface(
     density: Callable[[Tensor], Tensor], albedo: Callable[[Tensor], Tensor], settings: ExportSettings
 ) -> Surface:
     """The surface of a volume, within the unit sphere. UserError if it is empty."""
-    mesh, notes = clean_surface(density, settings)
-    return Surface(mesh, lambda points, normals: shell_albedo(density, albedo, points, normals), notes)
+    mesh, dense, notes = clean_surface(density, settings)
+    return Surface(mesh, lambda points, normals: shell_albedo(density, albedo, points, normals), notes, dense)
 
 
-def clean_surface(density: Callable[[Tensor], Tensor], settings: ExportSettings) -> tuple[Mesh, dict[str, str]]:
+def clean_surface(density: Callable[[Tensor], Tensor], settings: ExportSettings) -> tuple[Mesh, Mesh, dict[str, str]]:
     """The cleaned surface of a density within the unit sphere, with at most about ``settings.faces`` triangles and
-    smooth normals; and what of the settings could not be met (``Surface.notes``)."""
+    smooth normals; the same before decimation; and what of the settings could not be met (``Surface.notes``)."""
     mesh, level = extract_with_level(density, settings.resolution, settings.level, radius=1.0)
-    made, notes = finished(smooth(fill_cavities(remove_floaters(mesh))), settings)
-    return made, level_note(level, settings) | notes
+    dense = smooth(fill_cavities(remove_floaters(mesh)))
+    made, notes = finished(dense, settings)
+    return made, dense, level_note(level, settings) | notes
 
 
 def level_note(level: float, settings: ExportSettings) -> dict[str, str]:

@@ -166,7 +166,7 @@ class MeshScene(Scene):
         }
         if settings.faces > len(mesh.faces):
             notes["faces"] = f"export.faces = {settings.faces}, but the mesh has {len(mesh.faces)} triangles"
-        return Surface(made, self.albedo, notes)
+        return Surface(made, self.albedo, notes, mesh)
 
     @plain_torch()
     @torch.no_grad()
