@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 import struct
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import trimesh
+from torch import Tensor
 
 from .errors import UserError
 from .export.fitted import fitted_surface
@@ -42,7 +45,8 @@ class Asset:
     metadata: anything that JSON can hold (seed, preset, versions …), kept in GLB files;
     notes: export settings that could not be met, by name, with what was done instead (not kept in files);
     agreement: of the mesh's silhouettes with the scene's, from eight sides; None without
-    ``fit`` and where there was nothing to compare.
+    ``fit`` and where there was nothing to compare;
+    finish: (S, S, 3) uint8, roughness in green and metal in blue, as glTF has them; None for a matte surface.
     """
 
     mesh: Mesh
@@ -51,6 +55,7 @@ class Asset:
     metadata: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict, compare=False)
     agreement: Agreement | None = field(default=None, compare=False)
+    finish: Picture | None = field(default=None, compare=False)
 
     @classmethod
     @own_torch()
@@ -78,12 +83,13 @@ class Asset:
             notes |= poor_note(agreement)
         mesh = unwrap(surface.mesh, settings.texture_size)
         texture = bake(mesh, surface.colour, settings.texture_size)
-        return cls(mesh, texture, prompt, dict(metadata or {}), notes, agreement)
+        finish = bake(mesh, in_green_and_blue(surface.finish), settings.texture_size) if surface.finish else None
+        return cls(mesh, texture, prompt, dict(metadata or {}), notes, agreement, finish)
 
     @property
     def faithful(self) -> bool:
-        """Whether the mesh is known to show what its scene shows (``FAITHFUL``)."""
-        return self.agreement is not None and self.agreement.iou >= FAITHFUL
+        """Whether the mesh, drawn as a matte surface, is known to show what its scene shows (``FAITHFUL``)."""
+        return self.finish is None and self.agreement is not None and self.agreement.iou >= FAITHFUL
 
     def save(self, path: str | Path, options: FileOptions | None = None) -> list[Path]:
         """Write the asset; the suffix is the format (.glb, .obj, .ply, .stl, .3mf, .usdz). Returns the files written.
@@ -92,6 +98,7 @@ class Asset:
         otherwise. UserError if a library that compression needs is missing.
         """
         details = self.metadata | ({SILHOUETTES: asdict(self.agreement)} if self.agreement else {})
+        options = replace(options or FileOptions(), finish=self.finish)
         return write_asset(user_path(path), self.mesh, self.texture, self.prompt, details, options)
 
     @classmethod
@@ -107,6 +114,8 @@ class Asset:
             scene = trimesh.load_scene(io.BytesIO(data), file_type="glb", process=False)
             (body,) = scene.geometry.values()
             image = np.asarray(body.visual.material.baseColorTexture.convert("RGB"), np.uint8)
+            glossy = body.visual.material.metallicRoughnessTexture
+            finish = None if glossy is None else np.asarray(glossy.convert("RGB"), np.uint8)
             mesh = Mesh(
                 np.asarray(body.vertices, np.float64),
                 np.asarray(body.faces, np.int64),
@@ -117,7 +126,7 @@ class Asset:
             agreement = Agreement(**details.pop(SILHOUETTES)) if SILHOUETTES in details else None
         except (LookupError, ValueError, AttributeError, TypeError, OSError, struct.error) as error:
             raise UserError(f"{path} is not a GLB file that dreamfusion wrote") from error
-        return cls(mesh, image, prompt, details, agreement=agreement)
+        return cls(mesh, image, prompt, details, agreement=agreement, finish=finish)
 
     def geometry_report(self) -> dict[str, Any]:
         """Is the shape sound? In world units (of the scene, or of the file it was loaded from).
@@ -141,6 +150,15 @@ class Asset:
             "bounds": np.asarray(body.bounds).tolist(),
             SILHOUETTES: self.agreement.rounded() if self.agreement else None,
         }
+
+
+def in_green_and_blue(finish: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Roughness and metal (N, 2) as colours (N, 3), as glTF has them; red is free."""
+
+    def colour(points: Tensor, normals: Tensor) -> Tensor:
+        return torch.nn.functional.pad(finish(points, normals), (1, 0), value=1.0)
+
+    return colour
 
 
 def poor_note(agreement: Agreement) -> dict[str, str]:

@@ -66,10 +66,16 @@ class Binary:
 
 
 def write(
-    mesh: Mesh, texture: Picture | None, details: dict[str, Any], name: str, roughness: float, compress: bool
+    mesh: Mesh,
+    texture: Picture | None,
+    details: dict[str, Any],
+    name: str,
+    roughness: float,
+    compress: bool,
+    finish: Picture | None = None,
 ) -> bytes:
-    """The GLB file of a mesh; without a texture it has no material. Indices have
-    two bytes where that is enough. UserError if it is to be compressed and DracoPy is missing."""
+    """The GLB file of a mesh; without a texture it has no material, and without a finish (roughness in green, metal in blue) it
+    is matte. Indices have two bytes where that is enough. UserError if it is to be compressed and DracoPy is missing."""
     binary, extensions = Binary(), []
     attributes: dict[str, NDArray[Any]] = {"POSITION": mesh.vertices.astype("<f4")}
     if mesh.normals is not None:
@@ -99,7 +105,7 @@ def write(
     }
     if texture is not None:
         primitive["material"] = 0
-        tree |= textured(binary, texture, name, roughness, compress)
+        tree |= textured(binary, texture, name, roughness, compress, finish)
         if compress:
             extensions.append(WEBP)
     if extensions:
@@ -109,16 +115,26 @@ def write(
     return container(tree, bytes(binary.data))
 
 
-def textured(binary: Binary, texture: Picture, name: str, roughness: float, compress: bool) -> dict[str, Any]:
-    """The material of a base-colour texture, and what it needs."""
-    data = _image_bytes(texture, "WEBP", quality=WEBP_QUALITY, method=4) if compress else png_bytes(texture)
+def textured(
+    binary: Binary, texture: Picture, name: str, roughness: float, compress: bool, finish: Picture | None
+) -> dict[str, Any]:
+    """The material of a base-colour texture and a finish, and what it needs."""
     kind = "image/webp" if compress else "image/png"
-    image = {"extensions": {WEBP: {"source": 0}}} if compress else {"source": 0}
-    surface = {"baseColorTexture": {"index": 0}, "metallicFactor": 0.0, "roughnessFactor": roughness}
+    surface: dict[str, Any] = {"baseColorTexture": {"index": 0}, "metallicFactor": 0.0, "roughnessFactor": roughness}
+    pictures = {f"{name} base colour": texture}
+    if finish is not None:
+        surface |= {"metallicRoughnessTexture": {"index": 1}, "metallicFactor": 1.0, "roughnessFactor": 1.0}
+        pictures[f"{name} roughness and metal"] = finish
+    textures, images = [], []
+    for k, (what, picture) in enumerate(pictures.items()):
+        data = _image_bytes(picture, "WEBP", quality=WEBP_QUALITY, method=4) if compress else png_bytes(picture)
+        source = {"extensions": {WEBP: {"source": k}}} if compress else {"source": k}
+        textures.append({"name": what, "sampler": 0, **source})
+        images.append({"name": what, "mimeType": kind, "bufferView": binary.view(data)})
     return {
         "materials": [{"name": f"{name} material", "pbrMetallicRoughness": surface}],
-        "textures": [{"name": f"{name} base colour", "sampler": 0, **image}],
-        "images": [{"name": f"{name} base colour", "mimeType": kind, "bufferView": binary.view(data)}],
+        "textures": textures,
+        "images": images,
         "samplers": [{"magFilter": LINEAR, "minFilter": MIPMAPS, "wrapS": CLAMP, "wrapT": CLAMP}],
     }
 

@@ -151,7 +151,7 @@ class RadianceField(Scene):
             self.harden(growth)
         self.occupancy.after_step(self.density, step)
 
-    def as_volume(self) -> Volume:
+    def as_volume(self) -> Volume | None:
         return self
 
     def surface(self, settings: ExportSettings) -> Surface:
