@@ -47,7 +47,7 @@ def presets() -> dict[str, dict[str, Any]]:
         if (
             values.get("prior.id", PriorSettings().id) in OWN
             and values.get("prior.asks") != "image"
-            and name != "text2mesh"
+            and name not in ("text2mesh", "latent-paint")
         ):
             shown = flatten(build(values).model_dump())
             about = preset_text(name).splitlines()[0].lstrip("# ").replace("`", "")
