@@ -24,7 +24,7 @@ from dreamfusion.view.view import orbit_view
 from tests.fakes import GrayBallPrior
 from tests.test_scene_mesh import mesh_scene
 
-TINY: dict[str, Any] = {"steps": 2, "resolution": 12, "threads": 1, "export.resolution": 24, "scene.levels": "6,10"}
+TINY: dict[str, Any] = {"steps": 2, "resolution": 12, "threads": 1, "export.resolution": 24}
 
 
 class Joint(GrayBallPrior):
@@ -44,9 +44,9 @@ class Joint(GrayBallPrior):
 @pytest.mark.parametrize(
     ("preset", "kinds", "own"),
     [
-        ("textmesh", (GridField, MeshScene), {"scene.samples": 12}),
-        ("fantasia3d", (MeshScene, MeshScene), {"scene.resolution": 8, "scene.shape_levels": "4,6"}),
-        ("rewritten", (SplatScene, MeshScene), {"scene.count": 300, "scene.resolution": 8, "distillation.width": 8}),
+        ("textmesh", (GridField, MeshScene), {"stages.1.scene.samples": 12}),
+        ("fantasia3d", (MeshScene, MeshScene), {"stages.1.scene.resolution": 8}),
+        ("rewritten", (SplatScene, MeshScene), {"stages.1.scene.count": 300, "stages.2.scene.resolution": 8}),
     ],
 )
 def test_stages_follow_one_another(

@@ -17,8 +17,8 @@ from ..torch_state import plain_torch
 from ..view.backdrops import Groups
 from ..view.view import View
 from .level_grid import Texture
-from .pbr import lit
 from .mesh_camera import clip_positions
+from .pbr import lit
 from .rasteriser import PLAIN, Rasteriser
 from .scene import Rendering, Scene
 from .scene_settings import MeshSettings, same_thing
