@@ -82,7 +82,7 @@ def test_latent_paint_paints_the_mesh_that_is_given(tmp_path: Path) -> None:
         Trainer(resolve("latent-paint", TINY, "x"), GrayBallPrior())
     trainer = Trainer(resolve("latent-paint", TINY | {"scene.file": str(file)}, "x"), GrayBallPrior())
     shape, colours = trainer.scene.body().vertices.clone(), trainer.scene.texture.grid.table.detach().clone()
-    assert shape.norm(dim=-1).max().item() == pytest.approx(1, abs=0.11) and len(shape) == 96
+    assert len(shape) == 96 and shape.norm(dim=-1).max().item() == pytest.approx(0.85, abs=0.01)  # it fits as it is
     assert {float(p.metrics["shading"]) for p in trainer.steps()} == {1.0}
     assert torch.equal(trainer.scene.body().vertices, shape)
     assert not torch.equal(trainer.scene.texture.grid.table, colours)
