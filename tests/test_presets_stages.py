@@ -45,12 +45,16 @@ class Joint(GrayBallPrior):
     ("preset", "kinds", "own"),
     [
         ("textmesh", (GridField, MeshScene), {"stages.1.scene.samples": 12}),
-        ("fantasia3d", (MeshScene, MeshScene), {"stages.1.scene.resolution": 8}),
+        (
+            "fantasia3d",
+            (GridField, MeshScene, MeshScene),
+            {"stages.1.scene.samples": 12, "stages.2.scene.resolution": 8},
+        ),
         ("rewritten", (SplatScene, MeshScene), {"stages.1.scene.count": 300, "stages.2.scene.resolution": 8}),
     ],
 )
 def test_stages_follow_one_another(
-    preset: str, kinds: tuple[type, type], own: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    preset: str, kinds: tuple[type, ...], own: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last stage of textmesh and fantasia3d leaves the shape as it was; the first shows what its page says."""
     monkeypatch.setattr(level_grid, "STEPS", 3)
@@ -60,19 +64,19 @@ def test_stages_follow_one_another(
     for progress in trainer.steps():
         seen.append(type(trainer.scene))
         assert progress.metrics["skipped"] == 0
-        if isinstance(trainer.scene, MeshScene) and progress.stage == 2:
+        if isinstance(trainer.scene, MeshScene) and progress.stage == len(kinds):
             shapes.append(trainer.scene.body().vertices.detach().clone())
-    assert seen == [kinds[0]] * 2 + [kinds[1]] * 2
+    assert seen == [kind for kind in kinds for _ in range(2)]
     if preset == "rewritten":
         assert {(asks, group) for asks, _, group in prior.asked} == {("views", 4)}
         assert not torch.equal(*shapes)
     else:
         assert torch.equal(*shapes)
     if preset == "fantasia3d":
-        first, second = stage_configs(trainer.config)
         shadings = [shading for _, shading, _ in prior.asked]
-        assert set(shadings[:2]) == {"textureless"} and set(shadings[-2:]) == {"lambertian"}
-        assert first.scene.learns == "all" and trainer.scene.texture.pbr and second.scene.learns == "texture"
+        assert set(shadings[:4]) == {"textureless"} and set(shadings[-2:]) == {"lambertian"}
+        learned = [getattr(c.scene, "learns", "") for c in stage_configs(trainer.config)]
+        assert learned == ["", "all", "texture"] and trainer.scene.texture.pbr
 
 
 def test_latent_paint_paints_the_mesh_that_is_given(tmp_path: Path) -> None:
