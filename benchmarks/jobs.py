@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dreamfusion.asset import Asset
 from dreamfusion.batch import jobs
 from dreamfusion.batch.crew import WORKER, Watch, make_all
+from dreamfusion.cost.meter import read_parts
 from dreamfusion.errors import UserError
 from dreamfusion.evaluation.fronts import has_front
 from dreamfusion.prompts import slug
@@ -75,6 +77,16 @@ def run(
     if result.signal:
         raise SystemExit(128 + result.signal)
     return [job for job in jobs if job.folder in result.failed]
+
+
+def made(folder: Path) -> dict[str, Any]:
+    """What a finished run's files say of it: cpu_seconds of all its parts, export included, and the silhouettes' agreement."""
+    parts = read_parts(folder)
+    agreement = Asset.load(folder / "asset.glb").agreement
+    return {
+        "cpu_seconds": round(sum(part["cpu_seconds"] for part in parts), 2),
+        "silhouettes": agreement.rounded() if agreement else None,
+    }
 
 
 def cost(folder: Path) -> dict[str, float]:

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jobs import Job, cost, run
+from jobs import Job, cost, made, run
 from machine import provenance
 
 from dreamfusion.clip import bundled_clip as clips
@@ -153,7 +153,9 @@ class Assets:
                 judge = judge or TwoSuites(self.suite)
                 judgement = judge.judge.run(Run.open(job.folder))
                 say(f"{row}: {said(judgement.figures)}")
-                record = {"settings": settings_hash(job), "judge": self.key} | origin | cost(job.folder)
+                record = (
+                    {"settings": settings_hash(job), "judge": self.key} | origin | cost(job.folder) | made(job.folder)
+                )
                 self.row(row)[job.prompt] = record | {"figures": judge.figures(judgement)}
             if ready:
                 write(row, self.row(row).values(), self.home)

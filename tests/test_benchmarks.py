@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -347,3 +348,31 @@ def test_opinion_tells_how_much_of_the_picture_is_left(
 
 def test_the_benchmarks_page_is_up_to_date(pages: Any) -> None:
     assert pages.page() == pages.PAGE.read_text(encoding="utf-8"), "run: python tools/benchmarks_page.py"
+
+
+def test_scenes_are_compared_on_the_prompts_that_all_have(bench: Any) -> None:
+    """Costs by the step and the asset, agreement of silhouettes, and differences asset by asset."""
+    spec = importlib.util.spec_from_file_location("scenes_benchmark", ROOT / "benchmarks" / "scenes.py")
+    assert spec is not None and spec.loader is not None
+    scenes = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(scenes)
+
+    def record(prompt: str, wide: float, seconds: float, iou: float | None) -> dict[str, Any]:
+        figures = {"prompt": prompt, "wide_r1": wide, "haze": 0.1, "geometry": {}, "janus": None}
+        agreement = None if iou is None else {"iou": iou}
+        return {"figures": figures, "seconds": seconds, "cpu_seconds": 2 * seconds, "silhouettes": agreement}
+
+    found = {
+        "fast": {p: record(p, 0.5, 20, 0.9) for p in "abc"},
+        "magic3d": {"a": record("a", 1, 30, 0.8), "b": record("b", 0.5, 50, None)},
+    }
+    page = scenes.results(found, {"fast": 200, "magic3d": 400})
+    assert page["prompts"] == ["a", "b"]
+    fast, magic = page["presets"]["fast"], page["presets"]["magic3d"]
+    assert fast["cost"] == {"seconds_per_step": 0.1, "cpu_seconds_per_asset": 40}
+    assert magic["cost"] == {"seconds_per_step": 0.1, "cpu_seconds_per_asset": 80}
+    assert (fast["silhouettes"]["value"], fast["silhouettes"]["count"]) == (0.9, 2)
+    assert magic["silhouettes"]["count"] == 1 and "janus" not in magic["over_fast"]
+    away = magic["over_fast"]["wide_r1"]
+    assert away["value"] == 0.25 and away["low"] == 0 and away["high"] == 0.5 and away["count"] == 2
+    assert not fast["over_fast"]

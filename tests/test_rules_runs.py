@@ -36,6 +36,8 @@ ALL = ("oracle", "bundled camera", "bundled words", "bundled views", "if", "sd",
 SCENES: dict[str, dict[str, Any]] = {
     "grid": {},
     "mlp": {"scene.kind": "mlp", "scene.hidden": 8, "scene.depth": 1, "scene.importance": 0},
+    "mesh": {"scene.kind": "mesh", "scene.resolution": 6, "scene.shape_levels": "3", "scene.levels": "4"},
+    "splats": {"scene.kind": "splats", "scene.count": 40, "scene.grow_every": 2, "scene.most": 60},
 }
 
 
@@ -45,7 +47,8 @@ class FlowBall(GrayBallPrior):
 
 
 def settings(kind: str, scene: str = "grid", **more: Any) -> dict[str, Any]:
-    small = {k: v for k, v in SMALL.items() if scene == "grid" or k != "scene.levels"}
+    fields = {"mlp": ("scene.levels",), "grid": ()}.get(scene, ("scene.levels", "scene.samples", "scene.fast"))
+    small = {k: v for k, v in SMALL.items() if k not in fields}
     cheap = {"sdi": {"inversion_steps": 2}, "hifa": {"sample_steps": 2}, "ancestral": {"sample_steps": 2}, "vsd": {"width": 8},
              "dds": {"reference_views": 2}}.get(kind, {})  # fmt: skip
     given = {"kind": kind, "negative_prompt": "a ball", "guidance_scale": 1.0, **cheap}

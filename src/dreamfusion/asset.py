@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 import struct
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import trimesh
+from torch import Tensor
 
 from .errors import UserError
 from .export.fitted import fitted_surface
@@ -46,6 +49,7 @@ class Asset:
     ``fit`` and where there was nothing to compare;
     relief: a normal map and ambient occlusion, kept in GLB, OBJ and USDZ files; dense: the surface that they show, before it was
     decimated (not kept in files; None without maps).
+    finish: (S, S, 3) uint8, roughness in green and metal in blue, as glTF has them; None for a matte surface.
     """
 
     mesh: Mesh
@@ -56,6 +60,7 @@ class Asset:
     agreement: Agreement | None = field(default=None, compare=False)
     relief: Relief = field(default_factory=Relief, compare=False)
     dense: Dense | None = field(default=None, compare=False, repr=False)
+    finish: Picture | None = field(default=None, compare=False)
 
     @classmethod
     @own_torch()
@@ -89,12 +94,13 @@ class Asset:
         if settings.maps != "none":
             dense = Dense.of(surface.dense or surface.mesh, occluded=settings.maps != "normal")
             relief = bake_relief(mesh, dense, settings.texture_size, settings.maps)
-        return cls(mesh, texture, prompt, dict(metadata or {}), notes, agreement, relief, dense)
+        finish = bake(mesh, in_green_and_blue(surface.finish), settings.texture_size) if surface.finish else None
+        return cls(mesh, texture, prompt, dict(metadata or {}), notes, agreement, relief, dense, finish)
 
     @property
     def faithful(self) -> bool:
-        """Whether the mesh is known to show what its scene shows (``FAITHFUL``)."""
-        return self.agreement is not None and self.agreement.iou >= FAITHFUL
+        """Whether the mesh, drawn as a matte surface, is known to show what its scene shows (``FAITHFUL``)."""
+        return self.finish is None and self.agreement is not None and self.agreement.iou >= FAITHFUL
 
     def save(self, path: str | Path, options: FileOptions | None = None) -> list[Path]:
         """Write the asset; the suffix is the format (.glb, .obj, .ply, .stl, .3mf, .usdz). Returns the files written.
@@ -103,6 +109,7 @@ class Asset:
         otherwise. UserError if a library that compression needs is missing.
         """
         details = self.metadata | ({SILHOUETTES: asdict(self.agreement)} if self.agreement else {})
+        options = replace(options or FileOptions(), finish=self.finish)
         return write_asset(user_path(path), self.mesh, self.texture, self.prompt, details, options, self.relief)
 
     @classmethod
@@ -123,6 +130,9 @@ class Asset:
                 None if (map := material.normalTexture) is None else np.asarray(map.convert("RGB"), np.uint8),
                 None if (map := material.occlusionTexture) is None else np.asarray(map.convert("L"), np.uint8),
             )
+            finish = (
+                None if (map := material.metallicRoughnessTexture) is None else np.asarray(map.convert("RGB"), np.uint8)
+            )
             mesh = Mesh(
                 np.asarray(body.vertices, np.float64),
                 np.asarray(body.faces, np.int64),
@@ -133,7 +143,7 @@ class Asset:
             agreement = Agreement(**details.pop(SILHOUETTES)) if SILHOUETTES in details else None
         except (LookupError, ValueError, AttributeError, TypeError, OSError, struct.error) as error:
             raise UserError(f"{path} is not a GLB file that dreamfusion wrote") from error
-        return cls(mesh, image, prompt, details, agreement=agreement, relief=relief)
+        return cls(mesh, image, prompt, details, agreement=agreement, relief=relief, finish=finish)
 
     def geometry_report(self) -> dict[str, Any]:
         """Is the shape sound? In world units (of the scene, or of the file it was loaded from).
@@ -157,6 +167,15 @@ class Asset:
             "bounds": np.asarray(body.bounds).tolist(),
             SILHOUETTES: self.agreement.rounded() if self.agreement else None,
         }
+
+
+def in_green_and_blue(finish: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Roughness and metal (N, 2) as colours (N, 3), as glTF has them; red is free."""
+
+    def colour(points: Tensor, normals: Tensor) -> Tensor:
+        return torch.nn.functional.pad(finish(points, normals), (1, 0), value=1.0)
+
+    return colour
 
 
 def poor_note(agreement: Agreement) -> dict[str, str]:

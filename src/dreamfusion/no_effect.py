@@ -10,7 +10,7 @@ from .distillation.rule_settings import AncestralSettings, ClipSettings, GuidedS
 from .errors import UserError
 from .priors.finding import is_bundled_kind
 from .priors.mixture import is_mixture, parse_mixture
-from .scene.scene_settings import MeshSettings, SplatSettings
+from .scene.scene_settings import GridSettings, MeshSettings, SplatSettings
 from .settings.config import Config
 from .settings.names import STAGES, all_settings, as_text, flatten, stage_configs
 from .settings.presets import preset_names, resolve
@@ -78,6 +78,11 @@ def learns(config: Config, what: str) -> bool:
     return isinstance(config.scene, MeshSettings) and config.scene.learns in ("all", what)
 
 
+def signed(config: Config) -> bool:
+    """Whether the scene is a field of signed distances."""
+    return isinstance(config.scene, GridSettings) and config.scene.density == "sdf"
+
+
 def grows(config: Config) -> bool:
     """Whether the scene is made of splats whose number changes."""
     return isinstance(config.scene, SplatSettings) and config.scene.grow_every > 0
@@ -116,7 +121,7 @@ CHECKS = {
     "view.light_around_deg": Check(lambda c: lit(c) and c.view.ambient < 1, "no view has a key light"),
     "shading.textureless_words": Check(lambda c: c.shading.textureless > 0, "shading.textureless is 0"),
     "shading.albedo_until": Check(
-        lambda c: c.shading.lambertian + c.shading.textureless + c.shading.latent > 0, "all views show the albedo alone"
+        lambda c: c.shading.lambertian + c.shading.textureless + c.shading.latent + c.shading.normals > 0, "all views show the albedo alone"
     ),
     "shading.latent": Check(
         lambda c: c.scene.channels != 3 or c.shading.latent == 0, "scene.channels is 3, so there are no latents to show"
@@ -125,6 +130,7 @@ CHECKS = {
     "scene.radius": Check(
         lambda c: isinstance(c.scene, SplatSettings) or tets(c), "scene.shape=vertices begins with a mesh"
     ),
+    "scene.density_bias": Check(lambda c: not signed(c), "scene.density=sdf begins with a ball"),
     "scene.lr_head": Check(lambda c: not isinstance(c.scene, SplatSettings), "splats have no MLP"),
     "scene.reach": Check(lambda c: not tets(c), "scene.shape is not vertices"),
     "scene.resolution": Check(tets, "scene.shape=vertices has no tetrahedra"),
@@ -132,7 +138,8 @@ CHECKS = {
     "regularizers.normal_consistency": Check(lambda c: learns(c, "shape"), "no stage has a mesh whose shape learns"),
     "regularizers.laplacian": Check(lambda c: learns(c, "shape"), "no stage has a mesh whose shape learns"),
     "regularizers.eikonal": Check(
-        lambda c: learns(c, "shape") and tets(c), "no stage has tetrahedra (scene.kind=mesh) that learn"
+        lambda c: (learns(c, "shape") and tets(c)) or signed(c),
+        "no stage has tetrahedra (scene.kind=mesh) that learn, or a signed distance (scene.density)",
     ),
     "regularizers.orientation": Check(
         lambda c: not isinstance(c.scene, MeshSettings | SplatSettings),

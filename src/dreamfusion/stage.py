@@ -99,7 +99,7 @@ class Stage:
             config.view, config.shading, progress, rng,
             count=config.views_per_step, size=config.resolution, group=config.prior.views,
         )  # fmt: skip
-        rendering = self.scene.render(view, rng)
+        rendering = self.scene.look(view, rng)
         view = self.backdrop.behind(view, rng)
         assert view.background is not None
         picture = rendering.over(view.background)
@@ -180,7 +180,7 @@ class Stage:
         self.skipped_in_a_row.fill_(meta["skipped_in_a_row"])
 
 
-_SHADINGS = {"albedo": 0.0, "lambertian": 1.0, "textureless": 2.0, "latent": 3.0}
+_SHADINGS = {"albedo": 0.0, "lambertian": 1.0, "textureless": 2.0, "latent": 3.0, "normals": 4.0}
 
 
 def start_scene(

@@ -40,13 +40,14 @@ ROUGHNESS = 0.9
 class FileOptions:
     """height: of the object, in metres; height_mm: in files for printing, in millimetres; flat_base: press the lowest part of
     what is printed flat; compress: smaller files that fewer programs read; like: place a coarser mesh as this one, whose size
-    differs a little."""
+    differs a little; finish: roughness and metal (``Asset.finish``), for GLB files."""
 
     height: float = 1.0
     height_mm: float = 100.0
     flat_base: bool = False
     compress: bool = False
     like: Mesh | None = None
+    finish: Picture | None = None
 
 
 def placement(mesh: Mesh, height: float = 1.0, longest: float = 3.0, like: Mesh | None = None) -> tuple[Floats, float]:
@@ -75,7 +76,7 @@ def _glb(
 ) -> dict[Path, bytes]:
     name = details["prompt"] or path.stem
     placed = place(mesh, options.height, like=options.like)
-    return {path: glb.write(placed, texture, details, name, ROUGHNESS, options.compress, relief)}
+    return {path: glb.write(placed, texture, details, name, ROUGHNESS, options.compress, relief, options.finish)}
 
 
 def plain_stem(path: Path) -> str:

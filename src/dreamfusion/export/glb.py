@@ -87,9 +87,10 @@ def write(
     roughness: float,
     compress: bool,
     relief: Relief | None = None,
+    finish: Picture | None = None,
 ) -> bytes:
-    """The GLB file of a mesh; without a texture it has no material. Indices have
-    two bytes where that is enough. UserError if it is to be compressed and DracoPy is missing.
+    """The GLB file of a mesh; without a texture it has no material, and without a finish (roughness in green, metal in blue) it
+    is matte. Indices have two bytes where that is enough. UserError if it is to be compressed and DracoPy is missing.
 
     A normal map brings tangents, except in compressed files: programs make the same ones (glTF 2.0, section 3.7.2.1).
     """
@@ -124,7 +125,7 @@ def write(
     }
     if texture is not None:
         primitive["material"] = 0
-        tree |= textured(binary, texture, name, roughness, compress, relief or Relief())
+        tree |= textured(binary, texture, name, roughness, compress, relief or Relief(), finish)
         if compress:
             extensions.append(WEBP)
     if extensions:
@@ -135,9 +136,15 @@ def write(
 
 
 def textured(
-    binary: Binary, texture: Picture, name: str, roughness: float, compress: bool, relief: Relief
+    binary: Binary,
+    texture: Picture,
+    name: str,
+    roughness: float,
+    compress: bool,
+    relief: Relief,
+    finish: Picture | None,
 ) -> dict[str, Any]:
-    """The material of a base-colour texture and its maps of detail, and what it needs."""
+    """The material of a base-colour texture, a finish and maps of detail, and what it needs."""
     images: list[dict[str, Any]] = []
     textures: list[dict[str, Any]] = []
 
@@ -149,11 +156,16 @@ def textured(
         textures.append({"name": f"{name} {what}", "sampler": 0, **source})
         return {"index": len(textures) - 1}
 
-    if compress:
-        colour = add("base colour", "image/webp", _image_bytes(texture, "WEBP", quality=WEBP_QUALITY, method=4))
-    else:
-        colour = add("base colour", "image/png", png_bytes(texture))
-    surface = {"baseColorTexture": colour, "metallicFactor": 0.0, "roughnessFactor": roughness}
+    def picture(what: str, of: Picture) -> dict[str, int]:
+        if compress:
+            return add(what, "image/webp", _image_bytes(of, "WEBP", quality=WEBP_QUALITY, method=4))
+        return add(what, "image/png", png_bytes(of))
+
+    surface: dict[str, Any] = {"baseColorTexture": picture("base colour", texture)}
+    surface |= {"metallicFactor": 0.0, "roughnessFactor": roughness}
+    if finish is not None:
+        glossy = picture("roughness and metal", finish)
+        surface |= {"metallicRoughnessTexture": glossy, "metallicFactor": 1.0, "roughnessFactor": 1.0}
     material: dict[str, Any] = {"name": f"{name} material", "pbrMetallicRoughness": surface}
     if relief.normals is not None:
         material["normalTexture"] = add("normals", "image/jpeg", normal_jpeg(relief.normals))

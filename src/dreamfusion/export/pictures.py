@@ -38,9 +38,7 @@ def _colour(seen: Rendering, kind: Kind, view: View) -> Tensor:
     if kind == "opacity":
         return seen.opacity.expand(-1, 3, -1, -1)
     if kind == "normal":
-        axes = torch.cat(view.cameras.axes()).to(seen.normal)  # rows right, up, back
-        normal = torch.nn.functional.normalize(seen.normal.permute(0, 2, 3, 1), dim=-1) @ axes.T
-        return (normal.permute(0, 3, 1, 2) + 1) / 2 * seen.opacity
+        return seen.facing(view.cameras)
     if kind == "depth":
         distance = seen.depth / seen.opacity.clamp_min(1e-6)
         radius = float(view.cameras.radius)

@@ -9,8 +9,21 @@ import torch
 from torch import Tensor
 
 from .export_settings import ExportSettings
-from .mesh import Mesh, decimate, extract_with_level, fill_cavities, remove_floaters, smooth, with_normals
+from .mesh import (
+    Mesh,
+    around_level,
+    decimate,
+    extract_with_level,
+    fill_cavities,
+    remove_floaters,
+    sample_grid,
+    smooth,
+    surface_of,
+    with_normals,
+)
 
+LINEAR = 0.1
+"""World units; farther from the surface the distance itself does not matter."""
 TOLERATED = 1.25
 """Decimation ends at about the number of triangles that was asked for."""
 
@@ -25,6 +38,8 @@ class Surface:
     """Export settings that could not be met, by name: a line for each that says what was done instead."""
     dense: Mesh | None = None
     """The surface before decimation; None where that is ``mesh``."""
+    finish: Callable[[Tensor, Tensor], Tensor] | None = None
+    """Roughness and share of metal (N, 2) in [0, 1], as ``colour``; None for a matte surface."""
 
 
 def volume_surface(
@@ -33,6 +48,25 @@ def volume_surface(
     """The surface of a volume, within the unit sphere. UserError if it is empty."""
     mesh, dense, notes = clean_surface(density, settings)
     return Surface(mesh, lambda points, normals: shell_albedo(density, albedo, points, normals), notes, dense)
+
+
+def distance_surface(
+    distance: Callable[[Tensor], Tensor],
+    density: Callable[[Tensor], Tensor],
+    albedo: Callable[[Tensor], Tensor],
+    settings: ExportSettings,
+) -> Surface:
+    """The zero of a signed distance, positive outside, within the unit sphere. Its colours are those of the volume that the
+    distance stands for. UserError if nothing is inside."""
+
+    def share(points: Tensor) -> Tensor:
+        return 1 - (distance(points) / LINEAR).clamp(-1, 1)
+
+    grid = sample_grid(share, settings.resolution, 1.0)
+    dense = smooth(fill_cavities(remove_floaters(surface_of(around_level(grid, 1.0, 1.0, 0.0)))))
+    made, notes = finished(dense, settings)
+    notes["level"] = f"export.level = {settings.level:g} is for densities; a signed distance has its surface at zero"
+    return Surface(made, lambda points, normals: shell_albedo(density, albedo, points, normals), notes, dense)
 
 
 def clean_surface(density: Callable[[Tensor], Tensor], settings: ExportSettings) -> tuple[Mesh, Mesh, dict[str, str]]:

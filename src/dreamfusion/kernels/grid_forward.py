@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .caching import njit
-from .grid_kernels import ALBEDO, EXACT, INDEX, LANES, OPTIONS, TEXTURELESS, corner, exponential, softplus_and_slope
+from .grid_kernels import ALBEDO, EXACT, INDEX, LANES, OPTIONS, TEXTURELESS, activation, beginning, corner, exponential
 
 _F = np.float32
 _ONE, _HALF, _ZERO = _F(1), _F(0.5), _F(0)
@@ -29,6 +29,7 @@ def forward_kernel(features: int) -> Any:
         """Look up the share's samples up to where their rays end. Leaves optical thicknesses in ``after`` and gradients
         of the raw density in ``normal``; the number of samples."""
         height, narrow, sharp, shift, thickest = model[0], model[1], model[3], model[4], model[7]
+        signed = model[8] > _ZERO
         most = step * model[2]  # optical thickness of a sample per unit of softplus
         m = block = i = 0
         for j in range(len(order)):
@@ -43,9 +44,8 @@ def forward_kernel(features: int) -> Any:
                     break
                 t = start + (_F(kept[q & INDEX]) + u) * step
                 x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
-                bump = height * exponential(-(x * x + y * y + z * z) * narrow)
-                pull = -_F(2) * narrow * bump
-                raw, gx, gy, gz = bump, pull * x, pull * y, pull * z
+                raw, pull = beginning(x, y, z, height, narrow, signed)
+                gx, gy, gz = pull * x, pull * y, pull * z
                 for l in range(len(sides)):  # noqa: E741
                     side = sides[l]
                     ix, fx = corner(x, side)
@@ -77,7 +77,7 @@ def forward_kernel(features: int) -> Any:
                         n = channels + f + 1
                         high = w00 * table[b00 + n] + w01 * table[b01 + n] + w10 * table[b10 + n] + w11 * table[b11 + n]
                         feature[block & INDEX, l * features + f, i & INDEX] = ez * low + fz * high
-                soft, logistic = softplus_and_slope(sharp * raw - shift)
+                soft, logistic = activation(sharp * raw - shift, signed)
                 n = m & INDEX
                 place[n, 0], place[n, 1], place[n, 2], place[n, 3] = x, y, z, t
                 slope[n] = most * sharp * logistic

@@ -45,7 +45,7 @@ class FusedGrid:
     """A grid field's kernels, geometry and scratch memory. Not for use from several threads at once."""
 
     def __init__(self, levels: Sequence[int], features: int, model: Sequence[float]):
-        """levels: vertices per side; model: blob height, 1 / (2 width^2), density scale, and ``scene.grid.MODEL``."""
+        """levels: vertices per side; model: see ``scene.grid.GridField.model``."""
         self.threads = torch.get_num_threads()
         sides = np.array(levels, np.int64)
         self.sides = sides

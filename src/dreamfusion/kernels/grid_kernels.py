@@ -5,7 +5,7 @@ Each kernel runs on one thread over a fixed share of the rays, so that several r
 Names: r a ray, j its place in the share, m a kept sample, l a level, f a feature, h a hidden unit, i a lane.
 Per-sample numbers lie in blocks of ``LANES`` samples where loops over lanes are to become vector instructions.
 Tables come flat, and their indices pass through ``& INDEX``: it tells the compiler that they are not negative, so that
-it leaves out Python's counting from the end. The model's constants come as an argument (``scene.grid.MODEL``), because
+it leaves out Python's counting from the end. The model's constants come as an argument (``scene.grid.GridField.model``), because
 compiled code is kept on disk and would not notice a change. ``fastmath`` allows only what changes rounding (contraction, reordering):
 not-a-number and infinity keep their meaning.
 """
@@ -13,7 +13,7 @@ not-a-number and infinity keep their meaning.
 # mypy: disable-error-code="no-untyped-def, assignment"
 from __future__ import annotations
 
-from math import log
+from math import log, sqrt
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,30 @@ def softplus_and_slope(a):
 
 
 @njit(inline="always", **OPTIONS)
+def laplace_and_slope(a):
+    """The distribution function of a Laplace variable of scale 1, and its derivative."""
+    half = _HALF * exponential(-abs(a))
+    return (half if a <= _ZERO else _ONE - half), half
+
+
+@njit(inline="always", **OPTIONS)
+def activation(a, signed):
+    """What a field makes of sharp * raw - shift, and its derivative; ``signed``: whether raw is a signed distance."""
+    return laplace_and_slope(a) if signed else softplus_and_slope(a)
+
+
+@njit(inline="always", **OPTIONS)
+def beginning(x, y, z, height, narrow, signed):
+    """Raw density that a field begins with, and its gradient by (x, y, z) divided by (x, y, z): a blob, or a ball's distance."""
+    squared = x * x + y * y + z * z
+    if signed:
+        far = sqrt(squared + _F(1e-12))
+        return height - narrow * far, -narrow / far
+    bump = height * exponential(-squared * narrow)
+    return bump, -_F(2) * narrow * bump
+
+
+@njit(inline="always", **OPTIONS)
 def corner(p, side):
     """Lower vertex and fraction of a coordinate in [-1, 1] on a grid of ``side`` vertices."""
     q = (p + _ONE) * (_F(side - 1) * _HALF)
@@ -100,13 +124,14 @@ def candidates(order, origins, directions, near, far, offset, step, cells, kept,
 @njit(**OPTIONS)
 def density(points, table, channels, sides, starts, model, out):
     """Density (P,) at points (P, 3), zero outside the unit sphere; ``model`` as in ``grid_fused.FusedGrid``."""
-    bump, narrow, scale, sharp, shift = model[0], model[1], model[2], model[3], model[4]
+    height, narrow, scale, sharp, shift = model[0], model[1], model[2], model[3], model[4]
+    signed = model[8] > _ZERO
     for p in range(len(points)):
         x, y, z = points[p, 0], points[p, 1], points[p, 2]
         squared = x * x + y * y + z * z
         out[p] = _ZERO
         if squared < _ONE:
-            raw = bump * exponential(-squared * narrow)
+            raw, _ = beginning(x, y, z, height, narrow, signed)
             for l in range(len(sides)):  # noqa: E741
                 side = sides[l]
                 ix, fx = corner(x, side)
@@ -124,7 +149,7 @@ def density(points, table, channels, sides, starts, model, out):
                 v0 = v00 + (v01 - v00) * fy
                 v1 = v10 + (v11 - v10) * fy
                 raw += v0 + (v1 - v0) * fx
-            out[p] = scale * softplus_and_slope(sharp * raw - shift)[0]
+            out[p] = scale * activation(sharp * raw - shift, signed)[0]
 
 
 @njit(**OPTIONS)

@@ -156,7 +156,7 @@ class RadianceField(Scene):
         hardening = self.settings.hardening
         self.harden(scheduled(hardening, 0.0) / scheduled(hardening, progress))
 
-    def as_volume(self) -> Volume:
+    def as_volume(self) -> Volume | None:
         return self
 
     def surface(self, settings: ExportSettings) -> Surface:

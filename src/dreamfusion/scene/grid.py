@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from ..geometry.export_settings import ExportSettings
+from ..geometry.surface import Surface, distance_surface
+from ..torch_state import plain_torch
 from ..view.backdrops import Groups
-from ..view.view import Shading
+from ..view.view import Shading, View
 from .field import PLAIN, SHARPNESS, SHIFT, RadianceField, Way
+from .laplace import UNIT, eikonal, laplace_cdf
+from .level_grid import read_levels
 from .rays import RayRendering, Rays
+from .scene import Rendering
 from .scene_settings import GridSettings
 from .shading import CLAY
+from .transfer import Volume
 from .volume import NORMAL_EPS, OPAQUE, Frustums
 
 if TYPE_CHECKING:
     from ..kernels.grid_fused import FusedGrid
 
-# What the kernels need of the field's mathematics, after blob height, 1 / (2 width^2) and density scale.
-MODEL = (SHARPNESS, SHIFT, CLAY, NORMAL_EPS, -math.log(OPAQUE))
 OCCUPANCY_SIDE = 64  # at most; half of the finest level's spacing is fine enough
 
 
@@ -32,9 +38,13 @@ class GridField(RadianceField):
     A vertex holds 1 + features numbers: its share of the raw density (summed over levels) and colour features
     (concatenated over levels, then an MLP of one hidden layer). All levels lie in one ``table`` (V, 1 + features):
     level by level, x slowest, z fastest.
+
+    With ``density`` 'sdf' the raw density is -d / ``UNIT`` for a signed distance d, positive outside, which begins as that
+    of a ball; the density is (1 / beta) Psi(-d / beta) (Yariv et al. 2021, VolSDF, eq. 2 and 3).
     """
 
     settings: GridSettings
+    beta: Tensor
 
     def __init__(self, settings: GridSettings, generator: torch.Generator):
         super().__init__(settings, min(OCCUPANCY_SIDE, 2 * max(settings.levels)))
@@ -52,6 +62,9 @@ class GridField(RadianceField):
         self.out_weight = uniform(settings.channels, settings.hidden, bound=1 / math.sqrt(settings.hidden))
         self.out_bias = nn.Parameter(torch.zeros(settings.channels))
         self._fused: FusedGrid | None = None
+        self.signed = settings.density == "sdf"
+        if self.signed:
+            self.register_buffer("beta", torch.tensor(1 / settings.density_scale))
 
     def groups(self) -> Groups:
         named = dict(self.named_parameters())
@@ -60,7 +73,40 @@ class GridField(RadianceField):
 
     @torch.no_grad()
     def harden(self, factor: float) -> None:
-        self.table[:, 0] *= factor
+        if self.signed:
+            self.beta /= factor
+        else:
+            self.table[:, 0] *= factor
+
+    def blob(self, points: Tensor) -> Tensor:
+        if not self.signed:
+            return super().blob(points)
+        return (self.settings.density_bias_width - points.norm(dim=-1)) / UNIT
+
+    def activate(self, raw: Tensor) -> Tensor:
+        return laplace_cdf(raw * UNIT / self.beta) / self.beta if self.signed else super().activate(raw)
+
+    @plain_torch()
+    def distance(self, points: Tensor) -> Tensor:
+        """Signed distance (P,), positive outside, at points (P, 3) of the cube [-1, 1]^3."""
+        points = points.to(self.table.device)
+        learned = torch.stack(read_levels(self.table[:, :1], self.settings.levels, points)).sum(0)[:, 0]
+        return -UNIT * (learned + self.blob(points))
+
+    def render(self, view: View, rng: torch.Generator | None = None) -> Rendering:
+        rendering = super().render(view, rng)
+        if not self.signed or not torch.is_grad_enabled():
+            return rendering
+        step = 2 / (max(self.settings.levels) - 1)
+        return replace(rendering, penalties=rendering.penalties | {"eikonal": eikonal(self.distance, step, rng)})
+
+    def as_volume(self) -> Volume | None:
+        return None if self.signed else super().as_volume()  # no other level than zero is to be looked for
+
+    def surface(self, settings: ExportSettings) -> Surface:
+        if not self.signed:
+            return super().surface(settings)
+        return distance_surface(self.distance, self.density, self.albedo, settings)
 
     def features(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Summed raw density (P,) and concatenated colour features (P, levels * features) at points (P, 3)."""
@@ -93,10 +139,21 @@ class GridField(RadianceField):
         if self._fused is None:
             from ..kernels.grid_fused import FusedGrid  # the compiler is slow to load, and not needed elsewhere
 
-            s = self.settings
-            blob = (s.density_bias, 0.5 / s.density_bias_width**2, s.density_scale)
-            self._fused = FusedGrid(s.levels, s.features, (*blob, *MODEL))
+            self._fused = FusedGrid(self.settings.levels, self.settings.features, self.model())
+        if self.signed:
+            self._fused.model[:] = self.model()  # beta falls
         return self._fused
+
+    def model(self) -> tuple[float, ...]:
+        """What the kernels need of the field's mathematics: height and narrowness of what it begins with, and factors of density,
+        sharpness, shift, clay, normals' epsilon, thickness of an opaque ray, and whether it is a signed distance."""
+        s = self.settings
+        if self.signed:
+            beta = float(self.beta)
+            start = (s.density_bias_width / UNIT, 1 / UNIT, 1 / beta, UNIT / beta, 0.0)
+        else:
+            start = (s.density_bias, 0.5 / s.density_bias_width**2, s.density_scale, SHARPNESS, SHIFT)
+        return (*start, CLAY, NORMAL_EPS, -math.log(OPAQUE), float(self.signed))
 
     def ways(self) -> Sequence[Way]:
         return (FUSED, PLAIN)

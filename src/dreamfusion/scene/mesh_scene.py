@@ -18,6 +18,7 @@ from ..view.backdrops import Groups
 from ..view.view import View
 from .level_grid import Texture
 from .mesh_camera import clip_positions
+from .pbr import lit
 from .rasteriser import PLAIN, Rasteriser
 from .scene import Rendering, Scene
 from .scene_settings import MeshSettings, same_thing
@@ -135,12 +136,18 @@ class MeshScene(Scene):
         depth = towards.norm(dim=-1, keepdim=True)
         normal = torch.nn.functional.normalize(at[:, 3:], dim=-1, eps=1e-9)
         normal = torch.where(self.turned(body, face[seen], towards)[:, None], -normal, normal)
-        albedo = None
+        albedo, finish, light = None, None, view.lights.to(device)[seen[0]]
         if view.shading != "textureless":
             learning = torch.is_grad_enabled() and self.settings.learns != "shape"
             with torch.set_grad_enabled(learning):
-                albedo = self.texture(points.detach(), view.shading == "latent")
-        colour = shade(albedo, normal, view.lights.to(device)[seen[0]], view.ambient, view.shading)
+                if self.texture.pbr and view.shading == "lambertian":
+                    albedo, finish = self.texture.material(points.detach())
+                else:
+                    albedo = self.texture(points.detach(), view.shading == "latent")
+        if albedo is not None and finish is not None:
+            colour = lit(albedo, finish, normal, towards / depth, light, view.ambient)
+        else:
+            colour = shade(albedo, normal, light, view.ambient, view.shading)
         what = torch.cat([colour, torch.ones_like(depth), depth, normal], 1)
         picture = what.new_zeros(*face.shape, what.shape[1]).index_put(seen, what)
         picture = made.antialias(picture, face, clip, body.faces, body.neighbours)
@@ -166,10 +173,16 @@ class MeshScene(Scene):
         }
         if settings.faces > len(mesh.faces):
             notes["faces"] = f"export.faces = {settings.faces}, but the mesh has {len(mesh.faces)} triangles"
-        return Surface(made, self.albedo, notes, mesh)
+        return Surface(made, self.albedo, notes, mesh, self.finish if self.texture.pbr else None)
 
     @plain_torch()
     @torch.no_grad()
     def albedo(self, points: Tensor, normals: Tensor) -> Tensor:
         """Albedo (N, 3) at points (N, 3) of the surface, on the CPU."""
         return self.texture(points.float().to(self.shape.grid.table.device)).cpu()
+
+    @plain_torch()
+    @torch.no_grad()
+    def finish(self, points: Tensor, normals: Tensor) -> Tensor:
+        """Roughness and metal (N, 2) at points (N, 3) of the surface, on the CPU."""
+        return self.texture.material(points.float().to(self.shape.grid.table.device))[1].cpu()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -13,6 +13,7 @@ from ..errors import UserError
 from ..geometry.export_settings import ExportSettings
 from ..geometry.surface import Surface
 from ..view.backdrops import Groups
+from ..view.cameras import Cameras
 from ..view.view import View
 from .transfer import Volume
 
@@ -31,6 +32,13 @@ class Rendering:
     depth: Tensor
     normal: Tensor
     penalties: dict[str, Tensor] = field(default_factory=dict)
+
+    def facing(self, cameras: Cameras) -> Tensor:
+        """The normals in the axes of the B cameras (right, up, towards the camera) as colours (n + 1) / 2, (B, 3, H, W),
+        premultiplied by the opacity."""
+        axes = torch.stack(cameras.axes(), 1).to(self.normal)  # (B, 3, 3), rows right, up, back
+        unit = torch.nn.functional.normalize(self.normal, dim=1)
+        return (torch.einsum("bij,bjhw->bihw", axes, unit) + 1) / 2 * self.opacity
 
     def over(self, background: Tensor) -> Tensor:
         """The pictures (B, C, H, W) in front of their backgrounds: colour + (1 - opacity) background."""
@@ -55,6 +63,13 @@ class Scene(nn.Module, ABC):
 
         Differentiable under the caller's grad mode. Views of any size: without gradients the memory is bounded.
         """
+
+    def look(self, view: View, rng: torch.Generator | None = None) -> Rendering:
+        """``render``; its colours are the normals where the view shows 'normals'."""
+        if view.shading != "normals":
+            return self.render(view, rng)
+        seen = self.render(replace(view, shading="textureless"), rng)
+        return replace(seen, colour=seen.facing(view.cameras))
 
     @abstractmethod
     def groups(self) -> Groups:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..schema import Positive, PositiveSchedule, Rate, Settings, Unit
 
@@ -42,16 +42,20 @@ class FieldSettings(AnyScene):
     """Height of the blob of density at the origin that every run starts from (the paper: 5). A thin, wide fog is better for
     a grid: a dense fog is carved away layer by layer, and some of it stays."""
     density_bias_width: Positive = 0.4
-    """Standard deviation of that blob (the paper: 0.2)."""
+    """Standard deviation of that blob (the paper: 0.2); the radius of the ball that a signed distance starts from."""
     density_scale: Positive = 20.0
-    """Density that a raw value of about one means, in 1 / world unit."""
+    """Density that a raw value of about one means, in 1 / world unit. For a signed distance: 1 / beta, the density inside, at the start of
+    the stage."""
     hardening: PositiveSchedule = Field(default=[(0.0, 1.0), (0.7, 4.0)])
     """Factor by which the learned raw density has grown since the start of the stage. As it grows, surfaces get hard and fog gets thin (as
-    in NeuS, Wang et al. 2021)."""
+    in NeuS, Wang et al. 2021). A signed distance keeps its slope: its beta is divided by the factor."""
 
 
 class GridSettings(FieldSettings):
     kind: Literal["grid"] = "grid"
+    density: Literal["softplus", "sdf"] = "softplus"
+    """Where the density comes from: 'softplus' of what is learned, or a learned signed distance, 'sdf', by the distribution
+    function of a Laplace variable (VolSDF, Yariv et al. 2021; TextMesh). The surface of the latter is its zero."""
     levels: Levels = (16, 40, 96)
     """Vertices per side of each level (after Müller et al. 2022, dense instead of hashed)."""
     features: Annotated[int, Field(ge=1, le=8)] = 3
@@ -96,6 +100,9 @@ class MeshSettings(AnyScene):
     """Farthest that vertices move along their normals, in world units (Text2Mesh: 0.1)."""
     supersampling: Annotated[int, Field(ge=1, le=8)] = 2
     """Pixels drawn per side of each pixel of the picture."""
+    material: Literal["matte", "pbr"] = "matte"
+    """'matte' surfaces have an albedo. 'pbr' surfaces have a base colour, a roughness and a share of metal; lit pictures show
+    them in the light of a studio, and GLB files keep all three (Fantasia3D)."""
     levels: Levels = (16, 40, 80)
     """Vertices per side of each level of the texture, which is a grid in space."""
     features: Annotated[int, Field(ge=1, le=8)] = 3
@@ -106,6 +113,12 @@ class MeshSettings(AnyScene):
     """Adam's learning rate for the texture's features."""
     lr_shape: Rate = 0.0005
     """Adam's learning rate for the shape, in world units a step and level."""
+
+    @model_validator(mode="after")
+    def _colours(self) -> MeshSettings:
+        if self.material == "pbr" and self.channels != 3:
+            raise ValueError("material=pbr needs channels=3: latents have no roughness")
+        return self
 
 
 class SplatSettings(AnyScene):

@@ -38,7 +38,8 @@ class RegularizerSettings(Settings):
     laplacian: WeightSchedule = 0.0
     """Penalty on the squared distance of a mesh's vertices from the mean of their neighbours, in edge lengths."""
     eikonal: WeightSchedule = 0.0
-    """Penalty on signed distances in a tetrahedral grid whose slope is not 1: mean of (|slope| - 1)^2 near the surface."""
+    """Penalty on signed distances whose slope is not 1, in a tetrahedral grid or in a field with scene.density=sdf: mean of
+    (|slope| - 1)^2."""
     transmittance: WeightSchedule = 0.0
     """Reward for empty space, up to a target: -min(target, mean transmittance) (Dream Fields)."""
     transmittance_target: UnitSchedule = 0.9

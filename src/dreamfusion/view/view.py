@@ -12,8 +12,9 @@ from ..torch_state import plain_torch
 from .cameras import Cameras
 from .lights import camera_lights
 
-Shading = Literal["albedo", "lambertian", "textureless", "latent"]
-"""Plain colours, lit colours, a lit clay model; or the latents of a scene that holds latents."""
+Shading = Literal["albedo", "lambertian", "textureless", "latent", "normals"]
+"""Plain colours, lit colours, a lit clay model; the latents of a scene that holds latents; or normals in the camera's axes, as
+(n + 1) / 2."""
 
 
 @dataclass(frozen=True)

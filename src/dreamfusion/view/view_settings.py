@@ -52,6 +52,8 @@ class ShadingSettings(Settings):
     """Weight of views of the lit shape in plain white: 'a clay model of …'."""
     latent: Weight = 0.0
     """Weight of views of the latents themselves, for scenes that hold latents (scene.channels; Latent-NeRF)."""
+    normals: Weight = 0.0
+    """Weight of views of the normals, as colours in the camera's axes (Fantasia3D). The bundled prior knows no such pictures."""
     albedo_until: Unit = 0.0
     """Share of the stage, at its start, that shows the albedo alone (the paper: 1000 of 15000 steps)."""
     textureless_words: bool = True
@@ -59,6 +61,6 @@ class ShadingSettings(Settings):
 
     @model_validator(mode="after")
     def _something_to_show(self) -> ShadingSettings:
-        if self.albedo + self.lambertian + self.textureless + self.latent <= 0:
-            raise ValueError("one of albedo, lambertian, textureless and latent must be above 0")
+        if self.albedo + self.lambertian + self.textureless + self.latent + self.normals <= 0:
+            raise ValueError("one of albedo, lambertian, textureless, latent and normals must be above 0")
         return self
