@@ -175,7 +175,7 @@ def test_a_glb_keeps_roughness_and_metal(compress: bool, tmp_path: Path) -> None
     surface = material["pbrMetallicRoughness"]
     assert surface["metallicFactor"] == surface["roughnessFactor"] == 1
     assert [surface[k]["index"] for k in ("baseColorTexture", "metallicRoughnessTexture")] == [0, 1]
-    assert len(tree["textures"]) == len(tree["images"]) == 2 and asset.finish is not None and not asset.faithful
+    assert len(tree["textures"]) == len(tree["images"]) == 4 and asset.finish is not None and not asset.faithful
     assert (asset.finish == np.round(np.array([1, 0.7, 0.05]) * 255)).all()
     if not compress:
         again = Asset.load(path)
