@@ -38,7 +38,7 @@ LAYERS = (
     ("trainer", "recorded"),
     ("loop", "evaluation"),
     ("generation",),
-    ("display", "doctor", "interrupts", "output", "streams"),
+    ("display", "doctor", "interrupts", "output", "ray_cluster", "streams"),
     ("batch",),
     ("studio",),
     ("commands",),

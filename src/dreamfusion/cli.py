@@ -54,6 +54,8 @@ def _batch_options(parser: Parser) -> None:
     parser.add_argument(
         "--retries", default="2", metavar="N", help="how often a run is tried again whose process ended [%(default)s]"
     )
+    ray = "make the runs on a Ray cluster: 'auto' the one of this machine, HOST:PORT of its head, 'local' one just for this"
+    parser.add_argument("--ray", metavar="WHERE", help=ray)
     from .settings.presets import load_preset
 
     parser.usage = "dreamfusion batch FILE --out FOLDER [options]"
