@@ -39,7 +39,7 @@ LAYERS = (
     ("loop", "evaluation"),
     ("generation",),
     ("display", "doctor", "interrupts", "output", "ray_cluster", "streams"),
-    ("batch",),
+    ("batch", "serving"),
     ("studio",),
     ("commands",),
     ("batch_commands",),

@@ -80,28 +80,22 @@ def test_all_cores_of_a_node_are_not_asked_for(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A head without CPUs, and two nodes with one each."""
+    """Two nodes with a CPU each."""
     pytest.importorskip("ray", reason="Ray is not installed (the extra 'batch')")
-    from dreamfusion.ray_cluster import import_ray
+    from dreamfusion.ray_cluster import simulated
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), str(ROOT)]))
         patch.setenv("OMP_NUM_THREADS", "1")
-        import_ray()
-        from ray.cluster_utils import Cluster
-
-        found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        for _ in range(2):
-            found.add_node(num_cpus=1)
-        yield found
-        found.shutdown()
+        with simulated(2) as found:
+            yield found
 
 
 def when(condition: Any, act: Any) -> threading.Thread:
     """Do something once, as soon as a condition holds."""
 
     def wait() -> None:
-        until = time.monotonic() + 200
+        until = time.monotonic() + 900
         while not condition() and time.monotonic() < until:
             time.sleep(0.05)
         act()
@@ -119,7 +113,7 @@ def test_a_stopped_batch_and_a_node_that_dies(
     import signal
 
     here(tmp_path, monkeypatch, wait=0.1)
-    asked = [*command(STEPS, **OFTEN)[:5], "--ray", cluster.address, *command(STEPS, **OFTEN)[7:]]
+    asked = [*command(STEPS, **OFTEN), "--ray", cluster.address]
     checkpoints = lambda: len(list(Path("set").glob("*/checkpoint/checkpoint.json")))  # noqa: E731
     stopper = when(lambda: checkpoints() >= 2, lambda: os.kill(os.getpid(), signal.SIGINT))
     assert cli.main(asked) == 128 + signal.SIGINT
@@ -128,7 +122,7 @@ def test_a_stopped_batch_and_a_node_that_dies(
     assert not list(Path("set").glob("*/asset.glb"))
     before = {path: path.read_bytes() for path in Path("set").glob("*/checkpoint/checkpoint.json")}
 
-    victim = next(iter(cluster.worker_nodes))
+    (victim,) = cluster.worker_nodes
     killer = when(
         lambda: sum(path.read_bytes() != data for path, data in before.items() if path.exists()) >= 2,
         lambda: cluster.remove_node(victim, allow_graceful=False),

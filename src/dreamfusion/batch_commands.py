@@ -137,6 +137,39 @@ def cost(given: argparse.Namespace) -> int:
     return 0
 
 
+def serve_prior(given: argparse.Namespace) -> int:
+    """Serve a prior to many runs until a signal comes."""
+    from .commands import number
+    from .priors.prior_client import TOKEN
+    from .ray_cluster import check_address
+    from .serving.prior_server import LOOPBACK, Serving, served, token_for, until_signal
+
+    check_address(given.ray)
+    if given.memory not in ("auto", "fast", "low", "lowest"):
+        raise UserError(f"--memory {given.memory} is not allowed; choose auto, fast, low or lowest")
+    if given.precision not in ("auto", "float32", "bfloat16", "float16"):
+        raise UserError(f"--precision {given.precision} is not allowed; choose auto, float32, bfloat16 or float16")
+    serving = Serving(
+        given.prior, given.host, whole("--port", given.port, 1, 65535),
+        whole("--batch", given.batch, 1, 1024), number("--wait-ms", given.wait_ms, 0, 10_000),
+        whole("--rows", given.rows, 0, 65536), whole("--queue", given.queue, 1, 1_000_000),
+        number("--timeout", given.timeout, 1, 3600), whole("--replicas", given.replicas, 1, 1024),
+        whole("--threads", given.threads, 1, 1024), number("--gpus", given.gpus, 0, 16),
+        given.device, given.precision, given.memory, token_for(given.host),
+    )  # fmt: skip
+    with served(serving, given.ray) as hello:
+        shown = f"[{serving.host}]" if ":" in serving.host else serving.host
+        address = f"ray://{shown}:{serving.port}"
+        given.output.say(f"{hello['id']} (SHA-256 {hello['sha256'][:12]}…) for --prior.id {address}  (Ctrl-C ends it)")
+        if serving.host not in LOOPBACK:
+            given.output.say(f"askers need {TOKEN}={serving.token}")
+        given.output.note(address=address, **hello)
+        sys.stdout.flush()
+        stopped = until_signal()
+    print(f"dreamfusion: stopped (signal {stopped})", file=sys.stderr)
+    return 128 + stopped
+
+
 def studio(given: argparse.Namespace) -> int:
     """Serve the studio's page until a signal comes."""
     import secrets

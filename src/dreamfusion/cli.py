@@ -80,6 +80,28 @@ def _studio_options(parser: Parser) -> None:
     )
 
 
+def _serve_options(parser: Parser) -> None:
+    parser.add_argument("prior", nargs="?", default="bundled", metavar="PRIOR", help="prior to serve [%(default)s]")
+    host = "address to listen at; any but this machine's own needs the token that is printed [%(default)s]"
+    parser.add_argument("--host", default="127.0.0.1", metavar="NAME", help=host)
+    parser.add_argument("--port", default="8000", metavar="N", help="port to listen at [%(default)s]")
+    ray = "the Ray cluster to serve on: 'auto', HOST:PORT of its head, or 'local', one just for this [%(default)s]"
+    parser.add_argument("--ray", default="local", metavar="WHERE", help=ray)
+    parser.add_argument("--batch", default="8", metavar="N", help="questions answered together at most [%(default)s]")
+    parser.add_argument("--wait-ms", default="5", metavar="X", help="time to wait for more of them [%(default)s]")
+    rows = "pictures in the questions answered together at most; 0 for any number [%(default)s]"
+    parser.add_argument("--rows", default="0", metavar="N", help=rows)
+    queue = "questions that wait at most; to those beyond the prior is busy, and they try again [%(default)s]"
+    parser.add_argument("--queue", default="256", metavar="N", help=queue)
+    parser.add_argument("--timeout", default="120", metavar="X", help="seconds for an answer [%(default)s]")
+    parser.add_argument("--replicas", default="1", metavar="N", help="copies of the prior [%(default)s]")
+    parser.add_argument("--threads", default="1", metavar="N", help="CPU threads of a copy [%(default)s]")
+    parser.add_argument("--gpus", default="0", metavar="X", help="GPUs of a copy, such as 1 or 0.5 [%(default)s]")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="device of the prior [%(default)s]")
+    parser.add_argument("--precision", default="auto", metavar="KIND", help="see prior.precision [%(default)s]")
+    parser.add_argument("--memory", default="auto", metavar="KIND", help="see prior.memory [%(default)s]")
+
+
 def _export_options(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument(
@@ -193,6 +215,9 @@ COMMANDS = {
     "presets": Command("list the presets, or show one", _presets_options, commands.presets),
     "studio": Command(
         "make, watch and keep assets in a web page on this machine", _studio_options, batch_commands.studio
+    ),
+    "serve-prior": Command(
+        "answer the questions of many runs with one prior", _serve_options, batch_commands.serve_prior
     ),
     "doctor": Command("what this machine has, and which dependencies are missing", _doctor_options, commands.doctor),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,10 +13,20 @@ from .errors import UserError
 
 INSTALL = "Ray is not installed; install it with: pip install 'dreamfusion[batch]'"
 
+VARIABLES = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a task without GPUs leaves CUDA's variables alone
+    # What Ray waits for its own processes. Where runs take all cores, they start slowly.
+    "RAY_worker_register_timeout_seconds": "600",
+    "RAY_agent_register_timeout_ms": "600000",
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "600",
+}
+
 
 def import_ray() -> Any:
     """The module ``ray``. UserError where it is not installed."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    for name, value in VARIABLES.items():
+        os.environ.setdefault(name, value)
     os.environ.setdefault(
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
     )  # a task without GPUs leaves CUDA's variables alone
@@ -60,3 +71,36 @@ def connected(where: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def simulated(nodes: int, cpus: int = 1) -> Iterator[Any]:
+    """A cluster of several nodes on this machine, for tests and benchmarks: ``ray.cluster_utils.Cluster``, whose ``worker_nodes`` are
+    all but the head. A node has ``cpus`` CPUs and processes of its own, so killing it is like losing a machine."""
+    import_ray()
+    from ray.cluster_utils import Cluster
+
+    def node() -> dict[str, int]:  # given ports: else Ray gives its agents 15 seconds to find some
+        names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+        return {"num_cpus": cpus, **dict(zip(names, free_ports(len(names)), strict=True))}
+
+    cluster = Cluster(initialize_head=True, head_node_args={**node(), "include_dashboard": False})
+    try:
+        for _ in range(nodes - 1):
+            cluster.add_node(wait=False, **node())
+        cluster.wait_for_nodes(timeout=600)
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def free_ports(count: int) -> list[int]:
+    """TCP ports of this machine that nobody uses now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()

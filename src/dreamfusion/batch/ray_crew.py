@@ -34,7 +34,7 @@ PASSED_ON = ("DREAMFUSION_CACHE", "DREAMFUSION_PRIOR", "DREAMFUSION_PRIOR_TOKEN"
 """Variables of the environment that hold on the nodes too, where they are set."""
 HEARTBEAT = 1.0
 """Seconds after which a task says something even if its run does not: Ray cancels a task when it speaks."""
-NODE_SECONDS = 120.0
+NODE_SECONDS = 600.0
 """Longest time for a node to answer whether it sees the folder."""
 MEMORY_MB = 1500
 """Memory that a run is given a place for."""
