@@ -25,9 +25,11 @@ class ServedPrior(Prior):
     cosine schedule need no server.
     """
 
-    def __init__(self, id: str, device: str | torch.device = "cpu", instance: int = 0):
-        """UserError if nobody serves a prior there, or another version of this package does."""
-        self.client, self.instance, self.device = PriorClient(id), instance, torch.device(device)
+    def __init__(
+        self, id: str, device: str | torch.device = "cpu", instance: int = 0, client: PriorClient | None = None
+    ):
+        """``client``: another way to the prior. UserError if nobody serves a prior there, or another version of this package does."""
+        self.client, self.instance, self.device = client or PriorClient(id), instance, torch.device(device)
         self.hash = ""
         hello = self._ask({"do": "hello"}).page
         self.id, self.hash, self.resolution = hello["id"], hello["sha256"], hello["resolution"]
@@ -71,7 +73,7 @@ class ServedPrior(Prior):
         return self._tell("info") | {"served": self.client.name}
 
     def of_instance(self, instance: int) -> ServedPrior:
-        return self if instance == self.instance else ServedPrior(self.client.name, self.device, instance)
+        return self if instance == self.instance else ServedPrior(self.client.name, self.device, instance, self.client)
 
     def noise_shape(self, count: int) -> tuple[int, ...]:
         return (count, *self.shape)

@@ -1,0 +1,106 @@
+"""What a run sends and keeps: bytes of a served prior's questions, of checkpoints and of a run's folder, and the paper model of many
+nodes that follows from them."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from dreamfusion import generate
+from dreamfusion.loading import load_prior
+from dreamfusion.priors.prior import Prior
+from dreamfusion.priors.prior_client import PriorClient
+from dreamfusion.priors.served_prior import ServedPrior
+from dreamfusion.priors.wire import Message, pack, unpack
+from dreamfusion.run import CHECKPOINT
+from dreamfusion.serving.prior_desk import Desk
+from dreamfusion.settings.presets import resolve
+from dreamfusion.trainer import Trainer
+
+STEPS = 3
+HTTP_BYTES = 400
+"""About what the headers of a request and its reply take."""
+
+
+class Counting(PriorClient):
+    """Asks a desk in this process, and counts the messages and their bytes by what is asked."""
+
+    def __init__(self, desk: Desk):
+        super().__init__("ray://")
+        self.desk = desk
+        self.sent: Counter[str] = Counter()
+        self.received: Counter[str] = Counter()
+        self.messages: Counter[str] = Counter()
+
+    def ask(self, message: Message) -> Message:
+        data = pack(message)
+        (reply,) = self.desk.answer([data])
+        what = message["do"]
+        self.messages[what] += 1
+        self.sent[what] += len(data)
+        self.received[what] += len(reply.body)
+        return unpack(reply.body)
+
+
+def question_bytes(preset: str, **settings: Any) -> dict[str, float]:
+    """Per step of a preset with a served bundled prior: messages, and bytes to and from the server without HTTP; and once per run,
+    the bytes of all else (words, captions)."""
+    prior = load_prior("bundled")
+    assert isinstance(prior, Prior)
+    client = Counting(Desk(prior))
+    trainer = Trainer(
+        resolve(preset, {"threads": 1} | settings, "a red armchair"), ServedPrior("ray://", client=client)
+    )
+    begin = {name: sum(counter.values()) for name, counter in _counters(client).items()}
+    for _ in range(STEPS):
+        trainer.step()
+    end = {name: sum(counter.values()) for name, counter in _counters(client).items()}
+    return {f"{name}_per_step": (end[name] - begin[name]) / STEPS for name in end} | {
+        "bytes_once": begin["sent"] + begin["received"]
+    }
+
+
+def _counters(client: Counting) -> dict[str, Counter[str]]:
+    return {"messages": client.messages, "sent": client.sent, "received": client.received}
+
+
+def folder_bytes(preset: str, place: Path, **settings: Any) -> dict[str, float]:
+    """Bytes of a checkpoint, which has the same size at every step, and of all files of a run's folder; and seconds that a
+    checkpoint takes to write here."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    asset = place / "asset.glb"
+    if not asset.exists():
+        generate("a red armchair", preset, out=place, steps=STEPS, threads=1, **settings)
+    kept = sum(path.stat().st_size for path in (place / CHECKPOINT).iterdir())
+    begin = time.monotonic()
+    data = b"".join(path.read_bytes() for path in (place / CHECKPOINT).iterdir())
+    (place.parent / "copy").write_bytes(data)
+    seconds = time.monotonic() - begin
+    (place.parent / "copy").unlink()
+    every = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+    return {"checkpoint": kept, "folder": every, "copy_seconds": seconds}
+
+
+def model(
+    traffic: dict[str, float], folder: dict[str, float], run: dict[str, float], nodes: int, runs_each: int
+) -> dict[str, float]:
+    """What so many nodes ask of what they share, each with so many runs at a time.
+
+    run: {steps, seconds_per_step, checkpoint_seconds}. Bytes a second: ``storage`` to the shared folder (checkpoints, and the other
+    files at the end of a run), ``prior`` to and from the served prior, ``object_store`` and ``driver`` messages through Ray.
+    """
+    runs = nodes * runs_each
+    run_seconds = run["steps"] * run["seconds_per_step"]
+    other = folder["folder"] - folder["checkpoint"]
+    moved = traffic["sent_per_step"] + traffic["received_per_step"] + HTTP_BYTES * traffic["messages_per_step"]
+    return {
+        "runs": runs,
+        "assets_per_hour": 3600 * runs / run_seconds,
+        "storage": runs
+        * (folder["checkpoint"] / run["checkpoint_seconds"] + (folder["checkpoint"] + other) / run_seconds),
+        "prior": runs * moved / run["seconds_per_step"],
+        "questions_per_second": runs * traffic["messages_per_step"] / run["seconds_per_step"],
+        "driver_messages": min(200.0, 2.0 * runs) + runs,  # what is said, and the heartbeats
+    }
