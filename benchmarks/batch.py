@@ -154,8 +154,8 @@ def traffic(out: Path, presets: Sequence[str]) -> Figures:
     return {p: question_bytes(p) | folder_bytes(p, out / "traffic" / p) for p in presets}
 
 
-def print_model(page: Figures, nodes: int, runs_each: int, seconds_per_step: float) -> None:
-    """The paper model for so many nodes."""
+def print_model(page: Figures, nodes: int, runs_each: int, seconds_per_step: float, checkpoint_seconds: float) -> None:
+    """The paper model for so many nodes; ``checkpoint_seconds`` 0: those of the preset."""
     from traffic import model
 
     from dreamfusion.settings.presets import resolve
@@ -181,7 +181,8 @@ def main() -> None:
     parser.add_argument("--presets", default="fast,balanced", help="presets whose bytes are measured")
     parser.add_argument("--nodes", type=int, default=0, help="print the paper model for so many nodes")
     parser.add_argument("--runs-each", type=int, default=16, help="runs at a time on a node of the model")
-    parser.add_argument("--seconds-per-step", type=float, default=0.1, help="seconds a step in the model")
+    parser.add_argument("--seconds-per-step", type=float, default=0.33, help="seconds a step in the model")
+    parser.add_argument("--checkpoint-seconds", type=float, default=0, help="in the model, instead of the preset's")
     parser.add_argument("--result", type=Path, default=RESULT)
     args = parser.parse_args()
     os.environ.setdefault("PYTHONPATH", os.pathsep.join(sys.path[1:]))  # for the processes of a cluster
@@ -213,7 +214,7 @@ def main() -> None:
         if name in page["rows"]:
             print(name, json.dumps(page["rows"][name]))
     if args.nodes and "traffic" in page["rows"]:
-        print_model(page, args.nodes, args.runs_each, args.seconds_per_step)
+        print_model(page, args.nodes, args.runs_each, args.seconds_per_step, args.checkpoint_seconds)
 
 
 if __name__ == "__main__":

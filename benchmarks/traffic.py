@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamfusion import generate
+from dreamfusion.batch.ray_crew import HEARTBEATS, MESSAGES
 from dreamfusion.loading import load_prior
 from dreamfusion.priors.prior import Prior
 from dreamfusion.priors.prior_client import PriorClient
@@ -67,8 +68,8 @@ def _counters(client: Counting) -> dict[str, Counter[str]]:
 
 
 def folder_bytes(preset: str, place: Path, **settings: Any) -> dict[str, float]:
-    """Bytes of a checkpoint, which has the same size at every step, and of all files of a run's folder; and seconds that a
-    checkpoint takes to write here."""
+    """Bytes of a checkpoint, which has the same size at every step, and of all files of a run's folder; and the seconds
+    that a copy of the checkpoint takes on this disk."""
     place.parent.mkdir(parents=True, exist_ok=True)
     asset = place / "asset.glb"
     if not asset.exists():
@@ -83,24 +84,23 @@ def folder_bytes(preset: str, place: Path, **settings: Any) -> dict[str, float]:
     return {"checkpoint": kept, "folder": every, "copy_seconds": seconds}
 
 
-def model(
-    traffic: dict[str, float], folder: dict[str, float], run: dict[str, float], nodes: int, runs_each: int
-) -> dict[str, float]:
+def model(figures: dict[str, float], run: dict[str, float], nodes: int, runs_each: int) -> dict[str, float]:
     """What so many nodes ask of what they share, each with so many runs at a time.
 
-    run: {steps, seconds_per_step, checkpoint_seconds}. Bytes a second: ``storage`` to the shared folder (checkpoints, and the other
-    files at the end of a run), ``prior`` to and from the served prior, ``object_store`` and ``driver`` messages through Ray.
+    figures: those of a preset. run: {steps, seconds_per_step, checkpoint_seconds}. Bytes a second: ``storage`` to the shared folder (a
+    checkpoint every so often and one at the end, and the run's other files), ``prior`` to and from a prior that all share.
+    ``messages``: a second, to the driver of the batch.
     """
     runs = nodes * runs_each
-    run_seconds = run["steps"] * run["seconds_per_step"]
-    other = folder["folder"] - folder["checkpoint"]
-    moved = traffic["sent_per_step"] + traffic["received_per_step"] + HTTP_BYTES * traffic["messages_per_step"]
+    seconds = run["steps"] * run["seconds_per_step"]
+    checkpoints = 1 + int(seconds // run["checkpoint_seconds"])
+    kept = checkpoints * figures["checkpoint"] + figures["folder"] - figures["checkpoint"]
+    moved = figures["sent_per_step"] + figures["received_per_step"] + HTTP_BYTES * figures["messages_per_step"]
     return {
         "runs": runs,
-        "assets_per_hour": 3600 * runs / run_seconds,
-        "storage": runs
-        * (folder["checkpoint"] / run["checkpoint_seconds"] + (folder["checkpoint"] + other) / run_seconds),
+        "assets_per_hour": 3600 * runs / seconds,
+        "storage": runs * kept / seconds,
         "prior": runs * moved / run["seconds_per_step"],
-        "questions_per_second": runs * traffic["messages_per_step"] / run["seconds_per_step"],
-        "driver_messages": min(200.0, 2.0 * runs) + runs,  # what is said, and the heartbeats
+        "questions_per_second": runs * figures["messages_per_step"] / run["seconds_per_step"],
+        "messages": min(MESSAGES, 2 * runs) + min(HEARTBEATS, runs),
     }

@@ -32,8 +32,9 @@ from .jobs import Job, with_threads
 
 PASSED_ON = ("DREAMFUSION_CACHE", "DREAMFUSION_PRIOR", "DREAMFUSION_PRIOR_TOKEN")
 """Variables of the environment that hold on the nodes too, where they are set."""
-HEARTBEAT = 1.0
-"""Seconds after which a task says something even if its run does not: Ray cancels a task when it speaks."""
+MESSAGES, HEARTBEATS = 200, 2000
+"""What the driver hears in a second at most, however many runs there are. A task speaks even if its run has nothing to say,
+once a second or less often: Ray cancels a task when it speaks."""
 NODE_SECONDS = 600.0
 """Longest time for a node to answer whether it sees the folder."""
 MEMORY_MB = 1500
@@ -43,12 +44,13 @@ MEMORY_MB = 1500
 @dataclass(frozen=True)
 class Site:
     """What a node needs to know besides the job: the folder of the batch, a file in it that tells that it is shared, and variables
-    of the environment."""
+    of the environment. ``heartbeat``: seconds after which a task speaks."""
 
     out: str
     mark: str
     version: str
     variables: dict[str, str]
+    heartbeat: float = 1.0
 
     def trouble(self) -> str:
         """Why this node cannot take part; '' if it can."""
@@ -73,7 +75,7 @@ def make_on_node(site: Site, command: Sequence[str], ask: dict[str, Any]) -> Ite
     try:
         while not answered:
             try:
-                message = said.get(timeout=HEARTBEAT)
+                message = said.get(timeout=site.heartbeat)
             except queue.Empty:
                 message = {}
             answered = "error" in message
@@ -179,12 +181,11 @@ def ray_crew(where: str, jobs: Sequence[Job], asked: int, out: Path) -> Iterator
         workers = min(asked or room, max(len(jobs), 1))
         mark = f".shared-{secrets.token_hex(8)}"
         variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        site = Site(os.path.abspath(out), mark, __version__, variables)
+        site = Site(os.path.abspath(out), mark, __version__, variables, max(1.0, workers / HEARTBEATS))
         write_atomic(out / mark, b"")
         try:
             check_nodes(ray, site)
-            every = max(0.5, workers / 200)  # the driver hears 200 messages a second, however many runs there are
-            yield RayCrew(jobs, workers, lambda: RayWorker(ray, site, gpus, every))
+            yield RayCrew(jobs, workers, lambda: RayWorker(ray, site, gpus, max(0.5, workers / MESSAGES)))
         finally:
             (out / mark).unlink(missing_ok=True)
 
