@@ -162,13 +162,12 @@ def print_model(page: Figures, nodes: int, runs_each: int, seconds_per_step: flo
 
     for preset, figures in page["rows"]["traffic"].items():
         config = resolve(preset, {}, "x")
-        run = {
-            "steps": config.steps,
-            "seconds_per_step": seconds_per_step,
-            "checkpoint_seconds": config.run.checkpoint_seconds,
-        }
-        print(f"{preset}, {nodes} nodes with {runs_each} runs each, {seconds_per_step:g} s a step:")
-        for name, value in model(figures, figures, run, nodes, runs_each).items():
+        often = checkpoint_seconds or config.run.checkpoint_seconds
+        run = {"steps": config.steps, "seconds_per_step": seconds_per_step, "checkpoint_seconds": often}
+        print(
+            f"{preset}, {nodes} nodes with {runs_each} runs each, {seconds_per_step:g} s a step, a checkpoint in {often:g} s:"
+        )
+        for name, value in model(figures, run, nodes, runs_each).items():
             print(f"  {name:22} {value:,.1f}" + (f" ({value / 1e6:,.1f} MB/s)" if name in ("storage", "prior") else ""))
 
 

@@ -3,7 +3,6 @@ nodes that follows from them."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -68,20 +67,14 @@ def _counters(client: Counting) -> dict[str, Counter[str]]:
 
 
 def folder_bytes(preset: str, place: Path, **settings: Any) -> dict[str, float]:
-    """Bytes of a checkpoint, which has the same size at every step, and of all files of a run's folder; and the seconds
-    that a copy of the checkpoint takes on this disk."""
+    """Bytes of a checkpoint, which has the same size at every step, and of all files of a run's folder."""
     place.parent.mkdir(parents=True, exist_ok=True)
     asset = place / "asset.glb"
     if not asset.exists():
         generate("a red armchair", preset, out=place, steps=STEPS, threads=1, **settings)
     kept = sum(path.stat().st_size for path in (place / CHECKPOINT).iterdir())
-    begin = time.monotonic()
-    data = b"".join(path.read_bytes() for path in (place / CHECKPOINT).iterdir())
-    (place.parent / "copy").write_bytes(data)
-    seconds = time.monotonic() - begin
-    (place.parent / "copy").unlink()
     every = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
-    return {"checkpoint": kept, "folder": every, "copy_seconds": seconds}
+    return {"checkpoint": kept, "folder": every}
 
 
 def model(figures: dict[str, float], run: dict[str, float], nodes: int, runs_each: int) -> dict[str, float]:
