@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
@@ -35,10 +36,20 @@ def test_a_replica_wants_its_token_and_tells_its_trouble(monkeypatch: pytest.Mon
     assert len(token_for("0.0.0.0")) > 20
 
 
-@pytest.mark.parametrize("words", [["--batch", "0"], ["--memory", "more"], ["--port", "0"], ["--ray", "there"]])
+@pytest.mark.parametrize(
+    "words", [["--batch", "0"], ["--memory", "more"], ["--port", "0"], ["--ray", "there"], ["--timeout", "500"]]
+)
 def test_options_that_are_not_allowed(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["serve-prior", *words]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_port_that_is_taken_is_said_before_anything_starts(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (the extra 'batch')")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert cli.main(["serve-prior", "--port", str(port)]) == 2
+    assert f"cannot listen at 127.0.0.1:{port}" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -153,7 +153,7 @@ def serve_prior(given: argparse.Namespace) -> int:
         given.prior, given.host, whole("--port", given.port, 1, 65535),
         whole("--batch", given.batch, 1, 1024), number("--wait-ms", given.wait_ms, 0, 10_000),
         whole("--rows", given.rows, 0, 65536), whole("--queue", given.queue, 1, 1_000_000),
-        number("--timeout", given.timeout, 1, 3600), whole("--replicas", given.replicas, 1, 1024),
+        number("--timeout", given.timeout, 1, 110), whole("--replicas", given.replicas, 1, 1024),
         whole("--threads", given.threads, 1, 1024), number("--gpus", given.gpus, 0, 16),
         given.device, given.precision, given.memory, token_for(given.host),
     )  # fmt: skip

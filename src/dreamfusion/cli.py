@@ -93,7 +93,7 @@ def _serve_options(parser: Parser) -> None:
     parser.add_argument("--rows", default="0", metavar="N", help=rows)
     queue = "questions that wait at most; to those beyond the prior is busy, and they try again [%(default)s]"
     parser.add_argument("--queue", default="256", metavar="N", help=queue)
-    parser.add_argument("--timeout", default="120", metavar="X", help="seconds for an answer [%(default)s]")
+    parser.add_argument("--timeout", default="100", metavar="X", help="seconds for an answer, 1 to 110 [%(default)s]")
     parser.add_argument("--replicas", default="1", metavar="N", help="copies of the prior [%(default)s]")
     parser.add_argument("--threads", default="1", metavar="N", help="CPU threads of a copy [%(default)s]")
     parser.add_argument("--gpus", default="0", metavar="X", help="GPUs of a copy, such as 1 or 0.5 [%(default)s]")

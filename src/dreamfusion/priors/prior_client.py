@@ -21,7 +21,7 @@ ADDRESS, TOKEN = "DREAMFUSION_PRIOR", "DREAMFUSION_PRIOR_TOKEN"
 """Variables of the environment: where 'ray://' without an address is, and the token of a prior that others can reach."""
 USUAL = "127.0.0.1:8000"
 TIMEOUT = 120.0
-"""Seconds to wait for an answer."""
+"""Seconds to wait for an answer; a server gives up earlier, and says so."""
 PATIENCE = 60.0
 """Seconds of trying again while the prior is busy, or away."""
 BUSY = (429, 503)

@@ -7,6 +7,7 @@ import hmac
 import os
 import secrets
 import signal
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ class Serving:
     wait_ms: float = 5.0
     rows: int = 0
     queue: int = 256
-    timeout: float = 120.0
+    timeout: float = 100.0
     replicas: int = 1
     threads: int = 1
     gpus: float = 0.0
@@ -131,6 +132,8 @@ def served(serving: Serving, where: str = "local") -> Iterator[Page]:
         from ray import serve
     except ImportError as error:
         raise UserError(f"Ray Serve needs {error.name}; install it with: pip install 'dreamfusion[batch]'") from None
+    if where == "local":
+        check_port(serving.host, serving.port)
     with connected(where):
         try:
             http = {"host": serving.host, "port": serving.port, "request_timeout_s": serving.timeout}
@@ -142,7 +145,20 @@ def served(serving: Serving, where: str = "local") -> Iterator[Page]:
         try:
             yield greeting(serving)
         finally:
-            serve.shutdown()
+            serve.delete(APP)  # other applications of the cluster stay
+            if where == "local":
+                serve.shutdown()
+
+
+def check_port(host: str, port: int) -> None:
+    """UserError if this machine cannot listen there: Ray would say so in a log, and somebody else would answer."""
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot listen at {host}:{port} ({error.strerror}); choose another --port, or --host"
+        ) from None
 
 
 def greeting(serving: Serving) -> Page:
