@@ -107,7 +107,7 @@ def read_words(page: Page, message: Message, device: torch.device) -> Words:
     """The inverse of ``Packer.words``."""
     if page["kind"] == "mixed":
         return MixedWords(tuple(read_words(part, message, device) for part in page["parts"]))
-    known = WORDS[page["kind"]]
+    known: Any = WORDS[page["kind"]]
     names = {f.name: page[f.name] for f in fields(known)}
     return known(**{k: None if name is None else message.tensor(name).to(device) for k, name in names.items()})
 
