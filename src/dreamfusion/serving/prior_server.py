@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import os
 import secrets
 import signal
@@ -117,6 +118,7 @@ def deployment(serving: Serving) -> Any:
         max_ongoing_requests=2 * serving.batch,  # one batch computes, the next one gathers
         max_queued_requests=serving.queue,
         ray_actor_options={"num_cpus": serving.threads, "num_gpus": serving.gpus},
+        logging_config={"log_level": "WARNING", "enable_access_log": False},  # else a line for each question
     )
     return options(Ingress).bind(serving)
 
@@ -136,6 +138,7 @@ def served(serving: Serving, where: str = "local") -> Iterator[Page]:
         check_port(serving.host, serving.port)
     with connected(where):
         try:
+            logging.getLogger("ray.serve").setLevel(logging.WARNING)
             http = {"host": serving.host, "port": serving.port, "request_timeout_s": serving.timeout}
             serve.start(http_options=http)
             serve.run(deployment(serving), name=APP, route_prefix="/")
