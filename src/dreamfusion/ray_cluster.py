@@ -76,18 +76,20 @@ def connected(where: str) -> Iterator[Any]:
 @contextmanager
 def simulated(nodes: int, cpus: int = 1) -> Iterator[Any]:
     """A cluster of several nodes on this machine, for tests and benchmarks: ``ray.cluster_utils.Cluster``, whose ``worker_nodes`` are
-    all but the head. A node has ``cpus`` CPUs and processes of its own, so killing it is like losing a machine."""
+    all but the head. A node has ``cpus`` CPUs and processes of its own, so killing it is like losing a machine.
+
+    UserError if Ray does not start.
+    """
     import_ray()
     from ray.cluster_utils import Cluster
 
-    def node() -> dict[str, int]:  # given ports: else Ray gives its agents 15 seconds to find some
-        names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
-        return {"num_cpus": cpus, **dict(zip(names, free_ports(len(names)), strict=True))}
-
-    cluster = Cluster(initialize_head=True, head_node_args={**node(), "include_dashboard": False})
+    try:
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus, "include_dashboard": False})
+    except Exception as error:  # a plain one, where the node's processes are not there within its time
+        raise UserError(f"Ray does not start a node here; the machine may be too busy ({error})") from None
     try:
         for _ in range(nodes - 1):
-            cluster.add_node(wait=False, **node())
+            cluster.add_node(wait=False, num_cpus=cpus)
         cluster.wait_for_nodes(timeout=600)
         yield cluster
     finally:
