@@ -78,6 +78,11 @@ def test_all_cores_of_a_node_are_not_asked_for(tmp_path: Path) -> None:
         pass
 
 
+def test_what_ray_says_is_cut_short() -> None:
+    assert ray_crew._first_line(RuntimeError("\n The node is dead. See the logs.\nline 2")) == "The node is dead"
+    assert ray_crew._first_line(RuntimeError()) == "RuntimeError"
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes with a CPU each."""

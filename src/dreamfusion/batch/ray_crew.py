@@ -146,8 +146,11 @@ class RayWorker:
 
 
 def _first_line(error: Exception) -> str:
+    """The first sentence of what Ray says, which goes on for pages; the kind of error where our own code failed."""
     name = type(error).__name__.partition("(")[0]
-    return name if name == "RayTaskError" else next((x.strip() for x in str(error).splitlines() if x.strip()), name)
+    if name == "RayTaskError":
+        return name
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), name).partition(". ")[0]
 
 
 @dataclass(frozen=True)
