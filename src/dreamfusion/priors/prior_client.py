@@ -2,7 +2,7 @@
 
 Why plain HTTP and not a handle of Ray: a run needs no Ray then, and is no part of the cluster; it asks with the standard
 library, through a proxy or a tunnel if need be. Ray's own ways carry pickle, so whoever reaches their port may run code. A
-safetensors body is numbers and texts. What it costs is a copy and an HTTP header a question, about a millisecond (docs/many-runs.md).
+safetensors body is numbers and texts. The price is a copy of the tensors and a few headers for each question.
 """
 
 from __future__ import annotations
