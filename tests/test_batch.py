@@ -233,7 +233,7 @@ def test_the_board_counts(tmp_path: Path) -> None:
 
 
 def test_cores_are_shared(here: Path) -> None:
-    from dreamfusion.batch_commands import with_threads
+    from dreamfusion.batch.jobs import with_threads
 
     (first, *_) = read_jobs("p.txt", Path("set"))
     assert with_threads(first, 3).config.threads == 3

@@ -6,7 +6,8 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,11 @@ from .paths import check_file, check_folder, user_path
 from .settings.options import given_settings
 
 if TYPE_CHECKING:
+    from .batch.crew import Hired
     from .batch.jobs import Job
 
+MOST_ON_RAY = 16384
+"""Most runs at a time on a Ray cluster: each has a thread here, which waits for its node."""
 WORKER_MB = 1500
 """Memory that one more worker may need; there are no more workers than fit, unless they are asked for."""
 
@@ -30,10 +34,13 @@ def batch(given: argparse.Namespace) -> int:
     from .batch.overview import overview
     from .batch.prompt_list import read_jobs
     from .display import clock
+    from .ray_cluster import check_address
 
+    if given.ray is not None:
+        check_address(given.ray)
     settings: dict[str, str] = given_settings(given)
     retries = whole("--retries", given.retries, 0, 100)
-    asked = whole("--workers", given.workers, 1, 1024) if given.workers else 0
+    asked = whole("--workers", given.workers, 1, MOST_ON_RAY if given.ray else 1024) if given.workers else 0
     if not given.out:
         raise UserError("--out names the folder that holds the runs; for example --out runs/set")
     out = user_path(given.out)
@@ -43,20 +50,18 @@ def batch(given: argparse.Namespace) -> int:
     states = {job.folder: job.state() for job in jobs}
     broken = [job for job in jobs if states[job.folder][0] == "broken"]
     todo = [job for job in jobs if states[job.folder][0] != "finished"]
-    workers = min(asked or usual_workers(todo), max(len(todo), 1))
-    todo = [with_threads(job, max(cores() // workers, 1)) for job in todo]
     begin = time.monotonic()
     make_folder(out)
-    with locked(out):
+    with locked(out), hired(given.ray, todo, asked, out) as (todo, workers, hire):
         for job in broken:
             aside = job.set_aside()
             print(f"{job.folder} is broken ({states[job.folder][1]}); it is now {aside}", file=sys.stderr)
         print(f"{len(jobs)} runs, {len(jobs) - len(todo)} of them finished, {workers} at a time", file=sys.stderr)
-        log = out / "workers.log"
         with Board({job.folder: job.steps - (job.steps_done() or 0) for job in todo}) as board:
-            result = make_all(todo, workers, board, retries=retries, log=log)
-        if log.exists() and not log.stat().st_size:
-            log.unlink()
+            result = make_all(todo, workers, board, retries=retries, log=out / "workers.log", hire=hire)
+        for log in out.glob("workers*.log"):
+            if not log.stat().st_size:
+                log.unlink()
         write_atomic(out / "index.html", overview(Path(given.prompts).stem, jobs, result.failed, out).encode())
     made = len(jobs) - len(todo) + board.made_count
     given.output.say(
@@ -71,6 +76,24 @@ def batch(given: argparse.Namespace) -> int:
         print(f"dreamfusion: stopped (signal {result.signal}); the same command goes on", file=sys.stderr)
         return 128 + result.signal
     return 1 if result.failed else 0
+
+
+@contextmanager
+def hired(
+    cluster: str | None, jobs: list[Job], asked: int, out: Path
+) -> Iterator[tuple[list[Job], int, Callable[[], Hired] | None]]:
+    """The jobs with their threads, how many are made at a time, and who hires the workers: this machine's crew (None), or that
+    of a Ray cluster."""
+    if cluster and jobs:
+        from .batch.ray_crew import ray_crew
+
+        with ray_crew(cluster, jobs, asked, out) as found:
+            yield found.jobs, found.workers, found.hire
+    else:
+        from .batch.jobs import with_threads
+
+        workers = min(asked or usual_workers(jobs), max(len(jobs), 1))
+        yield [with_threads(job, max(cores() // workers, 1)) for job in jobs], workers, None
 
 
 def cores() -> int:
@@ -97,13 +120,6 @@ def free_memory_mb() -> float:
     return float("inf")
 
 
-def with_threads(job: Job, threads: int) -> Job:
-    """The same job on so many threads, unless its settings say how many. A run keeps the number that it began with."""
-    from dataclasses import replace
-
-    return job if "threads" in job.settings else replace(job, settings={**job.settings, "threads": threads})
-
-
 def cost(given: argparse.Namespace) -> int:
     """What runs have cost: a table, and the sum."""
     from .batch.cost_report import as_figures, find_costs, table
@@ -119,6 +135,39 @@ def cost(given: argparse.Namespace) -> int:
     given.output.say(table(costs, prices))
     given.output.note(**as_figures(costs, prices))
     return 0
+
+
+def serve_prior(given: argparse.Namespace) -> int:
+    """Serve a prior to many runs until a signal comes."""
+    from .commands import number
+    from .priors.prior_client import TOKEN
+    from .ray_cluster import check_address
+    from .serving.prior_server import LOOPBACK, Serving, served, token_for, until_signal
+
+    check_address(given.ray)
+    if given.memory not in ("auto", "fast", "low", "lowest"):
+        raise UserError(f"--memory {given.memory} is not allowed; choose auto, fast, low or lowest")
+    if given.precision not in ("auto", "float32", "bfloat16", "float16"):
+        raise UserError(f"--precision {given.precision} is not allowed; choose auto, float32, bfloat16 or float16")
+    serving = Serving(
+        given.prior, given.host, whole("--port", given.port, 1, 65535),
+        whole("--batch", given.batch, 1, 1024), number("--wait-ms", given.wait_ms, 0, 10_000),
+        whole("--rows", given.rows, 0, 65536), whole("--queue", given.queue, 1, 1_000_000),
+        number("--timeout", given.timeout, 1, 110), whole("--replicas", given.replicas, 1, 1024),
+        whole("--threads", given.threads, 1, 1024), number("--gpus", given.gpus, 0, 16),
+        given.device, given.precision, given.memory, token_for(given.host),
+    )  # fmt: skip
+    with served(serving, given.ray) as hello:
+        shown = f"[{serving.host}]" if ":" in serving.host else serving.host
+        address = f"ray://{shown}:{serving.port}"
+        given.output.say(f"{hello['id']} (SHA-256 {hello['sha256'][:12]}…) for --prior.id {address}  (Ctrl-C ends it)")
+        if serving.host not in LOOPBACK:
+            given.output.say(f"askers need {TOKEN}={serving.token}")
+        given.output.note(address=address, **hello)
+        sys.stdout.flush()
+        stopped = until_signal()
+    print(f"dreamfusion: stopped (signal {stopped})", file=sys.stderr)
+    return 128 + stopped
 
 
 def studio(given: argparse.Namespace) -> int:

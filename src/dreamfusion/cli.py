@@ -54,6 +54,8 @@ def _batch_options(parser: Parser) -> None:
     parser.add_argument(
         "--retries", default="2", metavar="N", help="how often a run is tried again whose process ended [%(default)s]"
     )
+    ray = "make the runs on a Ray cluster: 'auto' the one of this machine, HOST:PORT of its head, 'local' one just for this"
+    parser.add_argument("--ray", metavar="WHERE", help=ray)
     from .settings.presets import load_preset
 
     parser.usage = "dreamfusion batch FILE --out FOLDER [options]"
@@ -76,6 +78,28 @@ def _studio_options(parser: Parser) -> None:
     parser.add_argument(
         "--threads", default="0", metavar="N", help="CPU threads of a run; 0 takes all cores [%(default)s]"
     )
+
+
+def _serve_options(parser: Parser) -> None:
+    parser.add_argument("prior", nargs="?", default="bundled", metavar="PRIOR", help="prior to serve [%(default)s]")
+    host = "address to listen at; any but this machine's own needs the token that is printed [%(default)s]"
+    parser.add_argument("--host", default="127.0.0.1", metavar="NAME", help=host)
+    parser.add_argument("--port", default="8000", metavar="N", help="port to listen at [%(default)s]")
+    ray = "the Ray cluster to serve on: 'auto', HOST:PORT of its head, or 'local', one just for this [%(default)s]"
+    parser.add_argument("--ray", default="local", metavar="WHERE", help=ray)
+    parser.add_argument("--batch", default="8", metavar="N", help="questions answered together at most [%(default)s]")
+    parser.add_argument("--wait-ms", default="5", metavar="X", help="time to wait for more of them [%(default)s]")
+    rows = "pictures in the questions answered together at most; 0 for any number [%(default)s]"
+    parser.add_argument("--rows", default="0", metavar="N", help=rows)
+    queue = "questions that wait at most; to those beyond the prior is busy, and they try again [%(default)s]"
+    parser.add_argument("--queue", default="256", metavar="N", help=queue)
+    parser.add_argument("--timeout", default="100", metavar="X", help="seconds for an answer, 1 to 110 [%(default)s]")
+    parser.add_argument("--replicas", default="1", metavar="N", help="copies of the prior [%(default)s]")
+    parser.add_argument("--threads", default="1", metavar="N", help="CPU threads of a copy [%(default)s]")
+    parser.add_argument("--gpus", default="0", metavar="X", help="GPUs of a copy, such as 1 or 0.5 [%(default)s]")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="device of the prior [%(default)s]")
+    parser.add_argument("--precision", default="auto", metavar="KIND", help="see prior.precision [%(default)s]")
+    parser.add_argument("--memory", default="auto", metavar="KIND", help="see prior.memory [%(default)s]")
 
 
 def _export_options(parser: Parser) -> None:
@@ -195,6 +219,9 @@ COMMANDS = {
     "presets": Command("list the presets, or show one", _presets_options, commands.presets),
     "studio": Command(
         "make, watch and keep assets in a web page on this machine", _studio_options, batch_commands.studio
+    ),
+    "serve-prior": Command(
+        "answer the questions of many runs with one prior", _serve_options, batch_commands.serve_prior
     ),
     "doctor": Command("what this machine has, and which dependencies are missing", _doctor_options, commands.doctor),
 }

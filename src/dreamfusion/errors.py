@@ -1,4 +1,4 @@
-"""The one exception a user's mistake may raise."""
+"""The one exception a user's mistake may raise, and that of things that may come back."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from collections.abc import Iterable
 
 class UserError(Exception):
     """Something the user can put right. The message is one clear line; the command line prints it and exits with 2."""
+
+
+class Unavailable(UserError):
+    """Something outside of this process does not answer now. Trying again later, with the same settings, may help."""
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

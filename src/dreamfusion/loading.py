@@ -14,6 +14,8 @@ from .priors.finding import find_checkpoint, is_bundled_kind
 from .priors.memory import Memory, refuse_what_cannot_fit
 from .priors.mixture import Mixture, is_mixture, parse_mixture
 from .priors.prior import Prior, Scorer
+from .priors.prior_client import is_served
+from .priors.served_prior import ServedPrior
 from .torch_state import kept_random, own_torch
 
 
@@ -32,7 +34,7 @@ def load_prior(
 ) -> Prior | Scorer:
     """Load a prior: 'bundled', a safetensors file of its kind, 'hf:OWNER/NAME[@REVISION]', the folder of a diffusers
     pipeline, a single file of one, any of these ' + lora:FILE@0.8' (``priors.prior_id``), or a mixture of them,
-    '0.7*A + 0.3*B'; or 'guide', a CLIP ('guide:hf:OWNER/NAME' for another one).
+    '0.7*A + 0.3*B'; or 'guide', a CLIP ('guide:hf:OWNER/NAME' for another one); or 'ray://HOST:PORT', one that is served.
 
     ``memory`` and ``text_8bit``: see ``PriorSettings``. The estimate of the memory needs ``views``, the pictures in one
     question, and ``graphs``, the answers whose graphs are kept (``distillation.rules.kept_graphs``). ``instance``: which of a
@@ -44,6 +46,8 @@ def load_prior(
     if is_mixture(id):
         rest = device, precision, memory, text_8bit, views, graphs, instance
         return Mixture([(share, _part(id, load_prior(part, *rest))) for share, part in parse_mixture(id)])
+    if is_served(id):
+        return ServedPrior(id, device, instance)
     if is_bundled_kind(id):
         return BundledPrior(WEIGHTS if id == "bundled" else file_to_read(id), device, precision, instance)
     checkpoint = find_checkpoint(id, device, precision)

@@ -10,6 +10,7 @@ from .distillation.rule_settings import AncestralSettings, ClipSettings, GuidedS
 from .errors import UserError
 from .priors.finding import is_bundled_kind
 from .priors.mixture import is_mixture, parse_mixture
+from .priors.prior_client import is_served
 from .scene.scene_settings import GridSettings, MeshSettings, SplatSettings
 from .settings.config import Config
 from .settings.names import STAGES, all_settings, as_text, flatten, stage_configs
@@ -47,7 +48,7 @@ def large(config: Config) -> bool:
     """Whether a prior is loaded by diffusers. What cannot be told yet counts as one."""
     terms = parse_mixture(config.prior.id) if is_mixture(config.prior.id) else [(1.0, config.prior.id)]
     try:
-        return not all(clip(id) or is_bundled_kind(id) for _, id in terms)
+        return not all(clip(id) or is_served(id) or is_bundled_kind(id) for _, id in terms)
     except UserError:
         return True
 
@@ -109,9 +110,12 @@ CHECKS = {
     "prior.asks": Check(
         lambda c: c.prior.asks != "views" or c.prior.views > 1, "a group of one view stands in no relation; set prior.views to 4"
     ),
-    "prior.memory": Check(large, "it is for priors that diffusers loads"),
-    "prior.text_8bit": Check(large, "it is for priors that diffusers loads"),
-    "prior.precision": Check(lambda c: not clip(c.prior.id), "a CLIP runs in float32"),
+    "prior.memory": Check(large, "it is for priors that diffusers loads in this process"),
+    "prior.text_8bit": Check(large, "it is for priors that diffusers loads in this process"),
+    "prior.precision": Check(
+        lambda c: not clip(c.prior.id) and not is_served(c.prior.id),
+        "a CLIP runs in float32, and a served prior as its server was told",
+    ),
     "view.front_deg": Check(lambda c: c.view.words and not perp_neg(c), "no words are chosen by it in this run"),
     "view.back_deg": Check(lambda c: c.view.words and not perp_neg(c), "no words are chosen by it in this run"),
     "view.overhead_deg": Check(lambda c: c.view.words, "view.words is false"),

@@ -15,6 +15,8 @@ from .priors.bundled_prior import WEIGHTS
 from .priors.finding import find_checkpoint, is_bundled_kind
 from .priors.memory import MARGIN, Memory, choose, free_memory, gigabytes, needs_of_folder, parameter_bytes
 from .priors.mixture import is_mixture, parse_mixture
+from .priors.prior_client import is_served
+from .priors.served_prior import ServedPrior
 from .torch_state import kept_random, own_torch
 
 
@@ -28,6 +30,8 @@ def describe_prior(id: str, device: str | torch.device = "auto", precision: str 
         return {f"{share:g}*{part}": describe_prior(part, device, precision) for share, part in parse_mixture(id)}
     if is_guide(id):
         return load_guide(id, device).info() | {"fits": True}
+    if is_served(id):
+        return ServedPrior(id, device).info() | {"fits": True}
     if is_bundled_kind(id):
         path = WEIGHTS if id == "bundled" else file_to_read(id)
         if not path.is_file():

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import UserError
 from ..interrupts import stopped_by_signals
@@ -110,6 +110,21 @@ def _ending(code: int) -> str:
     return f"{name}, perhaps for lack of memory" if code == -9 else name
 
 
+class Hired(Protocol):
+    """What ``make_all`` asks of a worker: a process of this machine (``Worker``), or one on some node (``ray_crew``)."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    def make(self, ask: dict[str, Any], heard: Callable[[dict[str, Any]], None]) -> dict[str, Any]: ...
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
 def make_all(
     jobs: Sequence[Job],
     workers: int,
@@ -117,8 +132,9 @@ def make_all(
     worker: Sequence[str] = (),
     retries: int = 0,
     log: Path | None = None,
+    hire: Callable[[], Hired] | None = None,
 ) -> Result:
-    """Make all jobs that are not finished, ``workers`` at a time.
+    """Make all jobs that are not finished, ``workers`` at a time. ``hire`` finds workers elsewhere than on this machine.
 
     A run whose process ends, or that fails by a bug, is tried again from its checkpoint, ``retries`` times, after the
     others. A mistake in what was asked is not. Call it from the main thread: SIGINT, SIGTERM and SIGHUP are passed on, every
@@ -126,7 +142,7 @@ def make_all(
     """
     waiting = deque(jobs)
     result, tries = Result(), dict.fromkeys((job.folder for job in jobs), 0)
-    hired: list[Worker] = []
+    hired: list[Hired] = []
     telling = threading.Lock()
 
     with stopped_by_signals() as stop:
@@ -141,7 +157,7 @@ def make_all(
             with telling:
                 watch.failed(job, answer["error"], more)
 
-        def do(own: Worker, job: Job, ask: dict[str, Any]) -> None:
+        def do(own: Hired, job: Job, ask: dict[str, Any]) -> None:
             def heard(message: dict[str, Any]) -> None:
                 with telling:
                     watch.heard(job, message)
@@ -157,7 +173,7 @@ def make_all(
                 again(job, answer)
 
         def tend() -> None:
-            own: Worker | None = None
+            own: Hired | None = None
             while waiting and not stop.event.is_set():
                 try:
                     job = waiting.popleft()
@@ -171,7 +187,7 @@ def make_all(
                 if ask is None:
                     continue
                 if own is None or not own.alive:
-                    own = Worker(worker or WORKER, log)
+                    own = hire() if hire else Worker(worker or WORKER, log)
                     hired.append(own)
                 do(own, job, ask)
             if own is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -107,6 +107,11 @@ class Job:
             return None
         start = {"prompt": self.prompt, "preset": self.preset, "settings": self.asked}
         return {"folder": str(self.folder), "resume": done is not None} | start
+
+
+def with_threads(job: Job, threads: int) -> Job:
+    """The same job on so many threads, unless its settings say how many. A run keeps the number that it began with."""
+    return job if "threads" in job.settings else replace(job, settings={**job.settings, "threads": threads})
 
 
 def _same_result(name: str) -> bool:

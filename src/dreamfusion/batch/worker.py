@@ -5,7 +5,7 @@ the job in progress look from now on ({"look": null}: from changing sides again)
 
 - {"step", "steps", "seconds", "metrics"}, and a "picture" (JPEG as base64) if the job has "live", the side of one;
 - {"doing", "share"} during the export, and {"warning"};
-- the answer, {"error": null or one line, "kind": "user" or "bug"}.
+- the answer, {"error": null or one line, "kind": "user", "bug", or "away" (a served prior does not answer)}.
 
 SIGTERM, or the end of standard input, writes a checkpoint and ends the process: nobody works for a batch that was killed.
 """
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cost.sensors import forget_peak
-from ..errors import UserError
+from ..errors import Unavailable, UserError
 from ..files import locked
 from ..generation import Loader, Stopped, generate
 from ..interrupts import StopRequest, stopped_by_signals
@@ -153,7 +153,7 @@ def make(
                 raise SystemExit(128 + stop.signal if stop.signal else 0) from None
         return {"error": None, "geometry": asset.geometry_report()}
     except UserError as error:
-        return {"error": str(error), "kind": "user"}
+        return {"error": str(error), "kind": "away" if isinstance(error, Unavailable) else "user"}
     except Exception as error:
         folder.with_name(f"{folder.name}.log").write_text(traceback.format_exc(), encoding="utf-8")
         first = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from . import posterior
 from .hypotheses import Hypotheses
 from .inference import SIDES, SPREAD, Inference, Inferred, Noisy
 from .layout import INSTANCES, Layout, Light, Sizes, restricted
-from .prior import Prior, Unknown, cosine_schedule
+from .prior import Prior, Unknown, cosine_schedule, pixels
 from .question import Question, Words
 from .recognition import CLAY_PAINT, Recognised, Recogniser
 from .subjects import Subjects
@@ -152,9 +153,7 @@ class BundledPrior(Prior):
         return cosine_schedule(t)
 
     def encode(self, picture: Tensor) -> Tensor:
-        if picture.shape[-1] != SIZE or picture.shape[-2] != SIZE:
-            picture = torch.nn.functional.interpolate(picture, (SIZE, SIZE), mode="bilinear", antialias=True)
-        return picture * 2 - 1
+        return pixels(picture, SIZE)
 
     def decode(self, z: Tensor) -> Tensor:
         return (z + 1) / 2
@@ -173,6 +172,19 @@ class BundledPrior(Prior):
 
     def noise_shape(self, count: int) -> tuple[int, ...]:
         return (count, 3, SIZE, SIZE)
+
+    def rows_apart(self, about: Sequence[Words | None]) -> bool:
+        """All but "nothing", which might show the first row's thing."""
+        return None not in about
+
+    def of_instance(self, instance: int) -> BundledPrior:
+        """Another one with the same weights, and with what it has drawn."""
+        if instance == self.instance:
+            return self
+        _ = self.encoder, self.inference  # both have them
+        other = copy(self)
+        other.instance, other._drawn, other._seen = instance, None, None
+        return other
 
     def predict_noise(
         self, z_t: Tensor, t: Tensor, question: Question, about: Sequence[Words | None]

@@ -156,6 +156,12 @@ class Mixture(Prior):
             answers.append([x.flatten(1) for x in prior.predict_noise(part, t, own, asked)])
         return tuple(torch.cat(parts, 1) for parts in zip(*answers, strict=True))
 
+    def rows_apart(self, about: Sequence[Words | None]) -> bool:
+        return all(prior.rows_apart(about) for _, prior in self.terms)
+
+    def of_instance(self, instance: int) -> Mixture:
+        return Mixture([(share, prior.of_instance(instance)) for share, prior in self.terms])
+
     def info(self) -> dict[str, object]:
         """What the parts are, each with its share."""
         return {f"{share:g}*{prior.id}": prior.info() for share, prior in self.terms}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +78,10 @@ class Frozen(ABC):
         """What it is, as text and numbers."""
         return {"id": self.id, "sha256": self.hash, "resolution": self.resolution}
 
+    def of_instance(self, instance: int) -> Self:
+        """The same model for a run whose names mean their shape number ``instance``; itself if it knows one of each name."""
+        return self
+
 
 class Prior(Frozen):
     """A frozen text-to-image diffusion model. ``encode`` is differentiable; the caller decides for ``predict_noise``."""
@@ -118,6 +123,11 @@ class Prior(Frozen):
     def noise_shape(self, count: int) -> tuple[int, ...]:
         """Shape of the noise for ``count`` pictures, that of ``encode``'s answer."""
 
+    def rows_apart(self, about: Sequence[Words | None]) -> bool:
+        """Whether each row of such an answer depends on that row (or its group) alone. Then the questions of several runs may
+        be asked as one."""
+        return True
+
 
 class Scorer(Frozen):
     """A frozen model that scores pictures against captions, and predicts no noise (a CLIP)."""
@@ -125,6 +135,13 @@ class Scorer(Frozen):
     @abstractmethod
     def similarity(self, picture: Tensor, question: Question) -> Tensor:
         """Cosine similarity (B,) of pictures (B, 3, H, W) in [0, 1] to their captions; differentiable."""
+
+
+def pixels(picture: Tensor, side: int) -> Tensor:
+    """The z of a pixel prior: pictures (B, 3, H, W) in [0, 1] at side x side (bilinear, antialiased), in [-1, 1]."""
+    if picture.shape[-2:] != (side, side):
+        picture = torch.nn.functional.interpolate(picture, (side, side), mode="bilinear", antialias=True)
+    return picture * 2 - 1
 
 
 def guide(conditional: Tensor, unconditional: Tensor, guidance_scale: float) -> Tensor:

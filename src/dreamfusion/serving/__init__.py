@@ -1,0 +1,1 @@
+"""One prior for many runs: what is asked together, and the server."""
