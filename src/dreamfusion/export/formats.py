@@ -128,7 +128,7 @@ def _stl(
 
 
 def _threemf(
-    path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions
+    path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions, relief: Relief
 ) -> dict[Path, bytes]:
     return {path: threemf(_printed(mesh, options), details["prompt"])}
 
