@@ -2,6 +2,9 @@
 
     python tools/clip/card.py --run data/clip-run --judge-data data/judge --guide-data data/guide
 
+``--other DIR`` measures packed weights of another version on the same pictures. A run without an eye keeps the eye of the
+weights in the package.
+
 Writes ``<role>.safetensors`` (fp16) with its ``.json`` (hash, pictures seen, figures) for the judge and the guide, whichever
 are trained, and ``card.md``, into ``src/dreamfusion/clip/weights``.
 """
@@ -40,6 +43,8 @@ from dreamfusion.view.view_words import with_clay
 
 SUITE, WIDE = "open-153", "open-wide"
 PER_PROMPT = 16
+LISTED = 12
+"""Names that the card lists of those that are taken for a Janus."""
 TURNED_BACK = [4, 5, 6, 7, 8]
 """Views of a ring, from 120 to 240 degrees, that show the front once more where a two-faced thing is made up."""
 
@@ -244,19 +249,32 @@ def section(role: str, record: dict[str, Any], size: float, parameters: float) -
     if view := record.get("view"):
         view = dict(view)
         names = view.pop("false_janus_names")
-        text += VIEW.format(**view, names=f" (They are: {', '.join(names)}.)" if names else "")
+        some = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+        text += VIEW.format(**view, names=f" (They are: {some}.)" if names else "")
     return text
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--run", type=Path, help="folder of a training run")
+    parser.add_argument(
+        "--other", type=Path, metavar="DIR", help="only print how other packed weights do on bundled-153"
+    )
     parser.add_argument("--judge-data", type=Path, required=True)
     parser.add_argument("--guide-data", type=Path, required=True)
     parser.add_argument("--to", type=Path, default=WEIGHTS)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    if args.other:
+        for role in KINDS:
+            data = args.judge_data if role == "judge" else args.guide_data
+            views = Views(data, Vocabulary.of(data))
+            found = retrieval(BundledClip(args.other / f"{role}.safetensors", role), views, "bundled-153")
+            print(f"{role}: R@1 {found['r1']:.1%}, R@10 {found['r10']:.1%} of {found['pictures']} pictures", flush=True)
+        return
+    if args.run is None:
+        parser.error("the following arguments are required: --run")
     args.to.mkdir(parents=True, exist_ok=True)
     parts = []
     for role, kind in KINDS.items():
@@ -267,9 +285,14 @@ def main() -> None:
         network.load_state_dict({k[4:]: v for k, v in stored.items() if k.startswith("ema.")})
         seen_by_eye = 0
         if isinstance(network, Judge):
-            eye = load_file(args.run / "eye.safetensors")
-            network.eye.load_state_dict({k[4:]: v for k, v in eye.items() if k.startswith("ema.")})
-            seen_by_eye = int(eye["seen"])
+            if (args.run / "eye.safetensors").exists():
+                eye = load_file(args.run / "eye.safetensors")
+                network.eye.load_state_dict({k[4:]: v for k, v in eye.items() if k.startswith("ema.")})
+                seen_by_eye = int(eye["seen"])
+            else:  # that of the weights in the package
+                eye = load_file(WEIGHTS / "judge.safetensors")
+                network.eye.load_state_dict({k[4:]: v.float() for k, v in eye.items() if k.startswith("eye.")})
+                seen_by_eye = json.loads((WEIGHTS / "judge.json").read_text())["view"]["pictures"]
         write(network, target, {})
         clip = BundledClip(target, role)
         data = args.judge_data if role == "judge" else args.guide_data
