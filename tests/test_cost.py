@@ -90,7 +90,7 @@ def test_the_machine_and_this_process_are_read(tmp_path: Path) -> None:
     until = time.process_time() + 0.05
     while time.process_time() < until:
         pass
-    assert sensors.cpu_seconds() - before >= 0.04 and (busy is None or sensors.busy_seconds() >= busy)  # type: ignore[operator]
+    assert sensors.cpu_seconds() - before > 0.039 and (busy is None or sensors.busy_seconds() >= busy)  # type: ignore[operator]
     (tmp_path / "self").mkdir()
     (tmp_path / "self" / "status").write_text("VmPeak: 9 kB\nVmHWM:    2000 kB\n")
     assert sensors.peak_mb(tmp_path) == pytest.approx(2.048)

@@ -97,7 +97,9 @@ def test_export_to_one_file(name: str, made_once: Path, capsys: pytest.CaptureFi
     assert cli.main(["export", str(made_once), "--out", name]) == 0
     assert Path(name).is_file() and str(Path(name)) in capsys.readouterr().out
     made = {path.name for path in Path(name).parent.iterdir()}
-    assert made == ({"x.obj", "x.mtl", "x.png"} if name.endswith(".obj") else {Path(name).name})
+    assert made == (
+        {"x.obj", "x.mtl", "x.png", "x-normals.png", "x-occlusion.png"} if name.endswith(".obj") else {Path(name).name}
+    )
 
 
 def test_render_to_one_file(made_once: Path) -> None:
