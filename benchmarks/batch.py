@@ -133,7 +133,7 @@ def cluster(out: Path, prompts: Sequence[str], nodes: int) -> Figures:
         victim = next(iter(found.worker_nodes))
         watch = Killer(print, len(prompts) // 2, lambda: found.remove_node(victim, allow_graceful=False))
         figures = make(folder, jobs, hired.workers, watch, hired.hire)
-    return figures | {"nodes": nodes, "killed": 1, "tried_again": watch.lost}
+    return figures | {"nodes": nodes, "killed": int(watch.made_count >= watch.at), "tried_again": watch.lost}
 
 
 def exact(out: Path, row: str, prompts: Sequence[str]) -> Figures:

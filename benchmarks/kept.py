@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -163,6 +163,17 @@ class Assets:
     def of(self, row: str, jobs: Sequence[Job]) -> list[Record]:
         """The records of a row's jobs that are kept, in their order."""
         return [self.row(row)[job.prompt] for job in jobs if self.is_kept(row, job)]
+
+    def by_prompt(self, jobs: Mapping[str, tuple[str, Sequence[Job]]], out: Path) -> dict[str, dict[str, Record]]:
+        """The records that are kept, by entry of a table and prompt; ``jobs`` has each entry's row and jobs. Entries without any
+        are left out. UserError if nothing is kept of any."""
+        found = {}
+        for entry, (row, wanted) in jobs.items():
+            if records := self.of(row, wanted):
+                found[entry] = {r["figures"]["prompt"]: r for r in records}
+        if not found:
+            raise UserError(f"there are no finished runs in {out}, and nothing is kept")
+        return found
 
     def ceiling(self, prompts: Sequence[str], say: Callable[[str], None] = print) -> list[dict[str, Any]]:
         """The figures of the bundled prior's own samples of prompts, sampled where they are not kept yet."""

@@ -186,13 +186,7 @@ def make(args: argparse.Namespace, rows: list[str], prompts: list[str]) -> None:
     if args.only == "make":
         return
     assets.judge([(name_of(row, args.equal), job) for row in rows for job in wanted[row]])
-    found = {}
-    for row in rows:
-        records = assets.of(name_of(row, args.equal), wanted[row])
-        if records:
-            found[row] = {r["figures"]["prompt"]: r for r in records}
-    if not found:
-        raise UserError(f"there are no finished runs in {args.out}, and nothing is kept")
+    found = assets.by_prompt({row: (name_of(row, args.equal), wanted[row]) for row in rows}, args.out)
     page = {"what": "rules", "equal": args.equal, "budget": args.budget, "views": VIEWS, "seed": SEED}
     page |= origins([r for records in found.values() for r in records.values()]) | results(found)
     for row, entry in page["rows"].items():

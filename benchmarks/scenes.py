@@ -106,13 +106,7 @@ def make(args: argparse.Namespace, presets: list[str], prompts: list[str]) -> No
     if args.only == "make":
         return
     assets.judge([(name_of(preset, args.steps), job) for preset in presets for job in wanted[preset]])
-    found = {}
-    for preset in presets:
-        records = assets.of(name_of(preset, args.steps), wanted[preset])
-        if records:
-            found[preset] = {r["figures"]["prompt"]: r for r in records}
-    if not found:
-        raise UserError(f"there are no finished runs in {args.out}, and nothing is kept")
+    found = assets.by_prompt({p: (name_of(p, args.steps), wanted[p]) for p in presets}, args.out)
     page = {"what": "scenes", "views": VIEWS, "seed": SEED}
     page |= origins([r for records in found.values() for r in records.values()])
     page |= results(found, {preset: wanted[preset][0].steps for preset in found})

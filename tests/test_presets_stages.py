@@ -56,7 +56,7 @@ class Joint(GrayBallPrior):
 def test_stages_follow_one_another(
     preset: str, kinds: tuple[type, ...], own: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last stage of textmesh and fantasia3d leaves the shape as it was; the first shows what its page says."""
+    """The last stage of textmesh and fantasia3d leaves the shape as it was; each shows what its page says."""
     monkeypatch.setattr(level_grid, "STEPS", 3)
     prior = Joint()
     trainer = Trainer(resolve(preset, TINY | own, "x"), prior)

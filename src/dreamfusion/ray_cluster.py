@@ -27,9 +27,6 @@ def import_ray() -> Any:
     """The module ``ray``. UserError where it is not installed."""
     for name, value in VARIABLES.items():
         os.environ.setdefault(name, value)
-    os.environ.setdefault(
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
-    )  # a task without GPUs leaves CUDA's variables alone
     try:
         import ray
     except ImportError:

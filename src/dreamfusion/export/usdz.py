@@ -61,17 +61,6 @@ def Xform "Asset" (
             float inputs:roughness = {roughness}{inputs}
             token outputs:surface
         }}
-
-        def Shader "Texture"
-        {{
-            uniform token info:id = "UsdUVTexture"
-            asset inputs:file = @texture.png@
-            float2 inputs:st.connect = </Asset/Material/Coordinates.outputs:result>
-            token inputs:sourceColorSpace = "sRGB"
-            token inputs:wrapS = "clamp"
-            token inputs:wrapT = "clamp"
-            float3 outputs:rgb
-        }}
 {shaders}
         def Shader "Coordinates"
         {{
@@ -83,32 +72,38 @@ def Xform "Asset" (
 }}
 """
 
-_NORMALS = """
-        def Shader "Normals"
-        {
+_SHADER = """
+        def Shader "{name}"
+        {{
             uniform token info:id = "UsdUVTexture"
-            asset inputs:file = @normals.jpg@
-            float2 inputs:st.connect = </Asset/Material/Coordinates.outputs:result>
+            asset inputs:file = @{file}@
+            float2 inputs:st.connect = </Asset/Material/Coordinates.outputs:result>{scale}
+            token inputs:sourceColorSpace = "{space}"
+            token inputs:wrapS = "clamp"
+            token inputs:wrapT = "clamp"
+            {output}
+        }}
+"""
+_SIGNED = """
             float4 inputs:scale = (2, 2, 2, 1)
-            float4 inputs:bias = (-1, -1, -1, 0)
-            token inputs:sourceColorSpace = "raw"
-            token inputs:wrapS = "clamp"
-            token inputs:wrapT = "clamp"
-            float3 outputs:rgb
-        }
-"""
-_OCCLUSION = """
-        def Shader "Occlusion"
-        {
-            uniform token info:id = "UsdUVTexture"
-            asset inputs:file = @occlusion.jpg@
-            float2 inputs:st.connect = </Asset/Material/Coordinates.outputs:result>
-            token inputs:sourceColorSpace = "raw"
-            token inputs:wrapS = "clamp"
-            token inputs:wrapT = "clamp"
-            float outputs:r
-        }
-"""
+            float4 inputs:bias = (-1, -1, -1, 0)"""
+_TEXTURE = {"name": "Texture", "file": "texture.png", "scale": "", "space": "sRGB", "output": "float3 outputs:rgb"}
+_MAPS = {
+    "normals": {
+        "name": "Normals",
+        "file": "normals.jpg",
+        "scale": _SIGNED,
+        "space": "raw",
+        "output": "float3 outputs:rgb",
+    },
+    "occlusion": {
+        "name": "Occlusion",
+        "file": "occlusion.jpg",
+        "scale": "",
+        "space": "raw",
+        "output": "float outputs:r",
+    },
+}
 _INPUTS = {
     "normals": "normal3f inputs:normal.connect = </Asset/Material/Normals.outputs:rgb>",
     "occlusion": "float inputs:occlusion.connect = </Asset/Material/Occlusion.outputs:r>",
@@ -139,7 +134,7 @@ def layer(mesh: Mesh, prompt: str, roughness: float, maps: Collection[str] = ())
         st=_tuples(mesh.uv),
         roughness=f"{roughness:g}",
         inputs="".join(f"\n            {_INPUTS[name]}" for name in maps),
-        shaders="".join({"normals": _NORMALS, "occlusion": _OCCLUSION}[name] for name in maps),
+        shaders="".join(_SHADER.format(**shader) for shader in (_TEXTURE, *(_MAPS[name] for name in maps))),
     )
 
 
