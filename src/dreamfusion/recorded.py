@@ -27,8 +27,8 @@ def load_scene(run: Run) -> tuple[Scene, Config]:
 
 
 def start_scene_of(folder: str) -> Scene:
-    """The scene of a recorded run as another run begins with it (``Config.start``): a field as soft as its own run began, since the
-    new run hardens it again."""
+    """The scene of a recorded run as another run begins with it (``Config.start``). A field becomes as soft as it was when its
+    run began, since the new run hardens it again."""
     run = Run.open(folder)
     scene, config = load_scene(run)
     if isinstance(scene, RadianceField):

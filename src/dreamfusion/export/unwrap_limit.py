@@ -15,9 +15,9 @@ from ..reports import report
 from . import xatlas_process
 
 LARGE = 10_000
-"""Triangles from which on a mesh gets a process; it takes half a second to start, and a smaller mesh is unwrapped in seconds."""
+"""Meshes with this many triangles get a process. It takes half a second to start, and a smaller mesh is unwrapped in seconds."""
 POLL = 0.1
-"""Seconds between two looks at the process; it is then that the work can be stopped."""
+"""Seconds between two looks at the process. The work can be stopped at each of them."""
 
 
 def generate_within(seconds: float, **given: Any) -> dict[str, Any] | None:
