@@ -4,8 +4,8 @@ Makes an asset for every row of ``ablation.yaml`` and every prompt, one process 
 ``results/ablation.json``, from which ``python tools/benchmarks_page.py`` writes the page. Stop it at will; the same
 command goes on, on another machine too: what is known of an asset is kept in the repository (``kept.py``). Rows are
 compared on the prompts that all of them have, those with fewer than 16 are left out and named; a row with more of them
-shows all of its own as well: run it again with ``--rows full,dream-fields --prompts bundled-153`` for the ends of the
-table, and with ``--rows full,words-only,no-view --prompts fronts`` for Janus rates on everything that has a front.
+shows all of its own as well: run it again with ``--rows full,no-view,views,camera --prompts fronts`` for Janus rates on things
+that have a front. The rows with a ``guidance`` are the sweep of guidance scales, in a table of their own.
 """
 
 from __future__ import annotations
@@ -24,18 +24,20 @@ from kept import SEED, VIEWS, Assets, Record, origins
 
 from dreamfusion.errors import UserError, nearest
 from dreamfusion.files import write_atomic
+from dreamfusion.suites import load_suite
 
 HERE = Path(__file__).parent
 ROWS: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "ablation.yaml").read_text())
 SHOWN = (
     "full",
     "no-view",
-    "words-only",
     "no-shading",
-    "no-opacity",
     "w-7.5",
+    "w-100",
     "reconstruction",
-    "ancestral",
+    "narrow-t",
+    "camera",
+    "views",
     "dream-fields",
 )
 """Rows of the picture."""
@@ -46,7 +48,7 @@ LEAST = 16
 def jobs_of(out: Path, row: str, prompts: list[str]) -> list[Job]:
     """A row's jobs, in the order of the prompts."""
     page = ROWS[row]
-    return [Job(folder_of(out / row, p), p, page.get("preset", "fast"), page["settings"]) for p in prompts]
+    return [Job(folder_of(out / row, p), p, page.get("preset", "words"), page["settings"]) for p in prompts]
 
 
 def results(found: dict[str, list[Record]]) -> dict[str, Any]:
@@ -62,18 +64,12 @@ def results(found: dict[str, list[Record]]) -> dict[str, Any]:
     }
     first = next(iter(by_prompt.values()))
     common = [p for p in first if all(p in records for records in by_prompt.values())]
-    # Haze is younger than the first records: rows are compared where all of them have it.
-    hazy = [p for p in common if all("haze" in records[p]["figures"] for records in by_prompt.values())]
     table: dict[str, Any] = {}
     for row, records in by_prompt.items():
         same = [records[p] for p in common]
         page = ROWS[row]
         entry: dict[str, Any] = {k: v for k, v in page.items() if k != "seed"} | {"reported": page.get("seed")}
         entry["summary"] = summarise([r["figures"] for r in same])
-        if len(hazy) < len(common):
-            entry["summary"].pop("haze", None)
-            young = summarise([records[p]["figures"] for p in hazy])
-            entry["summary"] |= {key: figure for key, figure in young.items() if key == "haze"}
         entry["cost"] = {k: round(median(r[k] for r in same), 2) for k in ("seconds", "seconds_prior")} if same else {}
         if "full" in by_prompt and row != "full":
             entry["over_full"] = {}
@@ -129,11 +125,12 @@ def main() -> None:
         if args.only != "make":
             assets.judge([(row, job) for row in rows for job in jobs[row]])
             every = {row: assets.of(row, jobs_of(args.out, row, assets.suite)) for row in ROWS}
-            every = {row: records for row, records in every.items() if records}
+            every = {row: assets.beside_prior(records) for row, records in every.items() if records}
             if not every:
                 raise UserError(f"there are no finished runs in {args.out}, and nothing is kept")
-            page = {"what": "ablation", "preset": "fast", "clip": {"id": "bundled", "sha256": assets.key["sha256"]}}
+            page = {"what": "ablation", "preset": "words", "clip": {"id": "bundled", "sha256": assets.key["sha256"]}}
             page |= {"suite": {"name": assets.suite_name, "prompts": len(assets.suite)}, "views": VIEWS, "seed": SEED}
+            page["wide"] = {"name": assets.wide, "prompts": len(load_suite(assets.wide))}
             page |= origins([r for records in every.values() for r in records]) | results(every)
             write_atomic(args.result, (json.dumps(page, indent=1) + "\n").encode())
             draw(args.out, list(page["rows"]), page["prompts"], args.picture)

@@ -23,6 +23,7 @@ from dreamfusion.evaluation.ceiling import judge_samples
 from dreamfusion.evaluation.inputs import choose_suite
 from dreamfusion.evaluation.judging import said, suite_hash
 from dreamfusion.evaluation.measure import Judge, Judgement
+from dreamfusion.evaluation.summary import with_ceiling
 from dreamfusion.files import write_atomic
 from dreamfusion.loading import load_prior
 from dreamfusion.priors import bundled_prior as bundled
@@ -31,8 +32,9 @@ from dreamfusion.suites import load_suite
 
 HOME = Path(__file__).parent / "results" / "assets"
 VIEWS, SEED = 8, 0
-WIDE = "bundled-2756"
-"""The suite of everything the prior was taught: its R-Precision (``wide_r1``, ``wide_r10``) is kept beside that of the suite."""
+WIDE = {"open-153": "open-wide", "instances-24": "open-wide"}
+"""The suite with everything that a suite's prompts are drawn from, by default ``bundled-2756``: its R-Precision (``wide_r1``,
+``wide_r10``) is kept beside that of the suite."""
 WEIGHTS = {"bundled": bundled.WEIGHTS, "guide": clips.WEIGHTS / "guide.safetensors"}
 DROPPED = ("run", "ranks", "clay_ranks", "wide_ranks")
 """Figures that are not kept: a path of the machine, and what the precisions say already."""
@@ -52,9 +54,9 @@ def settings_hash(job: Job) -> str:
     return hashlib.sha256(json.dumps([settings, prior_hash(settings["prior.id"])], sort_keys=True).encode()).hexdigest()
 
 
-def judge_key(suite: Sequence[str]) -> Record:
+def judge_key(suite: Sequence[str], wide: str) -> Record:
     """Who judges, among what, from which views."""
-    suites = {"suite": suite_hash(list(suite)), "wide": suite_hash(load_suite(WIDE))}
+    suites = {"suite": suite_hash(list(suite)), "wide": suite_hash(load_suite(wide))}
     return {"sha256": load_judge().hash, "views": VIEWS, "seed": SEED} | suites
 
 
@@ -82,12 +84,12 @@ def rounded(value: Any) -> Any:
 
 
 class TwoSuites:
-    """A judge who ranks the same pictures among the suite and among ``WIDE``."""
+    """A judge who ranks the same pictures among the suite and among the suite named ``wide``."""
 
-    def __init__(self, suite: list[str]):
+    def __init__(self, suite: list[str], wide: str):
         self.clip = load_judge()
         self.judge = Judge(self.clip, suite, VIEWS, SEED)
-        self.wide = Judge(self.clip, load_suite(WIDE), VIEWS, SEED, textureless=False)
+        self.wide = Judge(self.clip, load_suite(wide), VIEWS, SEED, textureless=False)
 
     def figures(self, judgement: Judgement) -> dict[str, Any]:
         """A judgement's figures, and the wide ones where the prompt is in that suite; as they are kept."""
@@ -110,7 +112,8 @@ class Assets:
     def __init__(self, suite: str | None, prompts: Sequence[str], home: Path = HOME):
         self.home = home
         self.suite_name, self.suite = choose_suite(list(prompts), suite)
-        self.key = judge_key(self.suite)
+        self.wide = WIDE.get(self.suite_name, "bundled-2756")
+        self.key = judge_key(self.suite, self.wide)
         self.rows: dict[str, dict[str, Record]] = {}
 
     def row(self, row: str) -> dict[str, Record]:
@@ -150,7 +153,7 @@ class Assets:
             new = [job for r, job in jobs if r == row and not self.is_kept(row, job)]
             ready = [job for job in new if self.steps_done(job) == job.steps]
             for job in ready:
-                judge = judge or TwoSuites(self.suite)
+                judge = judge or TwoSuites(self.suite, self.wide)
                 judgement = judge.judge.run(Run.open(job.folder))
                 say(f"{row}: {said(judgement.figures)}")
                 record = (
@@ -164,12 +167,18 @@ class Assets:
         """The records of a row's jobs that are kept, in their order."""
         return [self.row(row)[job.prompt] for job in jobs if self.is_kept(row, job)]
 
+    def beside_prior(self, records: Sequence[Record]) -> list[Record]:
+        """The records, with each asset's saturation as a multiple of that of the prior's own samples (``saturation_ratio``)."""
+        samples = self.ceiling([r["figures"]["prompt"] for r in records])
+        figures = with_ceiling([r["figures"] for r in records], samples)
+        return [r | {"figures": f} for r, f in zip(records, figures, strict=True)]
+
     def by_prompt(self, jobs: Mapping[str, tuple[str, Sequence[Job]]], out: Path) -> dict[str, dict[str, Record]]:
         """The records that are kept, by entry of a table and prompt; ``jobs`` has each entry's row and jobs. Entries without any
         are left out. UserError if nothing is kept of any."""
         found = {}
         for entry, (row, wanted) in jobs.items():
-            if records := self.of(row, wanted):
+            if records := self.beside_prior(self.of(row, wanted)):
                 found[entry] = {r["figures"]["prompt"]: r for r in records}
         if not found:
             raise UserError(f"there are no finished runs in {out}, and nothing is kept")
@@ -177,17 +186,17 @@ class Assets:
 
     def ceiling(self, prompts: Sequence[str], say: Callable[[str], None] = print) -> list[dict[str, Any]]:
         """The figures of the bundled prior's own samples of prompts, sampled where they are not kept yet."""
-        settings = prior_hash("bundled")
-        found = self.row("ceiling")
+        settings, row = prior_hash("bundled"), f"ceiling-{self.suite_name}"
+        found = self.row(row)
         new = [
             p for p in prompts if p not in found or (found[p]["settings"], found[p]["judge"]) != (settings, self.key)
         ]
         if new:
-            judge, prior, origin = TwoSuites(self.suite), load_prior("bundled"), provenance()
+            judge, prior, origin = TwoSuites(self.suite, self.wide), load_prior("bundled"), provenance()
             for prompt in new:
                 judgement = judge_samples(prior, prompt, judge.judge)
                 say(f"ceiling: {said(judgement.figures)}")
                 record = {"settings": settings, "judge": self.key} | origin
                 found[prompt] = record | {"figures": judge.figures(judgement)}
-            write("ceiling", found.values(), self.home)
+            write(row, found.values(), self.home)
         return [found[p]["figures"] for p in prompts]

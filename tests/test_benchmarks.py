@@ -52,7 +52,7 @@ def rows() -> dict[str, dict[str, Any]]:
 def test_rows_are_one_page_of_changes_each(rows: dict[str, dict[str, Any]], bench: Any, tmp_path: Path) -> None:
     seen = []
     for row in rows.values():
-        job = bench.Job(tmp_path / "x", "a ball", row.get("preset", "fast"), row["settings"])
+        job = bench.Job(tmp_path / "x", "a ball", row.get("preset", "words"), row["settings"])
         ask = json.loads(json.dumps(job.ask()))
         asked = resolve(ask["preset"], ask["settings"], ask["prompt"])
         assert asked.threads == 1 and not ask["resume"]
@@ -128,7 +128,12 @@ def test_a_stop_reaches_every_run_and_waits_for_it(bench: Any, tmp_path: Path) -
 def test_prompts_by_suite_file_or_number(bench: Any, tmp_path: Path) -> None:
     assert bench.choose_prompts("3") == bench.choose_prompts("bundled-153")[:3]
     fronts = bench.choose_prompts("fronts")
-    assert "a red cat" in fronts and "a basin" not in fronts and set(fronts) < set(bench.choose_prompts("bundled-153"))
+    assert (
+        len(fronts) == 48
+        and "a red rabbit" in fronts
+        and "a basin" not in fronts
+        and set(fronts) < set(bench.choose_prompts("bundled-153"))
+    )
     (tmp_path / "mine.txt").write_text("a red ball\n\na blue ball\n")
     assert bench.choose_prompts(str(tmp_path / "mine.txt")) == ["a red ball", "a blue ball"]
     for wrong in ("0", "154", "nothing"):
@@ -167,19 +172,6 @@ def test_a_row_that_has_only_begun_does_not_shorten_the_table(bench: Any) -> Non
     page = ablation.results(found)
     assert len(page["prompts"]) == 16 and list(page["rows"]) == ["full", "no-view"]
     assert page["unfinished"] == {"dream-fields": 15}
-
-
-def test_haze_is_compared_where_all_rows_have_it(bench: Any) -> None:
-    import ablation
-
-    found = {
-        "full": [record("a", r10=1.0, haze=0.1), record("b", r10=1.0)],
-        "foggy": [record("a", r10=1.0, haze=0.3), record("b", r10=1.0, haze=0.9)],
-    }
-    rows = ablation.results(found)["rows"]
-    assert (rows["foggy"]["summary"]["haze"]["value"], rows["foggy"]["summary"]["haze"]["count"]) == (0.3, 1)
-    assert rows["foggy"]["over_full"]["haze"]["value"] == pytest.approx(0.2)
-    assert found["foggy"][1]["figures"]["haze"] == 0.9, "what is kept stays as it is"
 
 
 @pytest.fixture
@@ -252,59 +244,57 @@ def test_a_run_of_another_prior_is_not_taken_for_one_of_this(bench: Any, assets:
             ask()
 
 
-def figure(value: float, count: int = 16) -> dict[str, float]:
+def figure(value: float, count: int = 16) -> dict[str, Any]:
     return {"value": value, "low": value - 0.1, "high": value + 0.1, "count": count}
 
 
-def test_the_page_says_what_the_results_say(pages: Any, rows: dict[str, dict[str, Any]]) -> None:
-    origin = {"commit": "abc", "machine": "a machine", "date": "2026-01-01", "views": 8, "seed": 0}
-    origin |= {"clip": {"id": "bundled", "sha256": "d" * 64}, "suite": {"name": "bundled-153", "prompts": 153}}
+ORIGIN: dict[str, Any] = {
+    "commit": "abc", "machine": "a machine", "date": "2026-01-01", "views": 8, "seed": 0, "clip": {"id": "bundled", "sha256": "d" * 64},
+    "suite": {"name": "bundled-153", "prompts": 153}, "wide": {"name": "bundled-2756", "prompts": 2756},
+}  # fmt: skip
 
+
+def test_the_page_says_what_the_ablation_says(pages: Any, rows: dict[str, dict[str, Any]]) -> None:
     def row(name: str, r10: float, over: float) -> dict[str, Any]:
-        summary = {"r10": figure(r10), "wide_r10": figure(r10 / 2), "clay_r1": figure(0.3), "haze": figure(0.2, 11)}
+        summary = {"r10": figure(r10), "wide_r10": figure(r10 / 2), "clay_r1": figure(0.3), "haze": figure(0.2)}
         cost = {"seconds": 100.0, "seconds_prior": 40.0}
         entry = {"title": rows[name]["title"], "reported": rows[name].get("seed"), "summary": summary, "cost": cost}
         return entry | ({"over_full": {"r10": figure(over), "wide_r10": figure(over / 2)}} if name != "full" else {})
 
-    page = {"preset": "fast", "prompts": ["x"] * 16} | origin
+    page = {"preset": "words", "prompts": ["x"] * 16} | ORIGIN
     page["rows"] = {
         "full": row("full", 0.8, 0.0),
         "w-7.5": row("w-7.5", 0.9, 0.1),
         "no-view": row("no-view", 0.2, -0.6),
         "dream-fields": row("dream-fields", 0.2, -0.6),
+        "w-100": row("w-100", 0.1, -0.7),
     }
     page["rows"]["full"]["whole"] = {"r10": figure(0.77, 153), "janus": figure(0.125, 48)}
-    page["unfinished"] = {"ancestral": 5}
-    page["rows"]["words-only"] = row("words-only", 0.1, -0.7)
-    text = "\n".join(pages.ablation_section(page, rows))
-    assert "*Dream Fields* is reported to be the lowest; here *words only* is lower: " in text
-    assert "Haze is of 11 of the prompts" in text
-    assert "left out: sampled view by view (5)." in text and "of several machines" not in text
-    for entry in page["rows"].values():
-        entry["summary"]["haze"]["count"] = 16
-    assert "Haze is of" not in "\n".join(pages.ablation_section(page, rows))
-    del page["rows"]["words-only"]
-    text = "\n".join(pages.ablation_section(page, rows))
-    assert "to be the lowest" not in text and "+0.0 (+0 to +0): the assets are not the same" not in text
-    page["rows"]["w-7.5"]["over_full"]["r1"] = {"value": 0, "low": 0, "high": 0, "count": 16}
-    assert "+0.0 (+0 to +0): the assets are not the same" in "\n".join(pages.ablation_section(page, rows))
-    del page["rows"]["w-7.5"]["over_full"]["r1"]
-    assert "| full | 80.0 % (70 to 90) | 40.0 % | – | 30.0 % | 20.0 % | 78.6 % | 100, 40% |" in text
-    assert "| 10.0 % (-30.0 (-40 to -20)) | – | 30.0 % |" in text and "| full | 153 | 77.0 % (67 to 87) |" in text
+    page["unfinished"] = {"narrow-t": 5}
+    text = "\n".join(pages.ablation(page, rows))
+    assert "left out: narrow t, 0.02 to 0.5 (5)." in text and "of several machines" not in text
+    assert "| 80.0 % (70 to 90) | 40.0 % | – | 30.0 % | 20.0 % | 78.6 % | 100, 40% |" in text
+    assert "| 10.0 % (-30.0 (-40 to -20)) | – | 30.0 % |" in text
     assert "`full` is not at the top and `dream-fields` is at the bottom, a place it shares with 1 more" in text
-    assert "*guidance w = 7.5* is reported to be worse than full; here it is not (of 2,756: +5.0 (-5 to +15)):" in text
-    assert "| full | 48 | 12.5 % (2 to 22) | – |" in text and "are fog with no front" not in text
-    page["rows"]["full"]["whole"]["no_front"] = figure(0.6, 48)
-    assert "Most assets of *full* are fog with no front" in "\n".join(pages.ablation_section(page, rows))
+    assert "*guidance w = 7.5* is reported to be worse than full; here it is not (of all: +5.0 (-5 to +15)):" in text
     assert "*Dream Fields* is reported" not in text and "Commit abc, 2026-01-01, a machine" in text
-    half = {"r10": figure(0.5, 60)}
-    suite = origin | {"preset": "fast", "held_out": half}
-    suite["summary"] = {"r10": figure(0.81, 153), "janus": figure(0.5, 48)}
-    suite |= {
+    assert "| guidance w = 100" not in text and "| 100 | 5.0 % (-5 to 15) |" in text, "the sweep has a table of its own"
+    assert text.index("| 0 | 40.0 %") < text.index("| 7.5 | 45.0 %") < text.index("| 100 | 5.0 %")
+    assert "| full | 48 | 12.5 % (2 to 22) | – |" in text and "have no front that could be double" not in text
+    page["rows"]["full"]["whole"]["no_front"] = figure(0.6, 48)
+    assert "Most assets of *full* have no front" in "\n".join(pages.ablation(page, rows))
+
+
+def test_the_page_says_what_a_suite_says(pages: Any) -> None:
+    from page.suites import suite
+
+    page = ORIGIN | {"preset": "fast", "held_out": {"r10": figure(0.5, 60)}}
+    page["summary"] = {"r10": figure(0.81, 153), "janus": figure(0.5, 48)}
+    page |= {
         "ceiling": {"summary": {"r10": figure(0.95, 153)}, "held_out": {}},
         "prompts": {"a pig": {"r10": 0.125, "r1": 0, "janus": 1}},
     }
-    text = "\n".join(pages.suite_section(suite))
+    text = "\n".join(suite(page))
     assert (
         "| prompts | 153 | 60 | 153 | 0 |" in text
         and "a pig (12 %, @ 1 0 %)" in text
@@ -312,6 +302,32 @@ def test_the_page_says_what_the_results_say(pages: Any, rows: dict[str, dict[str
     )
     assert "| Janus | 50.0 % (40 to 60), n = 48 | – | – | – |" in text
     assert "| R-Precision @ 10 | 81.0 % (71 to 91) | 50.0 % (40 to 60) | 95.0 % (85 to 105) | – |" in text
+    assert "among all 2,756 prompts of `bundled-2756`" in text
+
+
+def test_the_page_says_what_rules_scenes_and_batches_say(pages: Any) -> None:
+    summary = {"r1": figure(0.5), "wide_r1": figure(0.25), "haze": figure(0.1), "saturation_ratio": figure(1.2)}
+    cost = {"seconds": 50.0, "seconds_prior": 25.0}
+    entry = {"claim": "the baseline", "summary": summary, "over_sds": {}, "cost": cost, "diversity": [0.1, 0.2]}
+    other = entry | {"claim": "another", "over_sds": {"r1": figure(-0.1)}, "diversity": []}
+    page = ORIGIN | {"budget": 600, "prompts": ["x"] * 16, "rows": {"sds": entry, "vsd": other}}
+    text = "\n".join(pages.rules({"calls": page, "time": None}))
+    assert "| `sds` | the baseline | 25.0 % | 50.0 % | – | 10.0 % | – | 1.20 (1.10 to 1.30) | 0.150 | 50, 50% |" in text
+    assert "| `vsd` | another | 25.0 % | 50.0 % (-10.0 (-20 to +0)) |" in text and "as 600 steps of SDS" in text
+    cost = {"seconds_per_step": 0.5, "cpu_seconds_per_asset": 90.0}
+    presets = {"fast": {"steps": 200, "summary": summary, "over_fast": {}, "cost": cost, "silhouettes": figure(0.9)}}
+    text = "\n".join(pages.scenes(ORIGIN | {"prompts": ["x"], "presets": presets}))
+    assert "| `fast` | 200 | 25.0 % | – | 10.0 % | – | 90.0 % (80 to 100) | 0.50 | 90 |" in text
+    crew = {"workers": 2, "assets": 32, "per_hour": 100.0, "of_linear": 0.9, "peak_mb": 800, "exact": 32}
+    served = crew | {"prior": {"occupancy": 1.5}}
+    settings = {"steps": "24", "views_per_step": "1"}
+    text = "\n".join(
+        pages.batch(ORIGIN | {"assets": 32, "settings": settings, "rows": {"crew-2": crew, "served-2": served}})
+    )
+    assert "| crew-2 | 2 | 100 | 0.90 | 800 | – | 32 of 32 |" in text and "| 800 | 1.50 |" in text
+    assert "No result is kept yet." in "\n".join(
+        [*pages.batch(None), *pages.scenes(None), *pages.rules({"calls": None})]
+    )
 
 
 @pytest.mark.parametrize(("belief", "expected"), [(1.0, 1.0), (0.25, 0.25), (0.0, 0.0)])

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from dreamfusion.clip import load_guide, load_judge
 from dreamfusion.clip.bundled_clip import WEIGHTS, write
 from dreamfusion.clip.public_clip import MEAN, STD
-from dreamfusion.clip.towers import AZIMUTHS, FRONTS, WIDTH, Guide, Judge, resized
+from dreamfusion.clip.towers import WIDTH, Guide, Judge, resized
 from dreamfusion.errors import UserError
 from dreamfusion.priors.bundled_prior import WEIGHTS as PRIOR
 from tests.tiny_pipelines import CLIP_VOCABULARY
@@ -103,14 +103,12 @@ def test_towers_answer_unit_vectors_and_gradients(folder: Path, role: str) -> No
         torch.testing.assert_close(clip.similarity(pictures, ["a red armchair"])[:, 0], seen @ said[0])
 
 
-def test_only_the_judge_tells_views_apart(folder: Path, public: Path) -> None:
-    told = load_judge(str(folder / "judge.safetensors")).azimuth(torch.rand(2, 3, 80, 80))
-    assert told.shape == (2, AZIMUTHS)
-    torch.testing.assert_close(told.sum(1), torch.ones(2))
-    assert [k * 30 for k in FRONTS] == [0, 30, 330]
-    for other in (load_guide(str(folder / "guide.safetensors")), load_judge(str(public))):
-        with pytest.raises(UserError, match="cannot tell views apart"):
-            other.azimuth(torch.rand(2, 3, 64, 64))
+def test_parts_that_nobody_asks_any_more_are_not_read(folder: Path, tmp_path: Path) -> None:
+    stored = load_file(folder / "judge.safetensors")
+    save_file(stored | {"eye.weight": torch.ones(3)}, tmp_path / "old.safetensors", metadata={"role": "judge"})
+    old, new = load_judge(str(tmp_path / "old.safetensors")), load_judge(str(folder / "judge.safetensors"))
+    pictures = torch.rand(2, 3, 64, 64)
+    assert torch.equal(old.pictures(pictures), new.pictures(pictures))
 
 
 def test_a_public_clip_answers_as_transformers_does(public: Path) -> None:

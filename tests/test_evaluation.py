@@ -329,6 +329,3 @@ class Colours(Clip):
         table = {"red": (1.0, -1.0, -1.0), "green": (-1.0, 1.0, -1.0), "blue": (-1.0, -1.0, 1.0)}
         found = [next((c for word, c in table.items() if word in text), (1.0, 1.0, 1.0)) for text in texts]
         return torch.nn.functional.normalize(torch.tensor(found), dim=-1)
-
-    def azimuth(self, x: Tensor) -> Tensor:
-        return torch.eye(12)[torch.arange(len(x)) % 12]  # what a perfect eye says of the ring

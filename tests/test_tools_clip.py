@@ -106,11 +106,9 @@ def test_a_ring_is_what_the_janus_score_sees() -> None:
 
 def test_shapes_are_drawn_once_and_rings_of_what_has_a_front() -> None:
     names, models = read_names(), [m for m in read_models() if m.name]
-    every = draw.chosen(models, SHOWN, names, False, False)
+    every = draw.chosen(models, SHOWN, names, False)
     assert sorted(stem_of(m.file) for m in every) == ["armchair", "chair", "office_chair", "soccer_ball"]
-    facing = draw.chosen(models, SHOWN, names, True, False)
-    assert sorted(m.name for m in facing) == ["armchair", "chair", "office chair"]
-    rings = draw.chosen(models, SHOWN, names, False, True)
+    rings = draw.chosen(models, SHOWN, names, True)
     assert [stem_of(m.file) for m in rings] == ["armchair", "chair", "office_chair"], "the first of each name"
 
 
@@ -120,7 +118,6 @@ def test_the_true_names_of_a_shape_are_its_own_and_the_more_general_ones(vocabul
     assert dict(zip(shapes, names, strict=True)) == {
         "armchair": ["armchair"], "chair": ["chair"], "office_chair": ["chair", "office chair"], "soccer_ball": ["soccer ball"],
     }  # fmt: skip
-    assert vocabulary.front.tolist() == [True, True, True, False]
     assert [[shapes[k] for k in some] for some in vocabulary.shown] == list(SHOWN.values())
 
 
@@ -161,8 +158,6 @@ def test_held_out_views_are_never_trained_on(views: Any, folder: Path, vocabular
         assert (
             len(views.rows[k]) == 10 and len(views.held_out[k]) == 2 and not set(views.rows[k]) & set(views.held_out[k])
         )
-    facing = pictures.Views(folder, vocabulary, fronts=True)
-    assert [vocabulary.shapes[k] for k in facing.shapes] == ["armchair"]
     with pytest.raises(pictures.DataError, match="has no pictures of a shape"):
         pictures.Views(folder / "rings", vocabulary)
 
@@ -208,8 +203,6 @@ def test_a_batch_has_its_captions_and_junk_is_nothing(views: Any, vocabulary: An
         assert (some.row[:4] == -1).all() and (some.row[4:] >= 0).all()
         assert vocabulary.true[some.shape[4:], captions.name[some.row[4:]]].all()
         assert torch.equal(some.look[4:], captions.look[some.row[4:]])
-        ball = some.shape[4:] == vocabulary.shapes.index("soccer_ball")
-        assert torch.equal(some.azimuth_deg[4:].isnan(), ball), "a ball has no front"
     again = pictures.batch(views, captions, among, 80, np.random.default_rng(0), torch.Generator().manual_seed(0))
     assert torch.equal(again.pictures, some.pictures)
 
@@ -222,14 +215,6 @@ def test_mirrored_views_are_mirrored(views: Any) -> None:
     )
     lit_right = [float((p[:, 4, :, 34:].sum() - p[:, 4, :, :30].sum()) / p[:, 4].sum()) for p in (same, other)]
     assert lit_right[0] > 0.5 and lit_right[1] < -0.5
-
-
-def test_azimuth_targets_are_shared_by_nearness() -> None:
-    target = script("train").azimuth_target(torch.tensor([0.0, 45.0, -10.0, 359.0]))
-    torch.testing.assert_close(target.sum(1), torch.ones(4))
-    assert target[0, 0] == 1 and target[1, [1, 2]].tolist() == pytest.approx([0.5, 0.5])
-    assert target[2, 0] == pytest.approx(2 / 3, abs=1e-5) and target[2, 11] == pytest.approx(1 / 3, abs=1e-5)
-    assert target[3, 0] == pytest.approx(29 / 30, abs=1e-5)
 
 
 def test_the_loss_is_cross_entropy_without_what_says_the_same(views: Any, vocabulary: Any, captions: Any) -> None:
@@ -261,16 +246,14 @@ def test_the_loss_is_cross_entropy_without_what_says_the_same(views: Any, vocabu
 
 def test_training_begins_with_packed_weights_or_spread_words(captions: Any, tmp_path: Path) -> None:
     train = script("train")
-    judge = train.fresh("judge", 4)
-    train.begin(judge, captions.sentences, None, tmp_path / "none")
+    judge = train.Trainee(train.KINDS["judge"](), 4)
+    train.begin(judge, captions.sentences, None)
     said = judge.net.words(captions.sentences).detach()
     assert float((said @ said.T).fill_diagonal_(0).abs().mean()) < 0.2, "sentences point everywhere"
     write(judge.net, tmp_path / "judge.safetensors", {})
-    again, eye = train.fresh("judge", 4), train.fresh("eye", 4)
-    for model in (again, eye):
-        train.begin(model, captions.sentences, tmp_path / "judge.safetensors", tmp_path / "none")
+    again = train.Trainee(train.KINDS["judge"](), 4)
+    train.begin(again, captions.sentences, tmp_path / "judge.safetensors")
     assert torch.equal(again.net.tower.query.weight, judge.net.tower.query.weight.half().float())
-    assert torch.equal(eye.net.tower.query.weight, judge.net.eye.tower.query.weight.half().float())
 
 
 def test_the_card_reads_the_suites(views: Any) -> None:

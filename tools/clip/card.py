@@ -2,8 +2,7 @@
 
     python tools/clip/card.py --run data/clip-run --judge-data data/judge --guide-data data/guide
 
-``--other DIR`` measures packed weights of another version on the same pictures. A run without an eye keeps the eye of the
-weights in the package.
+``--other DIR`` measures packed weights of another version on the same pictures.
 
 Writes ``<role>.safetensors`` (fp16) with its ``.json`` (hash, pictures seen, figures) for the judge and the guide, whichever
 are trained, and ``card.md``, into ``src/dreamfusion/clip/weights``.
@@ -26,7 +25,7 @@ sys.path += [str(Path(__file__).parents[1] / "prior"), str(Path(__file__).parent
 
 import open_suites
 from captions import usual
-from looks import Look, draw_look
+from looks import Look
 from models import read_names
 from pictures import Views, plain_pictures, roughened
 from roughen import junk
@@ -34,8 +33,6 @@ from table import Vocabulary
 
 from dreamfusion.clip.bundled_clip import KINDS, WEIGHTS, BundledClip, write
 from dreamfusion.clip.clip import Clip
-from dreamfusion.clip.towers import Judge
-from dreamfusion.evaluation.janus import front_belief, judge_ring, ring_belief
 from dreamfusion.evaluation.retrieval import precision, ranks
 from dreamfusion.priors.appearance import CLAY, COLOURS, MAINS, PLAIN
 from dreamfusion.suites import load_suite
@@ -43,10 +40,6 @@ from dreamfusion.view.view_words import with_clay
 
 SUITE, WIDE = "open-153", "open-wide"
 PER_PROMPT = 16
-LISTED = 12
-"""Names that the card lists of those that are taken for a Janus."""
-TURNED_BACK = [4, 5, 6, 7, 8]
-"""Views of a ring, from 120 to 240 degrees, that show the front once more where a two-faced thing is made up."""
 
 
 def suite_items(suite: str = SUITE) -> tuple[list[str], list[tuple[str, Look]]]:
@@ -146,44 +139,6 @@ def colours(clip: Clip, shots: Shots, said: Tensor, plain: Tensor) -> dict[str, 
     }
 
 
-def view_figures(clip: Clip, views: Views, rings: Views) -> dict[str, Any]:
-    """The view head on held-out views of things with a front, and the Janus score of real objects (which have one)."""
-    rng, names = np.random.default_rng(4), views.vocabulary.order
-    facing = [k for k in views.shapes if views.vocabulary.front[k]]
-    rows = np.concatenate([views.held_out[k] for k in facing])
-    shapes = np.repeat(facing, [len(views.held_out[k]) for k in facing])
-    azimuth = views.azimuth(shapes, rows)
-    told = clip.azimuth(plain_pictures(views, shapes, rows, looks_of(len(rows), rng)))
-    turn = ((told.argmax(1) * 30 - azimuth + 180) % 360 - 180).abs()
-    reads, front, back = front_belief(told) > 0.5, azimuth.abs() <= 45, azimuth.abs() >= 135
-    judged, two_faced = [], []
-    for shape in rings.shapes:
-        ring = np.sort(np.concatenate([rings.rows[shape], rings.held_out[shape]]))
-        for look in (torch.tensor(Look().numbers), looks_of(1, rng)[0]):
-            told = clip.azimuth(plain_pictures(rings, np.full(len(ring), shape), ring, look.expand(len(ring), 3)))
-            judged.append((names[rings.vocabulary.own[shape]], judge_ring(ring_belief(told))))
-            told[TURNED_BACK] = told[[(k + len(told) // 2) % len(told) for k in TURNED_BACK]]
-            two_faced.append(judge_ring(ring_belief(told)))
-    return {
-        "views": len(rows),
-        "fronts": len({views.vocabulary.own[k] for k in facing}),
-        "within_45": float((turn <= 45).float().mean()),
-        "front_read_as_front": float(reads[front].float().mean()),
-        "back_read_as_front": float(reads[back].float().mean()),
-        "other_read_as_front": float(reads[~front].float().mean()),
-        "rings": len(judged),
-        "false_janus": sum(j.janus for _, j in judged) / len(judged),
-        "found_janus": sum(j.janus for j in two_faced) / len(two_faced),
-        "no_front": sum(j.fronts == 0 for _, j in judged) / len(judged),
-        "false_janus_names": sorted({name for name, j in judged if j.janus}),
-    }
-
-
-def looks_of(count: int, rng: np.random.Generator) -> Tensor:
-    """Random looks (count, 3), held-out ones too."""
-    return torch.tensor([draw_look("", rng, hold_out=False).numbers for _ in range(count)])
-
-
 TEXT = """# The bundled CLIPs
 
 Two small CLIPs (Radford et al. 2021) for 64 x 64 pictures of the bundled prior's things, trained by `tools/clip` on
@@ -210,17 +165,8 @@ twenty colours' captions of the thing the right one comes first in {first_of_all
 vocabulary, R@1 is {old_r1:.1%} and R@10 {old_r10:.1%} ({old_clay:.1%} and {old_clay10:.1%} textureless).
 """
 
-VIEW = """
-The eye, a tower of its own ({pictures:,} pictures seen), on {views} held-out views of things of the {fronts} names that have a front
-(`evaluation/fronts.txt`), in random looks: the azimuth is within 45 degrees of the truth in {within_45:.1%}; a front
-(|azimuth| up to 45) reads as a front in {front_read_as_front:.1%}, a back (from 135) in {back_read_as_front:.1%}, whatever is no
-front in {other_read_as_front:.1%}. Walked round in twelve steps as the Janus score does, {rings} rings of real objects, which have
-one front, give a Janus in {false_janus:.1%} and no front at all in {no_front:.1%}: the score's own error.{names} With the five
-views of the back replaced by those of the front, as a two-faced thing would show them, {found_janus:.1%} are found out.
-"""
-
 WHAT = {
-    "judge": "ranks finished assets and tells fronts from backs",
+    "judge": "ranks finished assets",
     "guide": "climbed by the CLIP baselines",
 }
 DATA = {
@@ -241,17 +187,11 @@ def section(role: str, record: dict[str, Any], size: float, parameters: float) -
         for name, row in rows.items()
     )
     colour, old = dict(held["colour"]), record["bundled_153"]
-    text = ROLE.format(
+    return ROLE.format(
         role=role, what=WHAT[role], data=DATA[role], size=size, parameters=parameters, pictures=record["pictures"],
         shots=held["pictures"], suite=held["suite"], table=table, old_r1=old["r1"], old_r10=old["r10"], old_clay=old["clay"]["r1"],
         old_clay10=old["clay"]["r10"], coloured=colour.pop("pictures"), **colour,
     )  # fmt: skip
-    if view := record.get("view"):
-        view = dict(view)
-        names = view.pop("false_janus_names")
-        some = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
-        text += VIEW.format(**view, names=f" (They are: {some}.)" if names else "")
-    return text
 
 
 def main() -> None:
@@ -283,16 +223,6 @@ def main() -> None:
         stored, target = load_file(args.run / f"{role}.safetensors"), args.to / f"{role}.safetensors"
         network = kind()
         network.load_state_dict({k[4:]: v for k, v in stored.items() if k.startswith("ema.")})
-        seen_by_eye = 0
-        if isinstance(network, Judge):
-            if (args.run / "eye.safetensors").exists():
-                eye = load_file(args.run / "eye.safetensors")
-                network.eye.load_state_dict({k[4:]: v for k, v in eye.items() if k.startswith("ema.")})
-                seen_by_eye = int(eye["seen"])
-            else:  # that of the weights in the package
-                eye = load_file(WEIGHTS / "judge.safetensors")
-                network.eye.load_state_dict({k[4:]: v.float() for k, v in eye.items() if k.startswith("eye.")})
-                seen_by_eye = json.loads((WEIGHTS / "judge.json").read_text())["view"]["pictures"]
         write(network, target, {})
         clip = BundledClip(target, role)
         data = args.judge_data if role == "judge" else args.guide_data
@@ -300,9 +230,6 @@ def main() -> None:
         views = Views(data, vocabulary)
         record: dict[str, Any] = {"pictures": int(stored["seen"]), "held_out": retrieval(clip, views)}
         record["bundled_153"] = retrieval(clip, views, "bundled-153")
-        if role == "judge":
-            rings = Views(data / "rings", vocabulary)
-            record["view"] = {"pictures": seen_by_eye} | view_figures(clip, views, rings)
         write(network, target, record)
         print(role, json.dumps(record, indent=1), flush=True)
         parameters = sum(p.numel() for p in network.parameters()) / 1e6

@@ -7,8 +7,7 @@ describes them, but with the bare ``max(0, n . l)`` in place of the shading (the
 ``cameras`` (V, 4) float32 of azimuth, elevation, field of view (degrees) and distance. ``instances.json`` says which shapes show a
 name. Every sixth view is held out of training. Done files are skipped, so the command can be stopped and started again.
 
-``--fronts`` draws only shapes that have a front: telling an azimuth takes more views than telling a thing. ``--rings`` draws the
-twelve views of the Janus score of one shape a name into ``<out>/rings``: nothing trains on them.
+``--rings`` draws the twelve views of the Janus score of one shape a name into ``<out>/rings``: nothing trains on them.
 """
 
 from __future__ import annotations
@@ -93,22 +92,20 @@ def draw(job: Job) -> str:
     return target.name
 
 
-def chosen(
-    drawn: list[Model], shown: dict[str, list[str]], names: dict[str, Name], fronts: bool, rings: bool
-) -> list[Model]:
-    """The models to draw: all that show a name, those that have a front, or one a name that has a front."""
+def chosen(drawn: list[Model], shown: dict[str, list[str]], names: dict[str, Name], rings: bool) -> list[Model]:
+    """The models to draw: all that show a name, or one a name that has a front."""
     stems = set(shapes_of(shown))
     models = {stem: model for model in drawn if (stem := stem_of(model.file)) in stems}
     if rings:
         firsts = [next((s for s in shown[n] if names[models[s].name].front), "") for n in shown if names[n].front]
         return [models[stem] for stem in dict.fromkeys(filter(None, firsts))]
-    return [model for model in models.values() if not fronts or names[model.name].front]
+    return list(models.values())
 
 
 def jobs_of(args: argparse.Namespace) -> list[Job]:
     """What is to be drawn."""
     drawn = prepare_wide(args.models, args.out)
-    models = chosen(drawn, shown_by(args.out, SHAPES_A_NAME), read_names(), args.fronts, args.rings)
+    models = chosen(drawn, shown_by(args.out, SHAPES_A_NAME), read_names(), args.rings)
     passes, views, out = (1, 0, args.out / "rings") if args.rings else (args.passes, args.views, args.out)
     out.mkdir(parents=True, exist_ok=True)
     sweep(out)
@@ -133,7 +130,6 @@ def main() -> None:
     parser.add_argument("--catalogue", type=Path, required=True, help="folder of the .sh3f files (data/wide/debian/…)")
     parser.add_argument("--views", type=int, default=24, help="views per shape and pass")
     parser.add_argument("--passes", type=int, default=1)
-    parser.add_argument("--fronts", action="store_true", help="draw only the shapes that have a front")
     parser.add_argument("--rings", action="store_true", help="draw the rings of the Janus score")
     parser.add_argument("--seed", type=int, default=0, help="another number gives other views")
     parser.add_argument("--workers", type=int, default=1)

@@ -34,14 +34,12 @@ AMBIENT = (0.3, 0.9)
 
 @dataclass
 class Batch:
-    """pictures (B, 3, S, S) in [0, 1]; row (B,) of its caption in the table and shape (B,), both -1 for junk; look (B, 3);
-    azimuth_deg (B,), NaN where the view is not to be learned."""
+    """pictures (B, 3, S, S) in [0, 1]; row (B,) of its caption in the table and shape (B,), both -1 for junk; look (B, 3)."""
 
     pictures: Tensor
     row: Tensor
     shape: Tensor
     look: Tensor
-    azimuth_deg: Tensor
 
 
 class Shown:
@@ -63,14 +61,13 @@ class Views:
     """Drawn views in memory: ``pixels`` (V, 6, 64, 64), ``cameras`` (V, 4), of each shape by number the rows of training (``rows``)
     and the held-out ones (``held_out``), and the shapes with pictures that show each name (``shown``)."""
 
-    def __init__(self, folder: Path, vocabulary: Vocabulary, fronts: bool = False):
-        """``fronts``: only the shapes that have a front. DataError if there are no pictures."""
+    def __init__(self, folder: Path, vocabulary: Vocabulary):
+        """DataError if there are no pictures."""
         self.vocabulary = vocabulary
         files: dict[str, list[Path]] = {}
         for path in sorted(folder.glob("*.[0-9]*.npz"), key=lambda p: int(p.suffixes[-2][1:])):
             files.setdefault(path.name.removesuffix("".join(path.suffixes[-2:])), []).append(path)
-        shapes = [k for k, stem in enumerate(vocabulary.shapes) if stem in files]
-        self.shapes = [k for k in shapes if vocabulary.front[k] or not fronts]
+        self.shapes = [k for k, stem in enumerate(vocabulary.shapes) if stem in files]
         if not self.shapes:
             raise DataError(f"{folder} has no pictures of a shape: draw.py draws them")
         counts = {k: [_count(path) for path in files[vocabulary.shapes[k]]] for k in self.shapes}
@@ -99,10 +96,6 @@ class Views:
         """The captions (by row of the table) whose name is shown."""
         known = np.array([len(shapes) > 0 for shapes in self.shown])
         return np.flatnonzero(known[table.name.numpy()])
-
-    def azimuth(self, shapes: NDArray[np.int64], rows: NDArray[np.int64]) -> Tensor:
-        """Azimuths (B,) in degrees of views, NaN where the shape has no front."""
-        return torch.from_numpy(np.where(self.vocabulary.front[shapes], self.cameras[rows, 0], np.nan)).float()
 
 
 def _count(path: Path) -> int:
@@ -194,12 +187,10 @@ def batch(
     look = table.look[torch.from_numpy(said)]
     flip = torch.from_numpy(np_rng.random(size) < 0.5)
     pictures = roughened(views, shapes, rows, look, flip, uniform(0, strength, size, rng), rng, side)
-    azimuth = views.azimuth(shapes, rows)
-    azimuth = torch.where(flip, -azimuth, azimuth)
     row, shape, count = torch.from_numpy(said), torch.from_numpy(shapes), int(size * JUNK_SHARE)
     pictures[:count] = junk(count, rng, side)
-    row[:count], shape[:count], azimuth[:count] = -1, -1, float("nan")
-    return Batch(pictures, row, shape, look, azimuth)
+    row[:count], shape[:count] = -1, -1
+    return Batch(pictures, row, shape, look)
 
 
 def plain_pictures(
@@ -221,4 +212,4 @@ def held_out_batch(views: Views, table: Table, among: NDArray[np.int64], count: 
     shapes, rows = drawn_rows(views, table, said, rng, held_out=True)
     look, row = table.look[torch.from_numpy(said)], torch.from_numpy(said)
     pictures = plain_pictures(views, shapes, rows, look)
-    return Batch(pictures, row, torch.from_numpy(shapes), look, views.azimuth(shapes, rows))
+    return Batch(pictures, row, torch.from_numpy(shapes), look)

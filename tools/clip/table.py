@@ -31,15 +31,14 @@ Said = tuple[str, str, Look]
 class Vocabulary:
     """Names and shapes by number.
 
-    ``own`` (S,) is each shape's own name, ``front`` (S,) whether it has a front, ``shown`` the shapes that show each name, and
-    ``true`` (S, N) which names are true of a shape: its own and the more general ones.
+    ``own`` (S,) is each shape's own name, ``shown`` the shapes that show each name, and ``true`` (S, N)
+    which names are true of a shape: its own and the more general ones.
     """
 
     names: dict[str, Name]
     order: list[str]
     shapes: list[str]
     own: NDArray[np.int64]
-    front: NDArray[np.bool_]
     shown: list[NDArray[np.int64]]
     true: Tensor
 
@@ -57,8 +56,7 @@ class Vocabulary:
         for k, stem in enumerate(shapes):
             true[k, [number[n] for n in (name_of[stem], *generals(name_of[stem], names)) if n in number]] = True
         own = np.array([number[name_of[stem]] for stem in shapes])
-        front = np.array([names[order[k]].front for k in own])
-        return cls(names, order, shapes, own, front, [np.array([place[s] for s in shown[n]]) for n in order], true)
+        return cls(names, order, shapes, own, [np.array([place[s] for s in shown[n]]) for n in order], true)
 
 
 class Table:

@@ -1,13 +1,11 @@
-"""Train one of the parts of the bundled CLIPs; stop it at will, start it again to go on.
+"""Train one of the bundled CLIPs; stop it at will, start it again to go on.
 
     python tools/clip/train.py judge --data data/judge --out data/clip-run --pictures 400000
-    python tools/clip/train.py eye   --data data/judge --out data/clip-run --pictures 300000
     python tools/clip/train.py guide --data data/guide --out data/clip-run --pictures 300000 --seed 77
 
 Judge and guide: cross-entropy of each picture against its own caption, the others of the batch and random ones, without those
-that say the same; junk against all alike. The judge's eye is trained after it, from a copy of its tower, to tell the azimuth of
-things that have a front. ``--init`` starts from packed weights where there is no checkpoint. ``<out>/<which>.jsonl`` is the loss
-curve.
+that say the same; junk against all alike. ``--init`` starts from packed weights where there is no checkpoint.
+``<out>/<which>.jsonl`` is the loss curve.
 """
 
 from __future__ import annotations
@@ -31,7 +29,8 @@ sys.path.append(str(Path(__file__).parents[1] / "prior"))
 from pictures import Batch, Shown, Views, batch, held_out_batch
 from table import Table, Vocabulary
 
-from dreamfusion.clip.towers import AZIMUTHS, Eye, Guide, Judge
+from dreamfusion.clip.bundled_clip import KINDS, UNUSED
+from dreamfusion.clip.towers import Guide, Judge
 from dreamfusion.priors.appearance import FACTORS
 
 EMA = 0.998
@@ -40,17 +39,6 @@ EXTRA = 2000
 """Random captions that a step compares with, beside the batch's own."""
 ROUGH_FROM = 0.4
 """Share of the training after which pictures are as rough as they get; it begins with clean ones."""
-
-
-def azimuth_target(azimuth_deg: Tensor) -> Tensor:
-    """(B, AZIMUTHS) shares: an azimuth between two classes' middles belongs to both, by nearness."""
-    place = (azimuth_deg % 360) * (AZIMUTHS / 360)
-    low, part = place.floor().long(), place - place.floor()
-    rows = torch.arange(len(place))
-    target = torch.zeros(len(place), AZIMUTHS)
-    target[rows, low % AZIMUTHS] += 1 - part
-    target[rows, (low + 1) % AZIMUTHS] += part
-    return target
 
 
 def compared(table: Table, true: Tensor, some: Batch, extra: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,49 +94,11 @@ class Trainee(nn.Module):
         }
 
 
-class EyeTrainee(nn.Module):
-    """The judge's eye alone."""
-
-    def __init__(self, eye: Eye):
-        super().__init__()
-        self.net = eye
-
-    def loss(self, some: Batch, table: Table, vocabulary: Vocabulary, extra: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy of the azimuth, where there is one to tell."""
-        known = ~some.azimuth_deg.isnan()
-        return {"loss": F.cross_entropy(self.net(some.pictures[known]), azimuth_target(some.azimuth_deg[known]))}
-
-    @staticmethod
-    @torch.no_grad()
-    def check(eye: Eye, some: Batch, table: Table, vocabulary: Vocabulary, extra: Tensor) -> dict[str, float]:
-        """Share of held-out views within 45 degrees, and of those taken for their opposite (by more than 135)."""
-        known = ~some.azimuth_deg.isnan()
-        guess = torch.cat([eye(p) for p in some.pictures[known].split(64)]).argmax(-1) * (360 / AZIMUTHS)
-        turn = ((guess - some.azimuth_deg[known] + 180) % 360 - 180).abs()
-        return {"within_45": float((turn <= 45).float().mean()), "opposite": float((turn > 135).float().mean())}
-
-
-def network(which: str) -> Judge | Guide | Eye:
-    """What is trained, with random weights."""
-    return {"judge": Judge, "guide": Guide, "eye": Eye}[which]()
-
-
-def fresh(which: str, names: int) -> Trainee | EyeTrainee:
-    """The same with what training adds to it."""
-    net = network(which)
-    return EyeTrainee(net) if isinstance(net, Eye) else Trainee(net, names)
-
-
-def begin(model: Trainee | EyeTrainee, sentences: Tensor, init: Path | None, judge: Path) -> None:
-    """Take over packed weights, or, for an eye, the tower of the training run ``judge``; words begin spread over ``sentences``."""
+def begin(model: Trainee, sentences: Tensor, init: Path | None) -> None:
+    """Take over packed weights, or begin with words that are spread over ``sentences``."""
     if init is not None:
         stored = load_file(init)
-        part = "eye." if isinstance(model, EyeTrainee) else ""
-        model.net.load_state_dict({k.removeprefix(part): v.float() for k, v in stored.items() if k.startswith(part)})
-    elif isinstance(model, EyeTrainee):
-        if judge.exists():
-            found = {k[10:]: v for k, v in load_file(judge).items() if k.startswith("ema.tower.")}
-            model.net.tower.load_state_dict(found)
+        model.net.load_state_dict({k: v.float() for k, v in stored.items() if not k.startswith(UNUSED)})
     else:
         model.net.words.spread(sentences)
 
@@ -162,7 +112,7 @@ def save(path: Path, tensors: dict[str, Tensor]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("which", choices=("judge", "eye", "guide"))
+    parser.add_argument("which", choices=tuple(KINDS))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
@@ -183,18 +133,16 @@ def main() -> None:
     torch.manual_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     vocabulary = Vocabulary.of(args.data)
-    views = Views(args.data, vocabulary, fronts=args.which == "eye")
+    views = Views(args.data, vocabulary)
     table = Table.at(args.out / "captions.safetensors", vocabulary, args.readings)
     among = views.drawable(table)
     print(f"{len(views.shapes)} of {len(vocabulary.shapes)} shapes, {len(views.pixels)} views", flush=True)
-    model = fresh(args.which, len(vocabulary.order))
+    model = Trainee(KINDS[args.which](), len(vocabulary.order))
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.02)
     checkpoint, seen = args.out / f"{args.which}.safetensors", 0
     if not checkpoint.exists():
-        begin(
-            model, table.sentences[:: max(1, len(table.sentences) // 4000)], args.init, args.out / "judge.safetensors"
-        )
+        begin(model, table.sentences[:: max(1, len(table.sentences) // 4000)], args.init)
     ema = {k: v.detach().clone() for k, v in model.net.state_dict().items()}
     if checkpoint.exists():
         stored = load_file(checkpoint)
@@ -249,7 +197,7 @@ def main() -> None:
                 **{k: sum(row[k] for row in history) / 100 for k in history[0]},
                 "per_second": (seen - first) / (time.time() - start),
             }
-            averaged = network(args.which)
+            averaged = KINDS[args.which]()
             averaged.load_state_dict(ema)
             record |= model.check(averaged.eval(), validation, table, vocabulary, fixed)  # type: ignore[arg-type]
             print(" ".join(f"{k} {v:.5g}" for k, v in record.items()), flush=True)

@@ -21,6 +21,8 @@ from .towers import SIZE, Guide, Judge, resized
 
 WEIGHTS = Path(__file__).parent / "weights"
 KINDS = {"judge": Judge, "guide": Guide}
+UNUSED = "eye."
+"""Part of older judges' weights that nobody asks any more."""
 
 
 class BundledClip(Clip):
@@ -42,7 +44,8 @@ class BundledClip(Clip):
         try:
             with safe_open(path, "pt") as file:
                 role = (file.metadata() or {}).get("role", "")
-                stored = {key: file.get_tensor(key).float() for key in file.keys()}
+                keys = [key for key in file.keys() if not key.startswith(UNUSED)]
+                stored = {key: file.get_tensor(key).float() for key in keys}
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path} is not a safetensors file: {str(error).splitlines()[0]}") from None
         if role not in KINDS:
@@ -72,13 +75,6 @@ class BundledClip(Clip):
     def captions(self, texts: list[str]) -> Tensor:
         parts = [self.encoder.sentence(texts[i : i + 128]) for i in range(0, len(texts), 128)]
         return self.network.words(torch.cat(parts).to(self.device))
-
-    @torch.no_grad()
-    def azimuth(self, x: Tensor) -> Tensor:
-        if not isinstance(self.network, Judge):
-            return super().azimuth(x)
-        eye = self.network.eye
-        return torch.cat([eye(resized(part, SIZE)).softmax(-1) for part in x.split(64)])
 
 
 def write(network: Judge | Guide, path: Path, record: dict[str, Any]) -> None:

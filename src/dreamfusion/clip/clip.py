@@ -7,8 +7,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-
 Role = Literal["judge", "guide", "any"]
 
 
@@ -36,11 +34,6 @@ class Clip:
     def unread(self, text: str) -> str:
         """The end of a caption that is too long, which is not read; '' if all is."""
         return ""
-
-    def azimuth(self, x: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) in [0, 1] -> probabilities (B, 12): class k is an azimuth within 15 degrees of 30 k.
-        UserError if this CLIP was not taught this."""
-        raise UserError(f"the CLIP {self.id!r} cannot tell views apart; only the bundled judge can")
 
     def similarity(self, x: Tensor, texts: list[str], batch: int = 64) -> Tensor:
         """Cosine similarities (B, N) of pictures to captions, without gradients."""

@@ -1,6 +1,6 @@
 """The towers of the two bundled CLIPs (after Radford et al. 2021): pictures 64 x 64 and captions to unit vectors.
 
-``Judge``  a residual ConvNet with attention pooling, and a second one, the ``Eye``, for the azimuth.
+``Judge``  a residual ConvNet with attention pooling.
 ``Guide``  a small patch transformer. The two share no code but the projection of the words, and no weights at all.
 
 Training begins with pictures of 32 x 32, which cost a quarter; the towers take any multiple of 16.
@@ -17,9 +17,6 @@ SIZE = 64
 SENTENCE = 384
 WIDTH = 128
 """Of the space that pictures and captions share."""
-AZIMUTHS = 12
-"""Classes of the view head: class k is the azimuths within 15 degrees of 30 k; 0, 1 and 11 are the fronts (|az| <= 45)."""
-FRONTS = (0, 1, AZIMUTHS - 1)
 
 
 def resized(pictures: Tensor, size: int) -> Tensor:
@@ -94,21 +91,8 @@ class Tower(nn.Module):
         return torch.cat([torch.einsum("bhcp,bhp->bhc", parts, weight).flatten(1), value.mean(-1)], 1)
 
 
-class Eye(nn.Module):
-    """Pictures (B, 3, 64, 64) in [0, 1] -> logits (B, AZIMUTHS) of where the camera stands, from a tower of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tower = Tower()
-        width = self.tower.width
-        self.azimuth = nn.Sequential(nn.BatchNorm1d(width), nn.Linear(width, 256), nn.ReLU(), nn.Linear(256, AZIMUTHS))
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.azimuth(self.tower(pictures))
-
-
 class Judge(nn.Module):
-    """Pictures (B, 3, 64, 64) in [0, 1] -> unit vectors (B, WIDTH); ``eye`` tells the azimuth."""
+    """Pictures (B, 3, 64, 64) in [0, 1] -> unit vectors (B, WIDTH)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +101,6 @@ class Judge(nn.Module):
         self.tower = Tower()
         # What all pictures share is taken off before the directions are compared.
         self.out = nn.Sequential(nn.BatchNorm1d(self.tower.width), nn.Linear(self.tower.width, WIDTH))
-        self.eye = Eye()
 
     def features(self, pictures: Tensor) -> Tensor:
         """What ``out`` reads, (B, 2 C)."""

@@ -1,9 +1,9 @@
 """The Janus score: how many fronts a thing shows on the way around it. One is right; a second one is the many-faced
 failure of 2D priors (Poole et al. 2022, section 5).
 
-The judge's view head says of a picture from which azimuth it shows the thing; a view reads as a front where it and its
+``facing`` says of a picture from which azimuth it shows the thing; a view reads as a front where it and its
 two neighbours, turned back by what the camera turned between them, give azimuths within 45 degrees of the front more than
-half of their belief. (One view alone is misread too often: real objects, which have one front, then gave a Janus in 15 %.)
+half of their belief. (One view alone is misread more often.)
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..clip.towers import AZIMUTHS, FRONTS
-
-VIEWS = AZIMUTHS
+VIEWS = 12
+"""Views of a ring, and classes of azimuths: class k is within 15 degrees of 30 k."""
+FRONTS = (0, 1, VIEWS - 1)
+"""The classes within 45 degrees of the front."""
 BELIEF = 0.5
 DOUBT = 0.25
 """Two fronts are separated where the belief between them falls below this."""
@@ -36,12 +37,12 @@ class Janus:
 
 
 def front_belief(azimuths: Tensor) -> Tensor:
-    """The view head's answer (B, 12) as the probability (B,) that a front is seen."""
+    """Azimuths (B, 12) as the probability (B,) that a front is seen."""
     return azimuths[:, list(FRONTS)].sum(1)
 
 
 def ring_belief(azimuths: Tensor) -> Tensor:
-    """The view head's answers (12, 12) all around a thing, from azimuth 0 on, as the probability (12,) that each view shows
+    """Azimuths (12, 12) all around a thing, from azimuth 0 on, as the probability (12,) that each view shows
     a front: the mean of what it says and what both neighbours say of it."""
     turned = [azimuths.roll((-k, -k), (0, 1)) for k in (-1, 0, 1)]  # what view i + k makes of view i
     return front_belief(torch.stack(turned).mean(0))

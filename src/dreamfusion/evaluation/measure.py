@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..clip import load_judge
 from ..clip.clip import Clip
 from ..recorded import load_scene
 from ..run import CHECKPOINT, META, Run
 from ..settings.names import stage_configs
 from ..view.view_words import with_clay
 from . import geometry
+from .facing import azimuths, shapes_meant
 from .fronts import has_front
 from .inputs import is_held_out
 from .janus import judge_ring, ring_belief
@@ -34,8 +34,8 @@ class Judgement:
 class Judge:
     """A judge with its suite's captions read once; ``views`` pictures of each asset, drawn from ``seed``.
 
-    The view head of the bundled judge counts the fronts, whatever CLIP ranks the prompts. One that is not to see
-    ``textureless`` renders ranks pictures, but judges no runs.
+    Fronts are counted without it, by comparison with known shapes (``facing``). One that is not to see ``textureless`` renders ranks
+    pictures, but judges no runs.
     """
 
     def __init__(self, clip: Clip, suite: list[str], views: int = 8, seed: int = 0, textureless: bool = True):
@@ -43,7 +43,6 @@ class Judge:
         self.clip, self.suite = clip, suite
         self.place = {prompt: k for k, prompt in enumerate(suite)}
         self.views, self.ring = random_views(views, seed), ring()
-        self.eye = clip if clip.role == "judge" else load_judge()
         # A textureless render has no colour to know the prompt by: of two colours of one thing neither is ahead.
         self.captions = {"": clip.captions(suite)}
         if textureless:
@@ -75,8 +74,9 @@ class Judge:
             "haze": geometry.haze(opacity),
         } | self.rank(colour, config.prompt) | self.rank(clay, config.prompt, "clay_")  # fmt: skip
         figures["janus"] = None
-        if has_front(config.prompt):
-            belief = ring_belief(self.eye.azimuth(draw(scene, self.ring)))
+        if has_front(config.prompt) and shapes_meant(config.prompt):
+            cover = draw(scene, self.ring, "opacity").mean(1)
+            belief = ring_belief(azimuths(draw(scene, self.ring), cover, config.prompt))
             found = judge_ring(belief)
             figures["janus"] = asdict(found) | {"janus": found.janus, "belief": [round(x, 3) for x in belief.tolist()]}
         figures["geometry"] = geometry.report(run, scene)

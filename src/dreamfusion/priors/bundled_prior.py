@@ -129,14 +129,18 @@ class BundledPrior(Prior):
             raise UserError(f"the prior {self.id!r} takes one reference picture, not {len(images)}")
         if self._seen is None or self._seen[0] is not images[0] or self._seen[1] != caption:
             picture = torch.cat([images[0][:3] * 2 - 1, images[0][3:]])
-            allowed, possible = None, self.possible([caption])
-            if not possible.all():
-                tokens, mask = (x.to(self.device) for x in self.encoder([caption]))
-                name = restricted(self.layout.read(tokens, mask).name, possible)
-                shares = [self.layout.shape_share(name, k)[0].cpu() for k in range(INSTANCES)]
-                allowed = torch.stack(shares).mean(0)
-            self._seen = images[0], caption, Recogniser(self.layout, self.layout.outlines)(picture, allowed)
+            self._seen = images[0], caption, Recogniser(self.layout, self.layout.outlines)(picture, self.meant(caption))
         return self._seen[2]
+
+    @torch.no_grad()
+    def meant(self, caption: str) -> Tensor | None:
+        """Shares (I,) of all shapes that show the name in a caption, on the CPU; None where it has no known name."""
+        possible = self.possible([caption])
+        if possible.all():
+            return None
+        tokens, mask = (x.to(self.device) for x in self.encoder([caption]))
+        name = restricted(self.layout.read(tokens, mask).name, possible)
+        return torch.stack([self.layout.shape_share(name, k)[0].cpu() for k in range(INSTANCES)]).mean(0)
 
     def describe(self, image: Tensor, prompt: str = "") -> str:
         """What a reference picture shows and how sure that is, such as 'a red mug (83 %, seen from 40 degrees)'."""

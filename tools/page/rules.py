@@ -1,0 +1,91 @@
+"""The rules against each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .text import NOTHING, Page, made, percent, picture, points, seconds_of, section, table, times
+
+EQUAL = {"calls": "the same number of the prior's answers", "time": "the same time"}
+KEYS = ("wide_r1", "r1", "clay_r1", "haze", "janus")
+
+
+def rules(pages: dict[str, Page | None]) -> list[str]:
+    """``pages``: by what all rules get the same of."""
+    lines = section("The rules", *(f"python benchmarks/rules.py --out runs/rules --equal {equal}" for equal in pages))
+    found = {equal: page for equal, page in pages.items() if page}
+    if not found:
+        return [*lines, *NOTHING]
+    for equal, page in found.items():
+        lines += one(equal, page)
+    return [*lines, *picture("rules.jpg", "A rule a line, from the front and from behind")]
+
+
+def one(equal: str, page: Page) -> list[str]:
+    """One table."""
+    count = len(page["prompts"])
+    head = [
+        "rule",
+        "claim",
+        "R @ 1 of all",
+        "R @ 1",
+        "R @ 1, textureless",
+        "haze",
+        "Janus",
+        "saturation, of the prior's",
+    ]
+    head += ["diversity", "seconds"]
+    body = []
+    for row, entry in page["rows"].items():
+        cells = [f"`{row}`", entry["claim"]]
+        for key in KEYS:
+            over = entry["over_sds"].get(key)
+            cells.append(percent(entry["summary"].get(key), False) + (f" ({points(over)})" if over else ""))
+        apart = entry["diversity"]
+        cells += [times(entry["summary"].get("saturation_ratio")), f"{sum(apart) / len(apart):.3f}" if apart else "–"]
+        body.append([*cells, seconds_of(entry["cost"])])
+    return [
+        f"Every rule has {EQUAL[equal]} as {page['budget']} steps of SDS, on the same {count} things with fronts, asked with words "
+        "alone. In brackets is the difference to `sds`, asset by asset. *Diversity* is the mean distance between the judge's "
+        "embeddings of four seeds.",
+        "",
+        *table(head, body),
+        "",
+        f"*{made(page)}*",
+        "",
+    ]
+
+
+def scenes(page: Page | None) -> list[str]:
+    """The kinds of scenes against each other."""
+    lines = section("Scenes", "python benchmarks/scenes.py --out runs/scenes")
+    if page is None:
+        return [*lines, *NOTHING]
+    keys = {
+        "wide_r1": "R @ 1 of all", "clay_r1": "R @ 1, textureless", "haze": "haze", "janus": "Janus",
+    }  # fmt: skip
+    body = []
+    for preset, entry in page["presets"].items():
+        cells = [f"`{preset}`", str(entry["steps"])]
+        cells += [figure(entry, key) for key in keys]
+        cost = entry.get("cost", {})
+        cells += [percent(entry.get("silhouettes")), f"{cost.get('seconds_per_step', 0):.2f}"]
+        body.append([*cells, f"{cost.get('cpu_seconds_per_asset', 0):.0f}"])
+    head = ["preset", "steps", *keys.values(), "silhouettes, IoU", "seconds a step", "CPU seconds an asset"]
+    return [
+        *lines,
+        f"Presets on the same {len(page['prompts'])} things with fronts, a core each. In brackets is the difference to `fast`, "
+        "asset by asset.",
+        "",
+        *table(head, body),
+        "",
+        *picture("scenes.jpg", "A preset a line, from the front and from behind"),
+        f"*{made(page)}*",
+        "",
+    ]
+
+
+def figure(entry: dict[str, Any], key: str) -> str:
+    """A figure of a preset, and its difference to ``fast``."""
+    over = entry["over_fast"].get(key)
+    return percent(entry["summary"].get(key), False) + (f" ({points(over)})" if over else "")
