@@ -42,7 +42,6 @@ LAYERS = (
     ("batch", "serving"),
     ("studio",),
     ("commands",),
-    ("batch_commands",),
     ("cli",),
     ("__main__", "__init__"),
 )

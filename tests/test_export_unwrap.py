@@ -187,7 +187,7 @@ def test_an_asset_says_that_its_texture_is_projected():
     settings = ExportSettings(resolution=32, texture_size=64, level=20, fit=False, unwrap_seconds=0)
     asset = Asset.from_scene(Ball(), settings)  # type: ignore[arg-type]
     assert asset.notes["unwrap_seconds"] == "export.unwrap_seconds = 0: the texture is projected from six sides"
-    from dreamfusion.commands import projected, shape_line
+    from dreamfusion.commands.made_lines import projected, shape_line
 
     assert shape_line(asset.geometry_report() | projected(asset)).endswith(", texture projected from six sides")
     with pytest.raises((UserError, ValueError)):
