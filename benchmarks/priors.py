@@ -130,7 +130,7 @@ def measure(case: str, folder: Path, steps: int, threads: int, precision: str) -
     from dreamfusion.distillation.rules import make_rule
     from dreamfusion.loading import load_prior
     from dreamfusion.priors.question import Question
-    from dreamfusion.settings.names import build
+    from dreamfusion.settings.building import build
     from dreamfusion.view.cameras import orbit_cameras
     from dreamfusion.view.view import orbit_view
 

@@ -110,7 +110,7 @@ def measure(rule_name: str, prior_name: str, guidance: float, repeats: int, devi
 
     from dreamfusion.distillation.rules import make_rule
     from dreamfusion.priors.question import Question
-    from dreamfusion.settings.names import build
+    from dreamfusion.settings.building import build
     from dreamfusion.view.cameras import orbit_cameras
     from dreamfusion.view.view import orbit_view
 

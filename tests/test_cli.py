@@ -15,7 +15,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from dreamfusion import __version__, cli
-from dreamfusion.settings.names import all_settings, as_text, build
+from dreamfusion.settings.building import build
+from dreamfusion.settings.catalogue import all_settings
+from dreamfusion.settings.names import as_text
 from dreamfusion.settings.options import join_negative
 from dreamfusion.settings.presets import load_preset
 from tests.fakes import SMALL, GrayBallPrior, options

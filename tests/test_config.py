@@ -10,8 +10,10 @@ import yaml
 from dreamfusion.errors import UserError
 from dreamfusion.prompts import check_prompt, slug
 from dreamfusion.schema import scheduled
+from dreamfusion.settings.building import build, changed
+from dreamfusion.settings.catalogue import all_settings
 from dreamfusion.settings.config import Config
-from dreamfusion.settings.names import all_settings, as_text, build, changed, flatten, from_text
+from dreamfusion.settings.names import as_text, flatten, from_text
 from dreamfusion.settings.options import metavar
 from dreamfusion.settings.presets import FOLDER, load_preset, preset_names, resolve
 

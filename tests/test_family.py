@@ -21,7 +21,8 @@ from dreamfusion.priors.question import Question
 from dreamfusion.recorded import load_scene
 from dreamfusion.run import Run
 from dreamfusion.scene.make import make_scene
-from dreamfusion.settings.names import build, flatten, stage_configs
+from dreamfusion.settings.building import build, stage_configs
+from dreamfusion.settings.names import flatten
 from dreamfusion.settings.presets import resolve
 from dreamfusion.stage import Makers
 from dreamfusion.trainer import Trainer

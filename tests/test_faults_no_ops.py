@@ -9,7 +9,8 @@ import pytest
 
 from dreamfusion import generate
 from dreamfusion.no_effect import CHECKS, without_effect
-from dreamfusion.settings.names import all_settings, build
+from dreamfusion.settings.building import build
+from dreamfusion.settings.catalogue import all_settings
 from dreamfusion.settings.presets import preset_names, resolve
 from tests.fakes import SMALL, GrayBallPrior
 

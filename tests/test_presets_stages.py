@@ -16,7 +16,7 @@ from dreamfusion.scene import level_grid
 from dreamfusion.scene.grid import GridField
 from dreamfusion.scene.mesh_scene import MeshScene
 from dreamfusion.scene.splat_scene import SplatScene
-from dreamfusion.settings.names import stage_configs
+from dreamfusion.settings.building import stage_configs
 from dreamfusion.settings.presets import resolve
 from dreamfusion.trainer import Trainer
 from dreamfusion.view.cameras import orbit_cameras

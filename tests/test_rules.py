@@ -28,7 +28,7 @@ from dreamfusion.distillation.times import draw_times, dreamtime, uniform_of
 from dreamfusion.errors import UserError
 from dreamfusion.priors.prior import cosine_schedule
 from dreamfusion.priors.question import Question
-from dreamfusion.settings.names import build
+from dreamfusion.settings.building import build
 from tests.fakes import ask
 from tests.oracles import FlowOracle, Normals, Oracle
 

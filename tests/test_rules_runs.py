@@ -23,7 +23,7 @@ from dreamfusion.run import Run
 from dreamfusion.scene.particles import Particles
 from dreamfusion.scene.scene import Rendering
 from dreamfusion.scene.transfer import Volume
-from dreamfusion.settings.names import build
+from dreamfusion.settings.building import build
 from dreamfusion.settings.presets import resolve
 from dreamfusion.trainer import Trainer
 from dreamfusion.view.cameras import orbit_cameras

@@ -22,8 +22,8 @@ from dreamfusion.scene.grid import GridField
 from dreamfusion.scene.make import make_scene
 from dreamfusion.scene.mlp import MlpField
 from dreamfusion.scene.rays import camera_rays
+from dreamfusion.settings.building import stage_configs
 from dreamfusion.settings.config import Config
-from dreamfusion.settings.names import stage_configs
 from dreamfusion.settings.presets import resolve
 from dreamfusion.stage import Makers, Stage, start_scene
 from dreamfusion.trainer import Trainer

@@ -16,7 +16,7 @@ from torch import Tensor
 from dreamfusion.distillation.rules import make_rule
 from dreamfusion.distillation.times import draw_times
 from dreamfusion.priors.question import Question
-from dreamfusion.settings.names import build
+from dreamfusion.settings.building import build
 from dreamfusion.view.cameras import orbit_cameras
 from dreamfusion.view.view import orbit_view
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dreamfusion.settings.names import all_settings, as_text, flatten
+from dreamfusion.settings.catalogue import all_settings
+from dreamfusion.settings.names import as_text, flatten
 from dreamfusion.settings.options import GROUPS
 from dreamfusion.settings.presets import resolve
 

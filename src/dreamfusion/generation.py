@@ -35,8 +35,8 @@ from .scene.particles import shown_of
 from .scene.scene import Scene
 from .scene.scene_settings import MeshSettings, SplatSettings
 from .scene.splat_scene import SplatScene
+from .settings.building import stage_configs
 from .settings.config import Config
-from .settings.names import stage_configs
 from .settings.presets import resolve
 from .torch_state import own_torch, threads
 from .trainer import Progress, Trainer

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import UserError
+from .settings.building import build, changed, stage_configs
+from .settings.catalogue import STAGES
 from .settings.config import Config
-from .settings.names import STAGES, build, changed, flatten, full_names, stage_configs
+from .settings.names import flatten, full_names
 
 
 def is_steps(name: str) -> bool:

@@ -12,8 +12,10 @@ from .priors.finding import is_bundled_kind
 from .priors.mixture import is_mixture, parse_mixture
 from .priors.prior_client import is_served
 from .scene.scene_settings import GridSettings, MeshSettings, SplatSettings
+from .settings.building import stage_configs
+from .settings.catalogue import STAGES, all_settings
 from .settings.config import Config
-from .settings.names import STAGES, all_settings, as_text, flatten, stage_configs
+from .settings.names import as_text, flatten
 from .settings.presets import preset_names, resolve
 
 UNGUIDED = "distillation.guidance_scale is 0, so the prior is never asked about it; raise it (1.5, for example)"

@@ -9,8 +9,8 @@ from .run import Run
 from .scene.field import RadianceField
 from .scene.make import make_scene
 from .scene.scene import Scene
+from .settings.building import stage_configs
 from .settings.config import Config
-from .settings.names import stage_configs
 from .stage import load_part
 from .torch_state import kept_random, own_torch
 

@@ -29,8 +29,8 @@ from .errors import UserError
 from .files import locked, make_folder, remove_strays, write_atomic
 from .paths import check_folder, explained, kind_of, readable, reason, user_path
 from .prompts import slug
+from .settings.building import build
 from .settings.config import Config
-from .settings.names import build
 from .settings.presets import settings_of
 
 if TYPE_CHECKING:

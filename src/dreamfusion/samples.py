@@ -12,7 +12,7 @@ from .errors import UserError
 from .priors.prior import Prior
 from .priors.prior_settings import Asks
 from .priors.sampler import sample
-from .settings.names import build
+from .settings.building import build
 from .torch_state import own_torch
 from .view.cameras import orbit_cameras
 from .view.view import View, orbit_view

@@ -11,8 +11,8 @@ from torch import Tensor
 from .metrics import Metrics
 from .priors.prior import Prior, Scorer
 from .scene.scene import Scene
+from .settings.building import stage_configs
 from .settings.config import Config
-from .settings.names import stage_configs
 from .stage import Makers, Stage
 from .torch_state import kept_random, own_torch
 

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from ..errors import UserError
 from ..run import CHECKPOINT, CONFIG, META, Run, check_free
+from ..settings.building import stage_configs
 from ..settings.config import Config
-from ..settings.names import as_text, flatten, stage_configs
+from ..settings.names import as_text, flatten
 from ..settings.presets import resolve
 from .glb_json import glb_json
 

@@ -18,7 +18,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def act(given: argparse.Namespace) -> int:
     """Say what runs have cost: a table, and the sum."""
     from ..batch.cost_report import as_figures, find_costs, table
-    from ..settings.names import changed
+    from ..settings.building import changed
     from ..settings.presets import resolve
 
     wanted = {f"cost.{name}": getattr(given, name) for name in ("kwh_price", "hour_price", "currency")}

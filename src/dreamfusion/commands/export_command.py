@@ -80,7 +80,7 @@ class Files:
 
 def with_options(config: Config, given: argparse.Namespace) -> Config:
     """The run's settings, with those that the command line changes. UserError for values that are not allowed."""
-    from ..settings.names import changed
+    from ..settings.building import changed
 
     own = ("faces", "texture_size", "resolution", "level", "maps", "unwrap_seconds")
     values = {f"export.{name}": getattr(given, name) for name in own}
@@ -164,7 +164,7 @@ def splats_stem(given: argparse.Namespace, asset: Path, run: Run, config: Config
     if not given.splats:
         return None
     from ..export.splat_files import SUFFIXES
-    from ..settings.names import stage_configs
+    from ..settings.building import stage_configs
 
     last = stage_configs(config)[-1].scene.kind
     if last != "splats":

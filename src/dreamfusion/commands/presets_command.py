@@ -16,7 +16,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def act(given: argparse.Namespace) -> int:
     """List the presets, or show the page or the settings of one."""
-    from ..settings.names import STAGES, as_text, build, flatten
+    from ..settings.building import build
+    from ..settings.catalogue import STAGES
+    from ..settings.names import as_text, flatten
     from ..settings.presets import load_preset, preset_names, preset_text
 
     output: Output = given.output

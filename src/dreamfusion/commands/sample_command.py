@@ -52,7 +52,7 @@ def act(given: argparse.Namespace) -> int:
     from ..priors.prior_settings import Asks
     from ..prompt_checks import prompt_notes, unread_notes
     from ..samples import sample_around
-    from ..settings.names import build
+    from ..settings.building import build
 
     if given.jointly and views == 1:
         raise UserError("--jointly relates views to each other; give --views 2 or more")

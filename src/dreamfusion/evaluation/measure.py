@@ -12,7 +12,7 @@ from torch import Tensor
 from ..clip.clip import Clip
 from ..recorded import load_scene
 from ..run import CHECKPOINT, META, Run
-from ..settings.names import stage_configs
+from ..settings.building import stage_configs
 from ..view.view_words import with_clay
 from . import geometry
 from .facing import azimuths, shapes_meant

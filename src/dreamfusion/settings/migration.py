@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .names import all_settings
+from .catalogue import all_settings
 
 MOVED = {
     "optimizer.lr": "scene.lr", "optimizer.lr_head": "scene.lr_head", "optimizer.hardening": "scene.hardening",

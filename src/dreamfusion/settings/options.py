@@ -9,7 +9,8 @@ from types import UnionType
 from typing import Annotated, Any, NoReturn, Union, get_args, get_origin
 
 from ..errors import UserError
-from .names import SHORTHANDS, STAGES, Setting, all_settings, as_text, closest, full_name
+from .catalogue import STAGES, Setting, all_settings
+from .names import SHORTHANDS, as_text, closest, full_name
 
 GROUPS = {
     "": "the run",
@@ -104,7 +105,7 @@ def option_name(setting: str) -> str:
 def add_settings(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -> None:
     """An option for each setting, in groups; ``defaults`` {dotted name: value} are for the help.
 
-    Values stay text: ``settings.build`` reads and checks them.
+    Values stay text: ``building.build`` reads and checks them.
     """
     short = {full: name for name, full in SHORTHANDS.items()}
     for group, title in GROUPS.items():

@@ -16,7 +16,7 @@ NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 takes 010 for eight, 1:30 for ninety, yes for true and 2026-01-02 for a date. Here only null is a value;
-    all else is text, which ``settings.build`` reads as it reads the command line."""
+    all else is text, which ``building.build`` reads as it reads the command line."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, pattern) for tag, pattern in resolvers if tag in (NULL, MERGE)]

@@ -16,9 +16,11 @@ from ..errors import UserError, nearest
 from ..paths import reason, user_path
 from ..prompts import check_prompt
 from . import plain_yaml
+from .building import build, fitting
+from .catalogue import STAGES
 from .config import Config
 from .migration import from_format_1
-from .names import STAGES, build, fitting, flatten, full_names, text_names
+from .names import flatten, full_names, text_names
 
 FOLDER = Path(__file__).parent / "pages"
 

@@ -11,7 +11,7 @@ from ..batch.glb_json import asset_figures
 from ..cost.meter import read_parts, total
 from ..errors import UserError
 from ..run import CHECKPOINT, CONFIG, META, Run
-from ..settings.names import stage_configs
+from ..settings.building import stage_configs
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 FILES = {

@@ -11,7 +11,9 @@ from typing import Any
 from ..errors import UserError
 from ..priors.prior_settings import PriorSettings
 from ..prompts import check_prompt
-from ..settings.names import all_settings, as_text, build, flatten, full_names
+from ..settings.building import build
+from ..settings.catalogue import all_settings
+from ..settings.names import as_text, flatten, full_names
 from ..settings.presets import load_preset, preset_names, preset_text
 
 REFUSED = (
