@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from dreamfusion.errors import UserError
 from dreamfusion.loading import load_prior
-from dreamfusion.priors.bundled_prior import WEIGHTS, BundledPrior
+from dreamfusion.priors import name_meanings
+from dreamfusion.priors.bundled_prior import NAMES, WEIGHTS, BundledPrior
 from dreamfusion.priors.prior import clean_from_noise, guide
 from dreamfusion.priors.question import Question
 from dreamfusion.priors.sampler import sample
@@ -160,6 +161,20 @@ def test_instances_of_a_name_are_its_shapes(prior: BundledPrior) -> None:
         first, second = (p.mean_picture(ask(p.embed([f"a {name}"]), [[0.5, 0.2, 2.5]])) for p in (prior, other))
         several = prior.vocabulary[name]["shapes"] > 1
         assert ((first - second).abs().mean() > 0.02) == several
+
+
+def test_the_meanings_of_the_names_are_kept(prior: BundledPrior, tmp_path: Path) -> None:
+    kept = name_meanings.kept(WEIGHTS.with_name(NAMES), prior.names)
+    assert kept is not None and kept.shape == (len(prior.names), 384)
+    some = [0, 7, len(prior.names) - 1]
+    torch.testing.assert_close(kept[some], prior.encoder.sentence([prior.names[k] for k in some]), rtol=0, atol=1e-3)
+    assert name_meanings.kept(WEIGHTS.with_name(NAMES), prior.names[1:]) is None, "they are of other names"
+    assert name_meanings.kept(tmp_path / "none", prior.names) is None
+    (tmp_path / "cut").write_bytes(b"x")
+    assert name_meanings.kept(tmp_path / "cut", prior.names) is None
+    name_meanings.write(tmp_path / "new", ["chair", "boat"], prior.encoder)
+    new = name_meanings.kept(tmp_path / "new", ["chair", "boat"])
+    assert new is not None and new.norm(dim=1).tolist() == pytest.approx([1, 1], abs=1e-3)
 
 
 def test_names_are_found_by_meaning(prior: BundledPrior) -> None:

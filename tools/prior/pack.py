@@ -1,7 +1,8 @@
 """Pack the weights of a training run for the package: ``python tools/prior/pack.py --run data/wide-run --data data/wide``.
 
 Writes ``bundled.safetensors`` (half precision; the planes in eight bits with a scale for each shape) and ``bundled.json`` (hash,
-vocabulary, pictures seen, losses) into ``--to``. Either both are new or neither is.
+vocabulary, pictures seen, losses) into ``--to``; either both are new or neither is. Then ``names.safetensors``, the names'
+embeddings.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dreamfusion.models.hashes import file_sha256
+from dreamfusion.priors import name_meanings
 from dreamfusion.priors.appearance import COLOURS, MATERIALS, PATTERN_WORDS, PROPORTION_WORDS, PROPORTIONS
-from dreamfusion.priors.bundled_prior import WEIGHTS
+from dreamfusion.priors.bundled_prior import NAMES, WEIGHTS, BundledPrior
 from dreamfusion.priors.recognition import outlines
 
 LEVELS = 127
@@ -108,7 +110,7 @@ def main() -> None:
 
 
 def pack(run: Path, data: Path, to: Path) -> None:
-    """Write the two files; what is there stays until both are written."""
+    """Write the weights and their record, which stay as they are until both are written; then the meanings of the names."""
     to.mkdir(parents=True, exist_ok=True)
     target, said = to / "bundled.safetensors", to / "bundled.json"
     temporary = [path.with_name(f".{path.name}.tmp") for path in (target, said)]
@@ -122,6 +124,8 @@ def pack(run: Path, data: Path, to: Path) -> None:
     finally:
         for path in temporary:
             path.unlink(missing_ok=True)
+    prior = BundledPrior(target)
+    name_meanings.write(to / NAMES, prior.names, prior.encoder)
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {len(known['vocabulary'])} names")  # type: ignore[arg-type]
 
 

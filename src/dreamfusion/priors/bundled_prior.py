@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..models.hashes import file_sha256
 from ..models.text_encoder import TextEncoder
-from . import posterior
+from . import name_meanings, posterior
 from .hypotheses import Hypotheses
 from .inference import SIDES, SPREAD, Inference, Inferred, Noisy
 from .layout import INSTANCES, Layout, Light, Sizes, restricted
@@ -28,6 +28,8 @@ from .recognition import CLAY_PAINT, Recognised, Recogniser
 from .subjects import Subjects
 
 WEIGHTS = Path(__file__).parent / "weights" / "bundled.safetensors"
+NAMES = "names.safetensors"
+"""The meanings of the names, beside the weights (``name_meanings``)."""
 SIZE = 64
 STOP_WORDS = frozenset(
     "a an the of with and in on at to its it is very from for by or that this front side back overhead view".split()
@@ -80,7 +82,7 @@ class BundledPrior(Prior):
             raise UserError(
                 f"the prior's weights are missing: {path} (reinstall dreamfusion, or train them with tools/prior)"
             )
-        self.device = torch.device(device)
+        self.path, self.device = path, torch.device(device)
         self.hash = file_sha256(path)
         record = path.with_suffix(".json")
         self.record: dict = json.loads(record.read_text()) if record.exists() else {}
@@ -288,7 +290,8 @@ class BundledPrior(Prior):
 
     @cached_property
     def _name_embeddings(self) -> Tensor:
-        return self.encoder.sentence(self.names)
+        kept = name_meanings.kept(self.path.with_name(NAMES), self.names)
+        return (name_meanings.embedded(self.names, self.encoder) if kept is None else kept).to(self.device)
 
     def search(self, words: str, most: int = 12) -> list[tuple[str, float]]:
         """The names, or their synonyms, whose meaning is nearest to the words, with their cosine similarity; best first."""
