@@ -23,6 +23,7 @@ from jobs import Job, choose_prompts, folder_of
 from kept import SEED, VIEWS, Assets, Record, origins
 
 from dreamfusion.errors import UserError, nearest
+from dreamfusion.evaluation.summary import summarise
 from dreamfusion.files import write_atomic
 from dreamfusion.suites import load_suite
 
@@ -55,7 +56,7 @@ def results(found: dict[str, list[Record]]) -> dict[str, Any]:
     """From each row's records: its figures on the prompts that all rows have, the difference to ``full`` asset by asset,
     and what an asset costs. Rows with fewer than ``LEAST`` prompts are ``unfinished`` beside those that have them."""
     from dreamfusion.evaluation.statistics import bootstrap
-    from dreamfusion.evaluation.summary import summarise, value_of
+    from dreamfusion.evaluation.summary import value_of
 
     begun = {row: len(records) for row, records in found.items() if len(records) < LEAST}
     unfinished = begun if len(begun) < len(found) else {}
@@ -132,6 +133,7 @@ def main() -> None:
             page |= {"suite": {"name": assets.suite_name, "prompts": len(assets.suite)}, "views": VIEWS, "seed": SEED}
             page["wide"] = {"name": assets.wide, "prompts": len(load_suite(assets.wide))}
             page |= origins([r for records in every.values() for r in records]) | results(every)
+            page["ceiling"] = summarise(assets.ceiling(page["prompts"]))
             write_atomic(args.result, (json.dumps(page, indent=1) + "\n").encode())
             draw(args.out, list(page["rows"]), page["prompts"], args.picture)
     except UserError as error:

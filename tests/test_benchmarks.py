@@ -270,8 +270,9 @@ def test_the_page_says_what_the_ablation_says(pages: Any, rows: dict[str, dict[s
         "w-100": row("w-100", 0.1, -0.7),
     }
     page["rows"]["full"]["whole"] = {"r10": figure(0.77, 153), "janus": figure(0.125, 48)}
-    page["unfinished"] = {"narrow-t": 5}
+    page |= {"unfinished": {"narrow-t": 5}, "ceiling": {"r10": figure(0.9), "haze": figure(0.1)}}
     text = "\n".join(pages.ablation(page, rows))
+    assert "| the prior's own pictures (the ceiling) | 90.0 % (80 to 100) | – | – | – | 10.0 % |  |  |" in text
     assert "left out: narrow t, 0.02 to 0.5 (5)." in text and "of several machines" not in text
     assert "| 80.0 % (70 to 90) | 40.0 % | – | 30.0 % | 20.0 % | 78.6 % | 100, 40% |" in text
     assert "| 10.0 % (-30.0 (-40 to -20)) | – | 30.0 % |" in text

@@ -31,7 +31,8 @@ def ablation(page: Page | None, told: dict[str, dict[str, Any]]) -> list[str]:
         "",
     ]
     head = ["row", "R @ 10", "R @ 10 of all", "R @ 1", "R @ 1, textureless", "haze", "reported R @ 10", "seconds"]
-    body = []
+    ceiling = ["the prior's own pictures (the ceiling)", percent(page["ceiling"].get("r10"))]
+    body = [[*ceiling, *(percent(page["ceiling"].get(key), False) for key in KEYS), "", ""]]
     for row, entry in shown.items():
         note = told.get(row, {}).get("note")
         cells = [told.get(row, entry)["title"] + (f" ({note})" if note else ""), percent(entry["summary"].get("r10"))]
@@ -67,11 +68,11 @@ def ends(rows: dict[str, Any], key: str, figure: str) -> str:
 
 
 def differences(rows: dict[str, Any], told: dict[str, dict[str, Any]]) -> list[str]:
-    """A line for each row that is reported to be worse than full and here is not, by either figure."""
+    """A line for each row that is reported to be worse than full and here is not, even among all prompts."""
     lines = []
     for row, entry in rows.items():
         away, wide = (entry.get("over_full", {}).get(key) for key in ("r10", "wide_r10"))
-        if entry["reported"] and away and away["value"] >= 0:
+        if entry["reported"] and away and away["value"] >= 0 and not (wide and wide["high"] < 0):
             why = told.get(row, {}).get("why", "the cause is not known")
             but = f" (of all: {points(wide)})" if wide else ""
             lines.append(
