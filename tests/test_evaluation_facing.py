@@ -64,5 +64,4 @@ def test_a_thing_with_two_faces_is_found_out() -> None:
 def test_things_that_nobody_knows_have_no_sides() -> None:
     with pytest.raises(UserError, match="the sides of 'a glorbl' cannot be told"):
         azimuths(torch.zeros(12, 3, 64, 64), torch.zeros(12, 64, 64), "a glorbl")
-    (shape,) = shapes_meant("a teddy bear")[:1]
-    assert shapes_meant("a glorbl") == [] and shape >= 0
+    assert shapes_meant("a glorbl") == [] and shapes_meant("a teddy bear")

@@ -1,8 +1,8 @@
 """Measure the Janus score on real objects: ``python tools/clip/rings.py --data data/judge``.
 
-Each object has one front, and is looked at from all around as the score does (``draw.py --rings`` has drawn it), in its own
-colours and in a random look. So every Janus is an error of the score. Two-faced things are made up from the same
-pictures: the five of the back are replaced by those of the front. Writes ``benchmarks/results/janus.json``.
+Each object has one front, so every Janus is an error of the score. ``draw.py --rings`` has drawn it from the twelve sides that the
+score looks from. It is shown in its own colours and in a random look. Two-faced things are made from the same pictures: the
+front replaces the five pictures of the back. Writes ``benchmarks/results/janus.json``.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def assets(page: Page | None) -> list[str]:
 
 def maps(page: Page | None) -> list[str]:
     """Normal maps and ambient occlusion."""
-    lines = section("Normal map and ambient occlusion", "python benchmarks/maps.py --out runs/maps")
+    lines = section("Normal map and ambient occlusion", "python benchmarks/maps.py runs/a-teddy-bear-0")
     if page is None:
         return [*lines, *NOTHING]
     head = [

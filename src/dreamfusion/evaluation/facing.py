@@ -1,7 +1,7 @@
 """From which side pictures show a thing: each is compared with the vocabulary's shapes of the prompt's name from all around.
 
-The shapes are those that the bundled prior draws, in the prompt's look and with the same lens. Which of them it is is open.
-Every picture is read alone, so a thing may show its front on several sides.
+The bundled prior draws these shapes, in the prompt's look and with the same lens. All shapes of the name are compared.
+Each picture is read alone, so a thing may show its front on several sides.
 """
 
 from __future__ import annotations
