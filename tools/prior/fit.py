@@ -199,7 +199,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
     try:
         fit(args)
     except DataError as error:
@@ -210,6 +209,7 @@ def main() -> None:
 def fit(args: argparse.Namespace) -> None:
     """Train until the rounds are over or a signal comes; write the checkpoint."""
     args.run.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(args.seed)
     data, path = Data(args.data), args.run / "layout.safetensors"
     rays = Rays(data, args.views, args.rays)
     stored = load_file(path) if path.exists() else {}
@@ -230,6 +230,7 @@ def fit(args: argparse.Namespace) -> None:
             optimizers[k == len(dense)].state[p] = state | ({"step": int(state["step"])} if k == len(dense) else {})
     first = step = int(stored.get("step", torch.tensor(0)))
     rng = np.random.default_rng([args.seed, step])
+    torch.manual_seed(args.seed + step)
     check = rays.held_out(48)
     steps = args.rounds * len(data.mine) // args.batch
     stopped: list[int] = []

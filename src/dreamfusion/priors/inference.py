@@ -88,7 +88,7 @@ class Inference:
     def __init__(self, hypotheses: Hypotheses, spread: float = SPREAD, redraw: bool = True):
         self.hypotheses, self.spread, self.redraw = hypotheses, spread, redraw
         self.pool: Pictures | None = None
-        self.joined: tuple[Sphere, Pictures, Pictures] | None = None
+        self.joined: list[tuple[Sphere, Pictures, Pictures]] = []
 
     def words(self, seen: Noisy, words: Subjects) -> Inferred:
         """What the words show from a camera that is not told."""
@@ -159,14 +159,7 @@ class Inference:
 
     def nothing(self, seen: Noisy, words: Subjects) -> Inferred:
         """What might be seen if no words are told: anything of the vocabulary, and the asked thing from all sides."""
-        if self.pool is None:
-            self.pool = random_pictures(self.hypotheses, POOL)
-        sphere = self.hypotheses.sphere(words[0])
-        if self.joined is None or self.joined[0] is not sphere:
-            middle = sphere.pictures.drawn.unflatten(0, sphere.shape)[:, :, 1].flatten(0, 1)
-            pictures = Pictures(torch.cat([self.pool.drawn, middle]))
-            self.joined = sphere, pictures, pictures.pooled(POOLED)
-        _, pictures, pooled = self.joined
+        pictures, pooled = self._anything_or(self.hypotheses.sphere(words[0]))
         asked = len(pictures) - POOL
         prior = torch.cat(
             [
@@ -178,6 +171,20 @@ class Inference:
         shown = torch.arange(count).expand(len(seen.z), 1, count)
         found = seen.search(pictures, pooled, prior.expand(len(seen.z), count), shown)
         return Inferred(found.mean, torch.zeros(len(seen.z), 3), found.log_share.amax(1).exp())
+
+    def _anything_or(self, sphere: Sphere) -> tuple[Pictures, Pictures]:
+        """The random pictures and then those of a sphere from its middle distance, and both pooled. The last few are kept: a run
+        goes to and fro between a thing in colour and in clay."""
+        for known, pictures, pooled in self.joined:
+            if known is sphere:
+                return pictures, pooled
+        if self.pool is None:
+            self.pool = random_pictures(self.hypotheses, POOL)
+        middle = sphere.pictures.drawn.unflatten(0, sphere.shape)[:, :, 1].flatten(0, 1)
+        pictures = Pictures(torch.cat([self.pool.drawn, middle]))
+        pooled = pictures.pooled(POOLED)
+        self.joined = [(sphere, pictures, pooled), *self.joined][: self.hypotheses.spheres]
+        return pictures, pooled
 
 
 def ring_peak(log_share: Tensor, best: Tensor) -> Tensor:
