@@ -62,6 +62,15 @@ def unpacked(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     return stored
 
 
+def layout_of(weights: dict[str, Tensor]) -> Layout:
+    """A frozen layout of the weights. Planes stay in half precision: a few rows of many are read. RuntimeError, KeyError: not weights."""
+    with torch.device("meta"):  # nothing is initialised only to be overwritten
+        layout = Layout(Sizes.of(weights))
+    kinds = {key: value.dtype for key, value in layout.state_dict().items()} | {"planes.weight": torch.float16}
+    layout.load_state_dict({key: value.to(kinds.get(key)) for key, value in weights.items()}, assign=True)
+    return layout.eval().requires_grad_(False)
+
+
 class BundledPrior(Prior):
     """A frozen prior of 64 x 64 pictures. The layout says what is to be seen, and pictures scatter around it evenly (``posterior``)."""
 
@@ -92,11 +101,7 @@ class BundledPrior(Prior):
                     f"the prior's weights were altered: SHA-256 of {path} is {self.hash[:12]}…, expected {expected[:12]}…"
                 )
         try:
-            stored = unpacked(load_file(path))
-            self.layout = Layout(Sizes.of(stored))
-            self.layout.load_state_dict(stored)
-            self.layout.to(self.device, torch.float32).eval().requires_grad_(False)
-            self.layout.planes.half()  # a few rows of many are read, so they stay small
+            self.layout = layout_of(unpacked(load_file(path))).to(self.device)
         except (SafetensorError, RuntimeError, KeyError, OSError) as error:
             raise UserError(f"{path} does not hold this prior's weights: {str(error).splitlines()[0]}") from None
         self.instance = instance
