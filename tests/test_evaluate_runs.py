@@ -93,13 +93,14 @@ def test_a_prompt_in_html_is_text(runs: Path, tmp_path: Path) -> None:
 
 
 class Sampler(GrayBallPrior):
-    """The ball's prior, which can be sampled: always pure red."""
+    """The ball's prior, which can be sampled: always pure red, of clay pure blue."""
 
     def predict_noise(
         self, z_t: torch.Tensor, t: torch.Tensor, question: Question, about: Sequence[Words | None]
     ) -> tuple[torch.Tensor, ...]:
-        red = torch.tensor([1.0, -1.0, -1.0])[:, None, None].expand_as(z_t)
-        return (self.exact_noise(z_t, t, red),) * len(about)
+        colour = [-1.0, -1.0, 1.0] if question.view.shading == "textureless" else [1.0, -1.0, -1.0]
+        plain = torch.tensor(colour)[:, None, None].expand_as(z_t)
+        return (self.exact_noise(z_t, t, plain),) * len(about)
 
 
 def test_the_ceiling_judges_the_priors_samples(runs: Path, suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +108,7 @@ def test_the_ceiling_judges_the_priors_samples(runs: Path, suite: Path, monkeypa
     found, page = evaluate_full([runs], Colours(), suite, views=4, ceiling=True)
     samples = {s["prompt"]: s for s in found["ceiling"]["samples"]}
     assert set(samples) == {PROMPTS[0], PROMPTS[3]} and samples[PROMPTS[0]]["ranks"] == [1.5] * 4
+    assert min(samples[PROMPTS[0]]["clay_ranks"]) > 1.5, "of clay the samples are blue, and the prompt is not"
     assert samples[PROMPTS[0]]["saturation"] == 1 and found["ceiling"]["summary"]["r10"]["value"] == 1
     assert "saturation_ratio" in found["assets"][0] and page.count("<img") == 6
     whole = evaluate([], Colours(), suite, ceiling=True)
