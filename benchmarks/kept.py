@@ -145,13 +145,13 @@ class Assets:
         run(new, workers, say)
 
     def judge(self, jobs: Sequence[tuple[str, Job]], say: Callable[[str], None] = print) -> None:
-        """Judge the runs that have all their steps and are not kept, and keep their figures, row by row."""
+        """Judge the runs that are finished and not kept, and keep their figures, row by row."""
         judge: TwoSuites | None = None
         origin = provenance()
         for row in dict.fromkeys(row for row, _ in jobs):
             self.rows.pop(row, None)  # another process may have judged some meanwhile
             new = [job for r, job in jobs if r == row and not self.is_kept(row, job)]
-            ready = [job for job in new if self.steps_done(job) == job.steps]
+            ready = [job for job in new if self.steps_done(job) is not None and job.ask() is None]
             for job in ready:
                 judge = judge or TwoSuites(self.suite, self.wide)
                 judgement = judge.judge.run(Run.open(job.folder))

@@ -13,7 +13,13 @@ from .measure import Judge, Judgement
 
 
 def samples_of(
-    prior: Prior, prompt: str, judge: Judge, views: int, guidance_scale: float, seed: int, shading: Shading = "lambertian"
+    prior: Prior,
+    prompt: str,
+    judge: Judge,
+    views: int,
+    guidance_scale: float,
+    seed: int,
+    shading: Shading = "lambertian",
 ) -> Tensor:
     """The prior's samples (V, 3, H, W) of a prompt, seen from the first ``views`` of the judge's cameras, in front of mid-gray;
     "textureless": of its clay model."""
