@@ -134,6 +134,8 @@ def test_a_newcomer_makes_stops_resumes_and_keeps_an_asset(page: Any) -> None:
     page.wait_for_selector("#now:not([hidden])")
     until(page, "document.querySelector('#now-picture').src.includes('live.jpg')")
     until(page, "document.querySelector('#now-curve').getAttribute('points').includes(' ')")
+    until(page, "document.querySelector('#now-prior img')?.naturalWidth > 0")
+    assert "noise level t = 0.42" in page.inner_text("#now-prior figcaption")
     assert "step" in page.inner_text("#now-figures") and page.inner_text("#now-title") == "a red armchair"
     picture(page, "running")
     page.evaluate(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from .distillation.glimpse import Glimpse
 from .metrics import Metrics
 from .priors.prior import Prior, Scorer
 from .scene.scene import Scene
@@ -23,7 +24,7 @@ PriorOf = Callable[[Config], Prior | Scorer]
 @dataclass(frozen=True)
 class Progress:
     """A step of ``steps`` is done. ``metrics`` are the figures of the log line; ``stage`` of ``stages``, from 1. ``scene`` may be
-    drawn, and must not be changed."""
+    drawn, and must not be changed. ``glimpse``: what the prior was asked and answered, if the rule asks for noise."""
 
     step: int
     steps: int
@@ -32,6 +33,7 @@ class Progress:
     stage: int = 1
     stages: int = 1
     scene: Scene | None = field(default=None, repr=False, compare=False)
+    glimpse: Glimpse | None = field(default=None, repr=False, compare=False)
 
 
 class Trainer:
@@ -93,7 +95,8 @@ class Trainer:
         while self.done < self.total:
             metrics = self.step()
             seconds = time.monotonic() - start
-            yield Progress(self.done, self.total, metrics, seconds, self.stage.number + 1, len(self.stages), self.scene)
+            where = self.stage.number + 1, len(self.stages)
+            yield Progress(self.done, self.total, metrics, seconds, *where, self.scene, self.stage.glimpse)
 
     @own_torch()
     def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:

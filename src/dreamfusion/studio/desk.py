@@ -28,6 +28,8 @@ from .listing import folder_of, runs_in, summary
 HIDDEN, TRASH, QUEUE = ".studio", ".trash", "queue.json"
 MOST_WAITING = 20
 LIVE = {"every": 0.4, "live": 160}
+WATCHED_SECONDS = 6.0
+"""For so long after the last look at the run in progress its process shows what the prior sees."""
 
 Entry = dict[str, Any]
 
@@ -52,6 +54,8 @@ class Desk:
         self.said: dict[str, Any] = {}
         self.notes: dict[str, list[str]] = {}
         self.picture: tuple[int, bytes] = (0, b"")
+        self.prior_picture: tuple[int, bytes] = (0, b"")
+        self.watched = float("-inf")
         self.own: Worker | None = None
         self.closing = self.stopping = False
         self._read()
@@ -126,6 +130,13 @@ class Desk:
             if "step" in self.said or "doing" in self.said:
                 self.own.look(wanted)
 
+    def watch(self) -> None:
+        """Somebody watches the run in progress now, and wants to see what the prior sees."""
+        with self.changed:
+            if self.own is not None and time.monotonic() - self.watched > WATCHED_SECONDS / 3:
+                self.watched = time.monotonic()
+                self.own.watch(WATCHED_SECONDS)
+
     def delete(self, id: str) -> None:
         """Move a run into the trash, ``.trash`` in the studio's folder. Busy if it is in progress, KeyError if there is none."""
         with self.changed:
@@ -180,6 +191,7 @@ class Desk:
                     found |= self.said | {
                         "state": "stopping" if self.stopping else "running",
                         "picture": self.picture[0],
+                        "prior_picture": self.prior_picture[0],
                     }
             elif id in self.failed:
                 found |= {"state": "failed", "error": self.failed[id]}
@@ -218,7 +230,9 @@ class Desk:
                 if self.closing:
                     return
                 entry = self.now = self.queue[0]
-                self.said, self.picture, self.stopping = {"doing": "starting"}, (0, b""), False
+                self.said, self.stopping = {"doing": "starting"}, False
+                self.picture = self.prior_picture = (0, b"")
+                self.watched = float("-inf")
                 self.own = Worker(self.worker or WORKER, self.root / HIDDEN / "worker.log")
                 self._tell()
             answer = self._make(self.own, entry)
@@ -250,6 +264,10 @@ class Desk:
                 picture = message.pop("picture", None)
                 if picture:
                     self.picture = (self.picture[0] + 1, b64decode(picture))
+                if seen := message.pop("prior", None):
+                    self.prior_picture = (self.prior_picture[0] + 1, b64decode(seen))
+                elif "prior_t" in self.said:
+                    message["prior_t"] = self.said["prior_t"]
                 if "first" not in self.said:
                     self.said["first"] = [message["step"], message["seconds"]]
                 first, spent = self.said["first"]

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -185,6 +185,10 @@ def make_app(
         if streams["open"] >= MOST_STREAMS:
             raise HTTPException(503, "too many pages watch already; close some")
 
+        def watched() -> Any:
+            desk.watch()
+            return look()
+
         async def events() -> AsyncIterator[str]:
             streams["open"] += 1
             try:
@@ -192,7 +196,7 @@ def make_app(
                 while not desk.closing and not await request.is_disconnected():
                     if desk.version != seen:
                         seen = desk.version
-                        text = json.dumps(await asyncio.to_thread(look), allow_nan=False)
+                        text = json.dumps(await asyncio.to_thread(watched), allow_nan=False)
                         if text != last:
                             last, silent = text, 0.0
                             yield f"data: {text}\n\n"
@@ -219,13 +223,21 @@ def make_app(
         await asyncio.to_thread(known, id)
         return event_stream(request, lambda: desk.run(id))
 
-    @app.get("/runs/{id}/live.jpg", summary="The newest picture of the run in progress", response_class=Response)
-    def live(id: str) -> Response:
+    def newest(id: str, which: Literal["picture", "prior_picture"]) -> Response:
         with desk.changed:
-            number, data = desk.picture
+            number, data = getattr(desk, which)
             if not data or desk.now is None or desk.now["id"] != id:
                 raise HTTPException(404, "there is no picture yet")
         return Response(data, media_type="image/jpeg", headers={"etag": f'"{number}"'})
+
+    @app.get("/runs/{id}/live.jpg", summary="The newest picture of the run in progress", response_class=Response)
+    def live(id: str) -> Response:
+        return newest(id, "picture")
+
+    @app.get("/runs/{id}/prior.jpg", summary="What the prior was shown last, and its answer", response_class=Response)
+    def prior(id: str) -> Response:
+        desk.watch()
+        return newest(id, "prior_picture")
 
     @app.get("/runs/{id}/front.jpg", summary="A small picture of the asset", response_class=Response)
     def front(id: str) -> Response:
