@@ -1,6 +1,7 @@
 // One run, large; and the export of its asset.
 import { $, STATES, ask, clock, make, run } from "./common.js";
 import { again } from "./form.js";
+import { looksOf } from "./looks.js";
 
 let opened = null, openedLook = "";
 
@@ -29,6 +30,7 @@ export function refreshViewer(all) {
   $("viewer").replaceChildren(stage, make("div", { class: "inside" },
     make("div", { class: "row" }, make("h2", { id: "viewer-title" }, found.prompt || found.id), make("span", { class: `badge ${found.state}` }, STATES[found.state])),
     make("p", { class: "figures" }, ...said.map(([name, value]) => make("span", {}, `${name} `, make("b", {}, String(value))))),
+    asset && looksOf(stage),
     error,
     make("div", { class: "buttons" },
       asset && make("a", { class: "button primary", href: `${run(found.id)}/asset.glb`, download: `${found.id}.glb` }, "Download GLB"),
