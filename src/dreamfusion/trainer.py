@@ -53,6 +53,7 @@ class Trainer:
         UserError for settings that do not fit.
         """
         self.config, self.stages = config, stage_configs(config)
+        self._changes = {change["step"] for change in config.changes}
         self._prior, self._makers = prior, makers
         self.stage = self._begin(0, None, start)
 
@@ -83,10 +84,14 @@ class Trainer:
 
     @own_torch()
     def step(self) -> Metrics:
-        """One step; at the end of a stage the next one begins first."""
+        """One step; at the end of a stage the next one begins first, and a change of settings takes place before its step."""
+        if self.done in self._changes:
+            self.stages = stage_configs(self.config, self.done)
         if self.stage.finished:
             with kept_random():
                 self.stage = self._begin(self.stage.number + 1, self.stage)
+        elif self.stage.config != self.stages[self.stage.number]:
+            self.restore(*self.state())
         return self.stage.step(self.before)
 
     def steps(self) -> Iterator[Progress]:
@@ -107,7 +112,8 @@ class Trainer:
     @own_torch()
     @kept_random()
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, int]) -> None:
-        """The inverse of ``state``."""
-        if meta["stage"] != self.stage.number:
+        """The inverse of ``state``. The settings are those that hold at its step."""
+        self.stages = stage_configs(self.config, meta["step"])
+        if meta["stage"] != self.stage.number or self.stage.config != self.stages[meta["stage"]]:
             self.stage = self._begin(meta["stage"], None)
         self.stage.restore(tensors, meta)
