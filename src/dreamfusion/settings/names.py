@@ -58,10 +58,15 @@ def of_a_stage(name: str) -> str:
     return name
 
 
+def may_change(name: str) -> bool:
+    """Whether a setting, by its dotted name, may change while a run is stopped."""
+    return name not in STAY and (name.partition(".")[0] in MAY_CHANGE or name.startswith("scene.lr"))
+
+
 def of_a_change(name: str) -> str:
     """The dotted name of a setting that may change while a run is stopped. UserError for any other."""
     name = full_name(name)
-    if name in STAY or not (name.partition(".")[0] in MAY_CHANGE or name.startswith("scene.lr")):
+    if not may_change(name):
         raise UserError(
             f"a resumed run keeps its {name}; leave out {name}: what may change are {'.*, '.join(MAY_CHANGE)}.* "
             "(but not the rule's kind and learner) and scene.lr…"

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from typing import Any
 from ..batch.crew import WORKER, Worker
 from ..errors import UserError
 from ..files import locked, make_folder, write_atomic
+from ..mid_run import check_names, with_changes
 from ..paths import check_folder
 from ..prompts import check_prompt, slug
-from ..run import CHECKPOINT, CONFIG, META
+from ..run import CHECKPOINT, CONFIG, META, Run
 from ..settings.presets import resolve
 from .listing import folder_of, runs_in, summary
 
@@ -90,8 +91,9 @@ class Desk:
             self._add({"id": id, "prompt": prompt, "preset": preset, "settings": settings, "resume": False})
             return id
 
-    def resume(self, id: str, steps: int | None = None) -> None:
-        """Put a run that was stopped, or that is done and gets more ``steps``, into the queue. UserError, Busy."""
+    def resume(self, id: str, steps: int | None = None, settings: Mapping[str, Any] | None = None) -> None:
+        """Put a run that was stopped, or that is done and gets more ``steps``, into the queue; ``settings`` hold from its checkpoint
+        on. UserError, Busy."""
         with self.changed:
             folder = folder_of(self.root, id)
             if self._entry(id) or folder is None:
@@ -100,11 +102,17 @@ class Desk:
                 )
             self._check_room()
             found = summary(folder)
-            more = {"steps": steps} if steps else {}
+            more = ({"steps": steps} if steps else {}) | dict(settings or {})
+            check_names(more)
             start = {"prompt": found["prompt"], "preset": found["preset"], "settings": {}}
             if not found.get("step") and found["state"] != "broken":  # it has no checkpoint yet, and begins anew
-                self._add({"id": id, "resume": False, "page": str(folder / CONFIG), **start})
+                if more:
+                    resolve(str(folder / CONFIG), more, found["prompt"])  # says what is wrong
+                self._add({"id": id, "resume": False, "page": str(folder / CONFIG), **start, "settings": more})
                 return
+            if more:
+                run = Run.open(folder)
+                with_changes(run.config, more, {"stage": 0} | run.read_meta())
             self._add({"id": id, "resume": True, "more": more, **start})
 
     def stop(self, id: str) -> None:

@@ -63,6 +63,8 @@ class Resume(BaseModel):
     model_config = ConfigDict(extra="forbid")
     steps: int | None = Field(None, ge=1, le=1_000_000)
     """The new number of steps, for a run that is to get more."""
+    settings: dict[str, str | int | float | bool] = Field(default_factory=dict, max_length=100)
+    """Settings that hold from the run's checkpoint on: those of ``GET /settings`` that are "mid_run"."""
 
 
 class Look(BaseModel):
@@ -163,7 +165,7 @@ def make_app(
     @app.post("/runs/{id}/resume", summary="Go on with a run, or give it more steps")
     def resume(id: str, asked: Resume) -> dict[str, Any]:
         known(id)
-        desk.resume(id, asked.steps)
+        desk.resume(id, asked.steps, offers.full_settings(asked.settings))
         return known(id)
 
     @app.post("/runs/{id}/look", status_code=204, summary="Turn the run in progress to a side")

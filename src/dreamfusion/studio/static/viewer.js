@@ -2,6 +2,7 @@
 import { $, STATES, ask, clock, make, run } from "./common.js";
 import { again } from "./form.js";
 import { looksOf } from "./looks.js";
+import { openResume } from "./resume.js";
 
 let opened = null, openedLook = "";
 
@@ -24,6 +25,7 @@ export function refreshViewer(all) {
   if (figures.iou != null) said.push(["silhouettes", figures.iou.toFixed(2)]);
   if (cost) said.push(["time", clock(cost.seconds)], ["energy", `${cost.wh.toFixed(2)} Wh${cost.energy.includes("estimate") ? " (estimate)" : ""}`]);
   if (cost?.cost != null) said.push(["cost", `${cost.cost.toFixed(4)} ${cost.currency}`]);
+  for (const change of found.changes ?? []) said.push([`from step ${change.step}`, Object.entries(change.settings).map(([name, value]) => `${name} = ${value}`).join(", ")]);
   const busy = ["running", "queued", "stopping"].includes(found.state);
   const error = make("p", { class: "error", role: "alert" }, found.error ?? "");
   const attempt = async (work) => { error.textContent = ""; try { await work(); } catch (problem) { error.textContent = problem.message; } };
@@ -39,6 +41,7 @@ export function refreshViewer(all) {
       found.files?.includes("preview.png") && make("a", { class: "button", href: `${run(found.id)}/preview.png`, target: "_blank", rel: "noopener" }, "All sides"),
       busy && make("button", { type: "button", onclick: () => attempt(() => ask(`${run(found.id)}/stop`, "POST", {})) }, found.state === "queued" ? "Take out of the queue" : "Stop"),
       !busy && found.state !== "done" && found.steps > 0 && make("button", { type: "button", class: "primary", onclick: () => attempt(() => ask(`${run(found.id)}/resume`, "POST", {})) }, "Resume"),
+      !busy && found.step > 0 && make("button", { type: "button", onclick: () => attempt(() => openResume(found)) }, "Change …"),
       !busy && make("button", { type: "button", onclick: () => { $("viewer").close(); again(found); } }, "Use these settings"),
       !busy && found.step > 0 && make("button", { type: "button", onclick: () => { $("viewer").close(); again(found, true); } }, "Begin from this"),
       !busy && make("button", { type: "button", class: "danger", onclick: () => attempt(async () => {
