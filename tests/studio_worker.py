@@ -25,6 +25,10 @@ WAITS, LOOKED = "looks" in sys.argv, threading.Event()
 """With the word "looks" a new run waits after its second step until somebody has turned it and let it go."""
 
 
+WATCHED = threading.Event()
+"""Somebody watches: each step says what the prior sees, too."""
+
+
 def send(**message: Any) -> None:
     print(json.dumps(message), flush=True)
 
@@ -53,7 +57,8 @@ def make(ask: dict[str, Any]) -> None:
             LOOKED.wait(100)
         picture = base64.b64encode((MADE / "preview.png").read_bytes()).decode()
         metrics = {"residual_norm": 1 / step, "t": 0.5, "opacity": 0.1}
-        send(step=step, steps=STEPS, seconds=step * SECONDS, metrics=metrics, picture=picture)
+        seen = {"prior": picture, "prior_t": 0.42} if WATCHED.is_set() else {}
+        send(step=step, steps=STEPS, seconds=step * SECONDS, metrics=metrics, picture=picture, **seen)
     send(doing="surface", share=0.5)
     for name in ("asset.glb", "preview.png", "metrics.jsonl", "cost.json"):
         shutil.copy(MADE / name, folder / name)
@@ -64,7 +69,9 @@ def make(ask: dict[str, Any]) -> None:
 def read(jobs: queue.SimpleQueue[dict[str, Any] | None]) -> None:
     for line in sys.stdin:
         message = json.loads(line)
-        if "look" in message:
+        if "watch" in message:
+            WATCHED.set()
+        elif "look" in message:
             if not message["look"]:
                 LOOKED.set()
             send(step=2, steps=STEPS, seconds=1.0, metrics={"azimuth": message["look"][0] if message["look"] else 0.5})

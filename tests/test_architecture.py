@@ -34,7 +34,7 @@ LAYERS = (
         "prompt_checks",
         "run",
     ),
-    ("prior_report", "samples", "stage"),
+    ("mid_run", "prior_report", "samples", "stage"),
     ("trainer", "recorded"),
     ("loop", "evaluation"),
     ("generation",),

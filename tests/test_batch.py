@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dreamfusion import cli, generate
-from dreamfusion.batch import crew, glb_json
+from dreamfusion.batch import crew, glb_json, live_pictures
 from dreamfusion.batch import worker as serving
 from dreamfusion.batch.board import Board
 from dreamfusion.batch.jobs import Job
@@ -249,7 +249,8 @@ def test_pictures_look_from_where_somebody_wants(monkeypatch: pytest.MonkeyPatch
         serving, "picture_of", lambda scene, azimuth, elevation, size: looked.append((azimuth, elevation)) or ""
     )
     clock = [0.0]
-    monkeypatch.setattr(serving, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    for module in (serving, live_pictures):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     gaze = serving.Gaze()
     telling = serving.Telling(lambda message: None, every=1.0, live=8, gaze=gaze)
 
@@ -257,7 +258,8 @@ def test_pictures_look_from_where_somebody_wants(monkeypatch: pytest.MonkeyPatch
         looked.clear()
         for _ in range(count):
             clock[0] += 0.25
-            telling.step(SimpleNamespace(step=1, steps=9, seconds=clock[0], metrics={}, scene=object()))  # type: ignore[arg-type]
+            now = SimpleNamespace(step=1, steps=9, seconds=clock[0], metrics={}, scene=object(), glimpse=None)
+            telling.step(now)  # type: ignore[arg-type]
         return list(looked)
 
     assert steps(8) == [(0.0, 15.0), (20.0, 15.0)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 pytest.importorskip("fastapi", reason="the studio needs pip install 'dreamfusion[studio]'")
 
@@ -18,6 +20,7 @@ from fastapi.testclient import TestClient
 
 from dreamfusion import cli, generate
 from dreamfusion.errors import UserError
+from dreamfusion.run import Run
 from dreamfusion.studio import desk as desks
 from dreamfusion.studio.desk import HIDDEN, TRASH, Busy, Desk
 from dreamfusion.studio.guard import MOST_BYTES
@@ -127,6 +130,46 @@ def test_progress_stop_and_resume(tmp_path: Path, made_once: Path, desk: Desk) -
     wait(lambda: state(client_of(again), id) == "done")
     again.close()
     assert json.loads((tmp_path / "slow" / HIDDEN / "queue.json").read_text())["queue"] == []
+
+
+def test_a_stopped_run_is_given_other_settings(tmp_path: Path, made_once: Path) -> None:
+    folder = tmp_path / "runs" / "ball-0"
+    shutil.copytree(made_once, folder)
+    page = yaml.safe_load((folder / "run.yaml").read_text())
+    page["config"] |= {
+        "steps": 9,
+        "changes": [{"step": 1, "settings": {"scene.lr": 0.02, "view.elevation_deg": [0.0, 9.0]}}],
+    }
+    (folder / "run.yaml").write_text(yaml.safe_dump(page))
+    desk = new_desk(tmp_path / "runs", made_once)  # nobody works
+    client = client_of(desk)
+    may = {setting["name"] for setting in client.get("/settings").json() if setting["mid_run"]}
+    assert {"distillation.guidance_scale", "scene.lr", "export.faces"} <= may
+    assert not {"steps", "seed", "scene.levels", "distillation.kind"} & may
+    changes = [{"step": 1, "settings": {"scene.lr": "0.02", "view.elevation_deg": "0,9"}}]
+    assert client.get("/runs/ball-0").json()["changes"] == changes
+    for new, said in (
+        ({"seed": 3}, "a resumed run keeps its seed"),
+        ({"prior": "hf:x/y"}, "a resumed run keeps its prior.id"),
+        ({"prompt": "a cat"}, "a resumed run keeps its prompt"),
+        ({"scene.file": "/etc/passwd"}, "a resumed run keeps its scene.file"),
+        ({"guidance_scale": "much"}, "distillation.guidance_scale = 'much' is not allowed"),
+        ({"distillation.interval": 0.1}, "belongs to distillation.kind=ism"),
+        ({"guidance": 3}, "unknown setting 'guidance'"),
+        ({f"x{k}": 1 for k in range(200)}, "at most 100"),
+    ):
+        answer = client.post("/runs/ball-0/resume", json={"settings": new})
+        assert answer.status_code == 422 and said in answer.json()["detail"] and "\n" not in answer.json()["detail"]
+    assert desk.queue == []
+    answer = client.post(
+        "/runs/ball-0/resume", json={"settings": {"guidance_scale": 5, "shading.albedo": " "}, "steps": 10}
+    )
+    assert answer.json()["state"] == "queued"
+    assert desk.queue[0]["more"] == {"steps": 10, "distillation.guidance_scale": "5"} and desk.queue[0]["resume"]
+    desk.stop("ball-0")
+    shutil.rmtree(folder / "checkpoint")  # without one it begins anew, with them
+    client.post("/runs/ball-0/resume", json={"settings": {"guidance_scale": 5}})
+    assert desk.queue[0]["settings"] == {"distillation.guidance_scale": "5"} and not desk.queue[0]["resume"]
 
 
 def test_a_crash_ends_the_run_and_not_the_studio(client: TestClient, tmp_path: Path, made_once: Path) -> None:
@@ -308,7 +351,11 @@ def test_exports_are_made_apart_and_removed(client: TestClient, desk: Desk) -> N
 
 
 @pytest.mark.slow
-def test_a_run_that_the_server_lost_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("new", [{}, {"distillation.weight": "uniform", "scene.lr": "0.05"}])
+def test_a_run_that_the_server_lost_goes_on_exactly(
+    new: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody watches what the prior sees, and may change settings; the same run alone ends with the same tensors."""
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
     root, words = tmp_path / "runs", (sys.executable, "-m", "tests.batch_worker")
@@ -317,18 +364,23 @@ def test_a_run_that_the_server_lost_goes_on_exactly(tmp_path: Path, monkeypatch:
     asked = {name: str(value) for name, value in SMALL.items()} | {"steps": "30", "run.checkpoint_seconds": "1e-6"}
     id = first.submit("a ball", "fast", asked)
     first.start()
+    wait(lambda: first.watch() or first.prior_picture[0] > 2)  # type: ignore[func-returns-value]
     wait(lambda: first.picture[0] > 2 and (root / id / "checkpoint" / "checkpoint.json").exists())
     assert first.own is not None
     first.own.kill()
     wait(lambda: first.run(id)["state"] == "failed")  # type: ignore[index]
-    first.resume(id)
+    first.resume(id, settings=new)
     wait(lambda: (first.run(id) or {}).get("state") == "running" and "step" in first.said)
     first.close()
     again = Desk(root, worker=words)
     again.start()
     wait(lambda: again.run(id)["state"] == "done")  # type: ignore[index]
     again.close()
-    generate("a ball", "fast", out=tmp_path / "alone", prior=GrayBallPrior(), **SMALL | {"steps": 30})
+    if new:
+        assert [list(change["settings"]) for change in Run.open(root / id).config.changes] == [list(new)]
+        generate(preset=str(root / id / "run.yaml"), out=tmp_path / "alone", prior=GrayBallPrior())
+    else:
+        generate("a ball", "fast", out=tmp_path / "alone", prior=GrayBallPrior(), **SMALL | {"steps": 30})
     files = [[p.name for p in place.glob("checkpoint/*.safetensors")] for place in (root / id, tmp_path / "alone")]
     assert files[0] == files[1]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import shutil
 import socket
@@ -12,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -134,6 +137,8 @@ def test_a_newcomer_makes_stops_resumes_and_keeps_an_asset(page: Any) -> None:
     page.wait_for_selector("#now:not([hidden])")
     until(page, "document.querySelector('#now-picture').src.includes('live.jpg')")
     until(page, "document.querySelector('#now-curve').getAttribute('points').includes(' ')")
+    until(page, "document.querySelector('#now-prior img')?.naturalWidth > 0")
+    assert "noise level t = 0.42" in page.inner_text("#now-prior figcaption")
     assert "step" in page.inner_text("#now-figures") and page.inner_text("#now-title") == "a red armchair"
     picture(page, "running")
     page.evaluate(
@@ -154,7 +159,15 @@ def test_a_newcomer_makes_stops_resumes_and_keeps_an_asset(page: Any) -> None:
     page.keyboard.press("Enter")
     page.wait_for_selector(".card:has-text('a red armchair') .badge.stopped")
     page.click(".card:has-text('a red armchair') button")
-    page.click("#viewer button:has-text('Resume')")
+    page.click("#viewer button:has-text('Change …')")
+    page.fill("#resume-find", "export.faces")
+    page.fill("[id='new-export.faces']", "many")
+    page.click("#resume button:has-text('Go on')")
+    page.wait_for_selector("#resume .error:has-text(\"export.faces = 'many' is not allowed\")")
+    picture(page, "change")
+    page.fill("[id='new-export.faces']", "250")
+    page.click("#resume button:has-text('Go on')")
+    until(page, "!document.querySelector('#resume').open")
     page.keyboard.press("Escape")
     page.wait_for_selector(".card:has-text('a red armchair') .badge.done")
     picture(page, "gallery")
@@ -223,6 +236,38 @@ def test_two_assets_side_by_side(page: Any) -> None:
     picture(page, "compare")
     page.keyboard.press("Escape")
     until(page, "document.querySelectorAll('.compare input:checked').length === 0")
+
+
+def test_an_asset_as_clay_by_its_normals_and_with_its_triangles(page: Any) -> None:
+    """The pixels in the middle of the picture, seen from the front: the normal there looks at us, along +Z."""
+    page.click(".card:has-text('a first chair') button")
+    until(page, "document.querySelector('model-viewer')?.loaded === true")
+    page.evaluate(
+        "(viewer) => { viewer.autoRotate = false; viewer.resetTurntableRotation(0); viewer.cameraOrbit = '0deg 90deg 105%';"
+        " viewer.jumpCameraToGoal(); }",
+        page.query_selector("model-viewer"),
+    )
+
+    def middle(button: str) -> np.ndarray:
+        page.click(f".looks button:has-text('{button}')")
+        page.wait_for_timeout(500)
+        if "Wireframe" in page.inner_text(".looks button[aria-pressed=true] >> nth=-1") or button != "Wireframe":
+            picture(page, f"look-{button.lower()}")
+        url = page.evaluate("document.querySelector('model-viewer').toDataURL('image/png')")
+        drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB")).astype(int)
+        height, width = drawn.shape[:2]
+        return drawn[height // 2 - 10 : height // 2 + 10, width // 2 - 10 : width // 2 + 10].reshape(-1, 3)
+
+    colour, clay, normals = middle("Colour"), middle("Clay"), middle("Normals")
+    assert np.ptp(clay, axis=1).max() < 12 and abs(clay.mean() - colour.mean()) > 10
+    red, green, blue = normals.mean(0)
+    assert blue > 200 and abs(red - 127) < 60 and abs(green - 127) < 60
+    wires = middle("Wireframe")
+    assert (wires.sum(1) < 150).any() and not (normals.sum(1) < 150).any()
+    triangles = page.evaluate("fetch('/runs/finished-0').then((r) => r.json()).then((run) => run.figures.triangles)")
+    assert page.inner_text(".looks button[aria-pressed=true] >> nth=1") == f"Wireframe, {triangles:,} triangles"
+    assert np.array_equal(middle("Wireframe"), normals)  # off again
+    assert np.array_equal(middle("Colour"), colour)
 
 
 def test_a_picture_in_place_of_words(page: Any, tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ ENDS = (
     "/preview.png",
     "/run.yaml",
     "/live.jpg",
+    "/prior.jpg",
     "/front.jpg",
     "/stop",
     "/resume",

@@ -20,7 +20,7 @@ from .files import write_atomic
 from .geometry.export_settings import ExportSettings
 from .loading import load_prior
 from .loop import keep
-from .more_steps import with_more_steps
+from .mid_run import with_changes
 from .no_effect import without_effect
 from .paths import user_path
 from .priors.mixture import absolute_id, pinned_id
@@ -71,9 +71,10 @@ def generate(
 
     ``preset`` and ``overrides`` (dotted names, ``distillation__guidance_scale=20``) give the settings, or ``config`` all
     of them. With ``out`` (a folder) the run is recorded there; ``resume`` continues a recorded run, with ``steps`` for more
-    of them (``more_steps``). ``prior`` replaces ``config.prior``; a ``Loader`` loads what the settings ask for, and keeps it
-    for the next run. Callbacks are called after each step; what they raise ends the run, with a checkpoint.
-    ``stop``, once set (by any thread), ends it after the step in progress, or between parts of the export: Stopped is
+    of them (``more_steps``) and with ``overrides`` that hold from here on (``mid_run``). ``prior`` replaces
+    ``config.prior``; a ``Loader`` loads what the settings ask for, and keeps it for the next run. Callbacks are called
+    after each step; what they raise ends the run, with a checkpoint. ``stop``, once set (by any thread), ends it after the
+    step in progress, or between parts of the export: Stopped is
     raised. Raises UserError too.
     """
     with ExitStack() as held:  # from now on nobody else writes into the run's folder
@@ -86,7 +87,7 @@ def generate(
             run = Run.open(resume)
             held.enter_context(run.locked())
             if overrides:
-                run.config = with_more_steps(run.config, overrides, run.load_checkpoint(resumable=True)[1]["stage"])
+                run.config = with_changes(run.config, overrides, run.load_checkpoint(resumable=True)[1])
             config = run.config
             if config.prior.image:
                 config.prior.image = str(run.path / REFERENCE)

@@ -13,7 +13,7 @@ from .priors.mixture import is_mixture, parse_mixture
 from .priors.prior_client import is_served
 from .scene.scene_settings import GridSettings, MeshSettings, SplatSettings
 from .settings.building import stage_configs
-from .settings.catalogue import STAGES, all_settings
+from .settings.catalogue import PAGES, all_settings
 from .settings.config import Config
 from .settings.names import as_text, flatten
 from .settings.presets import preset_names, resolve
@@ -192,7 +192,7 @@ def _usual(config: Config) -> Config:
 
 def _values(config: Config) -> dict[str, Any]:
     """Its settings by dotted name."""
-    return flatten(config.model_dump(exclude={STAGES}))
+    return flatten(config.model_dump(exclude=set(PAGES)))
 
 
 def _shown(values: list[Any]) -> str:

@@ -12,6 +12,7 @@ from . import regularizers
 from .captions import Captions
 from .device import pick_device
 from .distillation.clipping import clip_pixels
+from .distillation.glimpse import Glimpse
 from .distillation.rule import Direction, Rule
 from .distillation.rule_settings import DistillationSettings
 from .distillation.rules import make_rule
@@ -79,6 +80,7 @@ class Stage:
         self.alpha_sigma = prior.alpha_sigma if isinstance(prior, Prior) else cosine_schedule
         self.optimiser = self._new_optimiser()
         self.done = 0
+        self.glimpse: Glimpse | None = None
         self.skipped = torch.zeros((), device=self.device)
         self.skipped_in_a_row = torch.zeros((), device=self.device)
 
@@ -107,7 +109,9 @@ class Stage:
         t = self._times(progress, rng)
         noise = torch.randn(self.rule.noise_shape(config.views_per_step), generator=rng).to(self.device)
         question = self.captions.ask(view)
-        direction = self.rule.at(progress).direction(picture.detach(), question, t, noise)
+        rule = self.rule.at(progress)
+        direction = rule.direction(picture.detach(), question, t, noise)
+        self.glimpse = rule.glimpse()
         direction = clip_pixels(direction, scheduled(config.distillation.clip_pixels, progress))
         marks["prior"] = self.clock()
         penalty, terms = regularizers.total(config.regularizers, rendering, progress)

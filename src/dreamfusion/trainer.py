@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from .distillation.glimpse import Glimpse
 from .metrics import Metrics
 from .priors.prior import Prior, Scorer
 from .scene.scene import Scene
@@ -23,7 +24,7 @@ PriorOf = Callable[[Config], Prior | Scorer]
 @dataclass(frozen=True)
 class Progress:
     """A step of ``steps`` is done. ``metrics`` are the figures of the log line; ``stage`` of ``stages``, from 1. ``scene`` may be
-    drawn, and must not be changed."""
+    drawn, and must not be changed. ``glimpse``: what the prior was asked and answered, if the rule asks for noise."""
 
     step: int
     steps: int
@@ -32,6 +33,7 @@ class Progress:
     stage: int = 1
     stages: int = 1
     scene: Scene | None = field(default=None, repr=False, compare=False)
+    glimpse: Glimpse | None = field(default=None, repr=False, compare=False)
 
 
 class Trainer:
@@ -51,6 +53,7 @@ class Trainer:
         UserError for settings that do not fit.
         """
         self.config, self.stages = config, stage_configs(config)
+        self._changes = {change["step"] for change in config.changes}
         self._prior, self._makers = prior, makers
         self.stage = self._begin(0, None, start)
 
@@ -81,10 +84,14 @@ class Trainer:
 
     @own_torch()
     def step(self) -> Metrics:
-        """One step; at the end of a stage the next one begins first."""
+        """One step; at the end of a stage the next one begins first, and a change of settings takes place before its step."""
+        if self.done in self._changes:
+            self.stages = stage_configs(self.config, self.done)
         if self.stage.finished:
             with kept_random():
                 self.stage = self._begin(self.stage.number + 1, self.stage)
+        elif self.stage.config != self.stages[self.stage.number]:
+            self.restore(*self.state())
         return self.stage.step(self.before)
 
     def steps(self) -> Iterator[Progress]:
@@ -93,7 +100,8 @@ class Trainer:
         while self.done < self.total:
             metrics = self.step()
             seconds = time.monotonic() - start
-            yield Progress(self.done, self.total, metrics, seconds, self.stage.number + 1, len(self.stages), self.scene)
+            where = self.stage.number + 1, len(self.stages)
+            yield Progress(self.done, self.total, metrics, seconds, *where, self.scene, self.stage.glimpse)
 
     @own_torch()
     def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:
@@ -104,7 +112,8 @@ class Trainer:
     @own_torch()
     @kept_random()
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, int]) -> None:
-        """The inverse of ``state``."""
-        if meta["stage"] != self.stage.number:
+        """The inverse of ``state``. The settings are those that hold at its step."""
+        self.stages = stage_configs(self.config, meta["step"])
+        if meta["stage"] != self.stage.number or self.stage.config != self.stages[meta["stage"]]:
             self.stage = self._begin(meta["stage"], None)
         self.stage.restore(tensors, meta)

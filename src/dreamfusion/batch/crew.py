@@ -75,9 +75,16 @@ class Worker:
 
     def look(self, wanted: tuple[float, float] | None) -> None:
         """Have the pictures of its job look from this azimuth and elevation in degrees; None: from changing sides."""
+        self._tell({"look": wanted})
+
+    def watch(self, seconds: float) -> None:
+        """Have it show what the prior sees, for so long."""
+        self._tell({"watch": seconds})
+
+    def _tell(self, message: dict[str, Any]) -> None:
         assert self.process.stdin is not None
         with suppress(BrokenPipeError, ValueError):
-            self.process.stdin.write(json.dumps({"look": wanted}) + "\n")
+            self.process.stdin.write(json.dumps(message) + "\n")
             self.process.stdin.flush()
 
     def stop(self) -> None:

@@ -1,9 +1,11 @@
 """A process that makes one asset after another: ``python -m dreamfusion.batch.worker``. It loads torch and the prior once.
 
 A line of JSON on standard input is a job (``Job.ask``), or {"look": [azimuth, elevation]} in degrees, from where the pictures of
-the job in progress look from now on ({"look": null}: from changing sides again). Lines of JSON on standard output say how far it is:
+the job in progress look from now on ({"look": null}: from changing sides again), or {"watch": seconds}, for which somebody wants to
+see what the prior sees. Lines of JSON on standard output say how far it is:
 
-- {"step", "steps", "seconds", "metrics"}, and a "picture" (JPEG as base64) if the job has "live", the side of one;
+- {"step", "steps", "seconds", "metrics"}, and a "picture" (JPEG as base64) if the job has "live", the side of one; while it is
+  watched also "prior": the noisy picture and the answer of ``live_pictures.prior_picture``, and their "prior_t";
 - {"doing", "share"} during the export, and {"warning"};
 - the answer, {"error": null or one line, "kind": "user", "bug", or "away" (a served prior does not answer)}.
 
@@ -30,68 +32,15 @@ from ..generation import Loader, Stopped, generate
 from ..interrupts import StopRequest, stopped_by_signals
 from ..reports import reporting
 from ..run import CHECKPOINT, META
-from ..scene.scene import Scene
 from ..settings.presets import resolve
-from ..torch_state import own_torch
 from ..trainer import Progress
+from .live_pictures import LIVE_SHARE, PRIOR_SHARE, TURNED_SHARE, Gaze, picture_of, prior_picture
 
 Send = Callable[[dict[str, Any]], None]
 EVERY = 0.5
 """Seconds between two lines about the same run."""
 PATIENCE = 60.0
 """Seconds to wait for a folder that another process holds: the worker of a batch that was killed needs some to end."""
-
-
-LIVE_SHARE, TURNED_SHARE = 0.1, 0.5
-"""Largest share of a run's time that the pictures that are sent may take; the second one while somebody turns the object."""
-TURN_DEG = 20
-"""Each of them looks from so much further around."""
-
-
-class Gaze:
-    """Where pictures look from: around the object, or from where somebody wants."""
-
-    PATIENCE, EVERY = 2.0, 0.05
-    """Seconds for which somebody who turned the object counts as still turning it, and seconds between two pictures then."""
-
-    def __init__(self) -> None:
-        self.wanted: tuple[float, float] | None = None
-        self.last, self.azimuth = float("-inf"), -float(TURN_DEG)
-
-    def turn(self, wanted: tuple[float, float] | None) -> None:
-        """Look from this azimuth and elevation in degrees; None: around again."""
-        self.wanted, self.last = wanted, time.monotonic()
-
-    @property
-    def turning(self) -> bool:
-        """Whether somebody turns the object."""
-        return time.monotonic() - self.last < self.PATIENCE
-
-    def next(self) -> tuple[float, float]:
-        """Azimuth and elevation of the next picture."""
-        if self.wanted is not None:
-            return self.wanted
-        self.azimuth = (self.azimuth + TURN_DEG) % 360
-        return self.azimuth, 15.0
-
-
-@own_torch()
-def picture_of(scene: Scene, azimuth: float, elevation: float, size: int) -> str:
-    """A JPEG of a scene from a side, in degrees, as base64."""
-    import base64
-    import io
-
-    from PIL import Image
-
-    from ..export.pictures import render_view
-    from ..export.turntable import to_uint8
-    from ..view.cameras import orbit_cameras
-    from ..view.view import orbit_view
-
-    drawn = to_uint8(render_view(scene, orbit_view(orbit_cameras([azimuth], elevation, 2.5), size)))[0]
-    buffer = io.BytesIO()
-    Image.fromarray(drawn).save(buffer, format="JPEG", quality=85)
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 class Telling:
@@ -101,7 +50,7 @@ class Telling:
         """``live``: side of the pictures that are sent as well, 0 for none."""
         self.send, self.every, self.live, self.sent = send, every, live, float("-inf")
         self.gaze = gaze or Gaze()
-        self.drawing = 0.0
+        self.drawing = self.decoding = 0.0
 
     def due(self) -> bool:
         """Whether it is time for a line; then the next one is due later."""
@@ -122,6 +71,11 @@ class Telling:
                 begin = time.monotonic()
                 said["picture"] = picture_of(progress.scene, *self.gaze.next(), self.live)
                 self.drawing += time.monotonic() - begin
+            seen = progress.glimpse if self.live and self.gaze.watched else None
+            if seen is not None and self.decoding <= PRIOR_SHARE * progress.seconds:
+                begin = time.monotonic()
+                said |= {"prior": prior_picture(seen, self.live), "prior_t": float(seen.t[0])}
+                self.decoding += time.monotonic() - begin
             self.send(said)
 
     def part(self, what: str, done: int, parts: int) -> None:
@@ -216,6 +170,8 @@ def main() -> None:
                 message = json.loads(line)
                 if "look" in message:
                     gaze.turn(message["look"])
+                elif "watch" in message:
+                    gaze.watch(message["watch"])
                 else:
                     asked.put(message)
         ended.set()

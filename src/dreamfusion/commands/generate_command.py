@@ -24,7 +24,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", metavar="NAME", help="preset to start from, or a .yaml file of settings [balanced]")
     parser.add_argument("--out", metavar="FOLDER", help="the run's folder [runs/<prompt>-<seed>]")
     parser.add_argument(
-        "--resume", metavar="FOLDER", help="resume this run, with its own settings; --steps N adds steps"
+        "--resume",
+        metavar="FOLDER",
+        help="resume this run, with its own settings; --steps N adds steps, and other settings hold from here on",
     )
     from ..settings.presets import load_preset
 
@@ -35,24 +37,23 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def act(given: argparse.Namespace) -> int:
     """Make the asset of a new run, or go on with a stopped one."""
-    from ..more_steps import is_steps
+    from ..mid_run import check_names
     from ..run import Run
     from ..settings.presets import resolve
 
     settings = given_settings(given)
     # Mistakes are found before torch is loaded, which takes seconds.
     if given.resume:
-        more = {name: value for name, value in settings.items() if is_steps(name)}
-        extra = [*(["a prompt"] if given.prompt else []), *(name for name in settings if name not in more)]
-        extra += [name for name in ("preset", "out") if getattr(given, name)]
+        extra = [*(["a prompt"] if given.prompt else []), *(n for n in ("preset", "out") if getattr(given, n))]
         if extra:
             raise UserError(
-                f"--resume uses the run's own settings, and takes more --steps; leave out {', '.join(extra)}"
+                f"--resume keeps the run's own prompt, and takes more --steps; leave out {', '.join(extra)}"
             )
+        check_names(settings)
         run = Run.open(given.resume)
         with run.locked():
             run.load_checkpoint(resumable=True)
-            return record(given.output, run, resume=run.path, **more)
+            return record(given.output, run, resume=run.path, **settings)
     config = resolve(given.preset or "balanced", settings, given.prompt or "")
     with Run.claim(run_folder(given.out) if given.out else None, config) as run:
         return record(given.output, run, out=run.path, config=config)

@@ -17,7 +17,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def act(given: argparse.Namespace) -> int:
     """List the presets, or show the page or the settings of one."""
     from ..settings.building import build
-    from ..settings.catalogue import STAGES
+    from ..settings.catalogue import PAGES, STAGES
     from ..settings.names import as_text, flatten
     from ..settings.presets import load_preset, preset_names, preset_text
 
@@ -31,7 +31,7 @@ def act(given: argparse.Namespace) -> int:
             output.say(f"{name:16} {first}")
         return 0
     config = build(load_preset(given.name))
-    shown = flatten(config.model_dump(exclude={"prompt", STAGES}))
+    shown = flatten(config.model_dump(exclude={"prompt", *PAGES}))
     for k, page in enumerate(config.stages, 1):
         shown |= {f"{STAGES}.{k}.{name}": value for name, value in page.items()} or {f"{STAGES}.{k}": "as above"}
     output.note(preset=given.name, settings=shown)

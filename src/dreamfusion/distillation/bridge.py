@@ -9,7 +9,7 @@ from torch import Tensor
 from ..priors.question import Question
 from .rule import Figures
 from .rule_settings import BridgeSettings
-from .sds import SDS, predict_apart
+from .sds import SDS
 
 
 @dataclass(frozen=True)
@@ -22,5 +22,5 @@ class Bridge(SDS):
     settings: BridgeSettings
 
     def residual(self, z: Tensor, question: Question, t: Tensor, noise: Tensor) -> tuple[Tensor, Figures]:
-        wanted, source = predict_apart(self.prior, self.noised(z, t, noise), t, question, question.nothing)
+        wanted, source = self.apart(self.noised(z, t, noise), t, question, question.nothing)
         return self.guidance_scale * (wanted - source), {"guidance_norm": (wanted - source).square().mean().sqrt()}

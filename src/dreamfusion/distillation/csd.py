@@ -10,7 +10,7 @@ from ..priors.question import Question, Words
 from ..schema import scheduled
 from .rule import Figures
 from .rule_settings import CsdSettings
-from .sds import SDS, predict_apart
+from .sds import SDS
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class CSD(SDS):
         if question.nothing is None:
             share = 0.0
         first: Words | None = None if share < 1 else question.nothing
-        wanted, away = predict_apart(self.prior, z_t, t, question, first)
+        wanted, away = self.apart(z_t, t, question, first)
         if 0 < share < 1:
             (negative,) = self.prior.predict_noise(z_t, t, question, [question.nothing])
             away = (1 - share) * away + share * negative

@@ -11,7 +11,7 @@ from ..priors.prior import broadcast
 from ..priors.question import Question
 from .rule import Figures
 from .rule_settings import NfsdSettings
-from .sds import SDS, predict_apart
+from .sds import SDS
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class NFSD(SDS):
 
     def residual(self, z: Tensor, question: Question, t: Tensor, noise: Tensor) -> tuple[Tensor, Figures]:
         z_t = self.noised(z, t, noise)
-        wanted, nothing = predict_apart(self.prior, z_t, t, question, None)
+        wanted, nothing = self.apart(z_t, t, question, None)
         negative = nothing
         if question.nothing is not None:
             (negative,) = self.prior.predict_noise(z_t, t, question, [question.nothing])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..priors.question import Question
+from .glimpse import Glimpse
 
 Figures = dict[str, Tensor]
 """Figures of a step by name, each a number (a tensor without dimensions, so that nothing waits for a GPU)."""
@@ -44,6 +45,10 @@ class Rule(ABC):
     def at(self, progress: float) -> Rule:
         """This rule at ``progress`` in [0, 1] of its stage, for rules with schedules. What it learns stays shared."""
         return self
+
+    def glimpse(self) -> Glimpse | None:
+        """What the prior was asked last by ``direction``, and its answer; None if this rule did not ask for noise."""
+        return None
 
     def learn(self, picture: Tensor, question: Question, rng: torch.Generator) -> Figures:
         """Train what the rule itself learns on the pictures (B, C, H, W) of this step."""

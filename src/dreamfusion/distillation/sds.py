@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
@@ -12,6 +12,7 @@ from ..priors.prior import Prior, broadcast, clean_from_noise, guide, levels
 from ..priors.question import Question, Words
 from ..schema import scheduled
 from .clipping import clip_score
+from .glimpse import Glimpse
 from .rule import Direction, Figures, Rule, mean_over_pixels
 from .rule_settings import GuidedSettings
 
@@ -118,6 +119,8 @@ class SDS(Rule):
     prior: Prior
     settings: GuidedSettings
     progress: float = 0.0
+    asked: list[Glimpse] = field(default_factory=list, init=False, repr=False, compare=False)
+    """The last question, for ``glimpse``. Each step's rule (``at``) begins without one."""
 
     def noise_shape(self, count: int) -> tuple[int, ...]:
         return self.prior.noise_shape(count)
@@ -137,7 +140,27 @@ class SDS(Rule):
 
     def guided(self, z_t: Tensor, t: Tensor, question: Question) -> tuple[Tensor, Figures]:
         """``predict_guided`` of this rule's prior and settings, now."""
-        return predict_guided(self.prior, z_t, t, question, self.settings, self.progress)
+        guided, _, figures = self.both(z_t, t, question)
+        return guided, figures
+
+    def both(self, z_t: Tensor, t: Tensor, question: Question) -> tuple[Tensor, Tensor, Figures]:
+        """``predict_both`` of this rule's prior and settings, now."""
+        guided, plain, figures = predict_both(self.prior, z_t, t, question, self.settings, self.progress)
+        self.note(z_t, t, plain)
+        return guided, plain, figures
+
+    def apart(self, z_t: Tensor, t: Tensor, question: Question, nothing: Words | None) -> tuple[Tensor, Tensor]:
+        """``predict_apart`` of this rule's prior."""
+        wanted, other = predict_apart(self.prior, z_t, t, question, nothing)
+        self.note(z_t, t, wanted)
+        return wanted, other
+
+    def note(self, z_t: Tensor, t: Tensor, answer: Tensor) -> None:
+        """Remember a question and its answer e(y) for ``glimpse``."""
+        self.asked[:] = [Glimpse(self.prior, z_t.detach(), t, answer.detach())]
+
+    def glimpse(self) -> Glimpse | None:
+        return self.asked[0] if self.asked else None
 
     def residual(self, z: Tensor, question: Question, t: Tensor, noise: Tensor) -> tuple[Tensor, Figures]:
         """The gradient by z (B, C, h, w) before its weight w(t), and figures. Called without gradients."""

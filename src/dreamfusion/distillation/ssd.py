@@ -11,7 +11,7 @@ from ..priors.prior import broadcast
 from ..priors.question import Question
 from .rule import Figures
 from .rule_settings import SsdSettings
-from .sds import SDS, predict_apart, without_component
+from .sds import SDS, without_component
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class SSD(SDS):
     settings: SsdSettings
 
     def residual(self, z: Tensor, question: Question, t: Tensor, noise: Tensor) -> tuple[Tensor, Figures]:
-        wanted, nothing = predict_apart(self.prior, self.noised(z, t, noise), t, question, question.nothing)
+        wanted, nothing = self.apart(self.noised(z, t, noise), t, question, question.nothing)
         leave = self.guidance_scale * (wanted - nothing)
         seek = without_component(wanted, noise)
         size, own = (x.flatten(1).norm(dim=1) for x in (leave, seek))

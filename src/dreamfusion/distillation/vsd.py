@@ -11,7 +11,7 @@ from ..priors.question import Question
 from .learner import Learner, make_learner
 from .rule import Figures
 from .rule_settings import VsdSettings
-from .sds import SDS, predict_both
+from .sds import SDS
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class VSD(SDS):
 
     def residual(self, z: Tensor, question: Question, t: Tensor, noise: Tensor) -> tuple[Tensor, Figures]:
         z_t = self.noised(z, t, noise)
-        predicted, known, figures = predict_both(self.prior, z_t, t, question, self.settings, self.progress)
+        predicted, known, figures = self.both(z_t, t, question)
         own = self.learner.predict(z_t, t, question, known)
         return predicted - own, figures | {"own_norm": own.square().mean().sqrt()}
 

@@ -9,15 +9,15 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from ..errors import UserError
-from .catalogue import STAGES, all_settings
+from .catalogue import CHANGES, PAGES, STAGES, all_settings
 from .config import Config
-from .names import as_text, flatten, from_text, full_name, of_a_stage
+from .names import as_text, flatten, from_text, full_name, of_a_change, of_a_stage
 
 
 def build(values: Mapping[str, Any]) -> Config:
     """A Config of {dotted name: value or text}. UserError of one line for unknown names and values not allowed."""
     given = dict(values)
-    pages = given.pop(STAGES, ())
+    pages, changes = given.pop(STAGES, ()), given.pop(CHANGES, ())
     page: dict[str, Any] = {}
     for name, value in given.items():
         setting = all_settings()[full_name(name)]
@@ -34,6 +34,9 @@ def build(values: Mapping[str, Any]) -> Config:
         config.stages = tuple(
             {name: of_stage[name] for name in page} for page, of_stage in zip(config.stages, found, strict=True)
         )
+    config.changes = _changes(changes)
+    for change in config.changes:
+        stage_configs(config, change["step"])  # says what is wrong in a change
     return config
 
 
@@ -57,19 +60,45 @@ def _stage_pages(pages: Any) -> tuple[dict[str, Any], ...]:
     return tuple({of_a_stage(name): value for name, value in flatten(page).items()} for page in pages)
 
 
-def stage_configs(config: Config) -> list[Config]:
-    """The settings of each stage: the run's own with the stage's page on top. UserError, naming the stage, where one does
-    not fit."""
+def _changes(found: Any) -> tuple[dict[str, Any], ...]:
+    """The changes in the order of their steps. UserError if they are something else."""
+    shape = f"{CHANGES} must be a list of {{step: a whole number, settings: {{name: value}}}}"
+    if not isinstance(found, list | tuple):
+        raise UserError(shape)
+    changes = []
+    for change in found:
+        if not isinstance(change, Mapping) or set(change) != {"step", "settings"}:
+            raise UserError(shape)
+        step, settings = change["step"], change["settings"]
+        if not isinstance(step, int) or isinstance(step, bool) or step < 0 or not isinstance(settings, Mapping):
+            raise UserError(shape)
+        changes.append({"step": step, "settings": {of_a_change(n): v for n, v in flatten(settings).items()}})
+    return tuple(sorted(changes, key=lambda change: change["step"]))
+
+
+def stage_configs(config: Config, step: int = 0) -> list[Config]:
+    """The settings of each stage as they hold after ``step`` steps of the run: the run's own, with the stage's page on top, and
+    on top of that the changes made until then, where the stage's kinds have such settings. UserError, naming the stage, where
+    one does not fit."""
+    new: dict[str, Any] = {}
+    for change in config.changes:
+        new |= change["settings"] if change["step"] <= step else {}
     if not config.stages:
-        return [config]
-    base = flatten(config.model_dump(exclude={STAGES}))
+        return [_with_changes(config, new)]
+    base = flatten(config.model_dump(exclude=set(PAGES)))
     found = []
     for k, page in enumerate(config.stages):
         try:
-            found.append(build(fitting(base, page) | page))
+            found.append(_with_changes(build(fitting(base, page) | page), new))
         except UserError as error:
             raise UserError(f"in stage {k + 1}: {error}") from None
     return found
+
+
+def _with_changes(config: Config, new: Mapping[str, Any]) -> Config:
+    values = flatten(config.model_dump(exclude=set(PAGES)))
+    new = {name: value for name, value in new.items() if name in values}
+    return build(values | new) if new else config
 
 
 def fitting(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

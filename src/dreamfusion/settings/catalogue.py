@@ -16,6 +16,9 @@ from .config import Config
 
 STAGES = "stages"
 """The name of the pages of the stages. They hold settings, and are none themselves."""
+CHANGES = "changes"
+"""The name of the changes that were made to a stopped run. They hold settings, and are none themselves."""
+PAGES = (STAGES, CHANGES)
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def _walk(model: type[BaseModel], prefix: str) -> Iterator[Setting]:
             yield from _of_any_kind(members, type(info.default), f"{prefix}{name}.")
         elif isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             yield from _walk(info.annotation, f"{prefix}{name}.")
-        elif name != STAGES:
+        elif name not in PAGES:
             limits = (*info.metadata, *(info.examples or ()))
             yield Setting(prefix + name, info.description or "", info.default, info.annotation, limits)
 

@@ -68,7 +68,8 @@ class Config(Settings):
     """One run, complete: with the package versions it repeats the run exactly.
 
     ``stages`` are pages of dotted names, one for each stage of the run; ``stage`` applies one. Without any the run is one
-    stage, these settings themselves.
+    stage, these settings themselves. ``changes`` were made while the run was stopped, in the order of their steps: {"step": 80,
+    "settings": {dotted name: value}} holds after 80 steps of the run.
     """
 
     prompt: str = ""
@@ -101,3 +102,4 @@ class Config(Settings):
     export: ExportSettings = ExportSettings()
     cost: CostSettings = CostSettings()
     stages: tuple[dict[str, Any], ...] = ()
+    changes: tuple[dict[str, Any], ...] = ()

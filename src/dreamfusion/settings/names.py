@@ -12,7 +12,7 @@ import yaml
 
 from ..errors import UserError
 from . import plain_yaml
-from .catalogue import STAGES, Setting, all_settings, describe
+from .catalogue import PAGES, STAGES, Setting, all_settings, describe
 
 SHORTHANDS = {
     "guidance_scale": "distillation.guidance_scale",
@@ -21,8 +21,12 @@ SHORTHANDS = {
     "mesh": "scene.file",
 }
 """Short names that may stand for the dotted ones."""
-OF_THE_RUN = ("prompt", "preset", "seed", "start", "device", "threads", "run", "export", "cost", STAGES)
+OF_THE_RUN = ("prompt", "preset", "seed", "start", "device", "threads", "run", "export", "cost", *PAGES)
 """Settings and groups that hold for the whole run, so that no stage can change them."""
+MAY_CHANGE = ("distillation", "view", "shading", "regularizers", "optimizer", "export")
+"""Groups of settings that may change while a run is stopped; so may the scene's learning rates (``scene.lr…``)."""
+STAY = ("distillation.kind", "distillation.learner", "distillation.rank", "distillation.width")
+"""Settings of these groups that say which tensors a run has."""
 RENAMED = {
     "prior.camera": "prior.camera is now prior.asks: 'camera' for true, 'words' for false",
     "optimizer.lr": "optimizer.lr is now scene.lr",
@@ -54,6 +58,22 @@ def of_a_stage(name: str) -> str:
     return name
 
 
+def may_change(name: str) -> bool:
+    """Whether a setting, by its dotted name, may change while a run is stopped."""
+    return name not in STAY and (name.partition(".")[0] in MAY_CHANGE or name.startswith("scene.lr"))
+
+
+def of_a_change(name: str) -> str:
+    """The dotted name of a setting that may change while a run is stopped. UserError for any other."""
+    name = full_name(name)
+    if not may_change(name):
+        raise UserError(
+            f"a resumed run keeps its {name}; leave out {name}: what may change are {'.*, '.join(MAY_CHANGE)}.* "
+            "(but not the rule's kind and learner) and scene.lr…"
+        )
+    return name
+
+
 def closest(name: str, names: Iterable[str]) -> str | None:
     """The dotted name whose last part is most like this one's, of the same group if there is one like it."""
     group, _, leaf = name.rpartition(".")
@@ -78,7 +98,7 @@ def full_names(values: Mapping[str, Any]) -> dict[str, Any]:
     """The same values under their dotted names. UserError for unknown names, and for two names of one setting."""
     full: dict[str, Any] = {}
     for name, value in values.items():
-        if (dotted := name if name == STAGES else full_name(name)) in full:
+        if (dotted := name if name in PAGES else full_name(name)) in full:
             raise UserError(f"{dotted} is given twice")
         full[dotted] = value
     return full

@@ -17,7 +17,7 @@ from ..paths import reason, user_path
 from ..prompts import check_prompt
 from . import plain_yaml
 from .building import build, fitting
-from .catalogue import STAGES
+from .catalogue import CHANGES, STAGES
 from .config import Config
 from .migration import from_format_1
 from .names import flatten, full_names, text_names
@@ -89,6 +89,10 @@ def resolve(preset: str = "balanced", overrides: Mapping[str, Any] | None = None
         if not 1 <= int(number) <= len(pages):
             raise UserError(f"{name}: the preset {preset} has {len(pages) or 'no'} stages")
         pages[int(number) - 1][inside] = given[name]
+    changes = [
+        {**change, "settings": {n: v for n, v in flatten(change["settings"]).items() if n not in everywhere}}
+        for change in values.pop(CHANGES, ())
+    ]
     if values.get("prior.image"):
         values["prior.image"] = str(Path(values["prior.image"]).expanduser().resolve())
         if given.get("prior.asks", "image") != "image":
@@ -99,4 +103,4 @@ def resolve(preset: str = "balanced", overrides: Mapping[str, Any] | None = None
     prompt = prompt or values.get("prompt", "")
     # With a picture, the prompt may be left open: the prior then says what it sees.
     values["prompt"] = prompt if not prompt and values.get("prior.image") else check_prompt(prompt)
-    return build(values | ({STAGES: pages} if pages else {}))
+    return build(values | ({STAGES: pages} if pages else {}) | ({CHANGES: changes} if changes else {}))

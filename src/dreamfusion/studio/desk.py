@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,18 @@ from typing import Any
 from ..batch.crew import WORKER, Worker
 from ..errors import UserError
 from ..files import locked, make_folder, write_atomic
+from ..mid_run import check_names, with_changes
 from ..paths import check_folder
 from ..prompts import check_prompt, slug
-from ..run import CHECKPOINT, CONFIG, META
+from ..run import CHECKPOINT, CONFIG, META, Run
 from ..settings.presets import resolve
 from .listing import folder_of, runs_in, summary
 
 HIDDEN, TRASH, QUEUE = ".studio", ".trash", "queue.json"
 MOST_WAITING = 20
 LIVE = {"every": 0.4, "live": 160}
+WATCHED_SECONDS = 6.0
+"""For so long after the last look at the run in progress its process shows what the prior sees."""
 
 Entry = dict[str, Any]
 
@@ -52,6 +55,8 @@ class Desk:
         self.said: dict[str, Any] = {}
         self.notes: dict[str, list[str]] = {}
         self.picture: tuple[int, bytes] = (0, b"")
+        self.prior_picture: tuple[int, bytes] = (0, b"")
+        self.watched = float("-inf")
         self.own: Worker | None = None
         self.closing = self.stopping = False
         self._read()
@@ -86,8 +91,9 @@ class Desk:
             self._add({"id": id, "prompt": prompt, "preset": preset, "settings": settings, "resume": False})
             return id
 
-    def resume(self, id: str, steps: int | None = None) -> None:
-        """Put a run that was stopped, or that is done and gets more ``steps``, into the queue. UserError, Busy."""
+    def resume(self, id: str, steps: int | None = None, settings: Mapping[str, Any] | None = None) -> None:
+        """Put a run that was stopped, or that is done and gets more ``steps``, into the queue; ``settings`` hold from its checkpoint
+        on. UserError, Busy."""
         with self.changed:
             folder = folder_of(self.root, id)
             if self._entry(id) or folder is None:
@@ -96,11 +102,17 @@ class Desk:
                 )
             self._check_room()
             found = summary(folder)
-            more = {"steps": steps} if steps else {}
+            more = ({"steps": steps} if steps else {}) | dict(settings or {})
+            check_names(more)
             start = {"prompt": found["prompt"], "preset": found["preset"], "settings": {}}
             if not found.get("step") and found["state"] != "broken":  # it has no checkpoint yet, and begins anew
-                self._add({"id": id, "resume": False, "page": str(folder / CONFIG), **start})
+                if more:
+                    resolve(str(folder / CONFIG), more, found["prompt"])  # says what is wrong
+                self._add({"id": id, "resume": False, "page": str(folder / CONFIG), **start, "settings": more})
                 return
+            if more:
+                run = Run.open(folder)
+                with_changes(run.config, more, {"stage": 0} | run.read_meta())
             self._add({"id": id, "resume": True, "more": more, **start})
 
     def stop(self, id: str) -> None:
@@ -125,6 +137,13 @@ class Desk:
                 raise Busy(f"{id} is not in progress")
             if "step" in self.said or "doing" in self.said:
                 self.own.look(wanted)
+
+    def watch(self) -> None:
+        """Somebody watches the run in progress now, and wants to see what the prior sees."""
+        with self.changed:
+            if self.own is not None and time.monotonic() - self.watched > WATCHED_SECONDS / 3:
+                self.watched = time.monotonic()
+                self.own.watch(WATCHED_SECONDS)
 
     def delete(self, id: str) -> None:
         """Move a run into the trash, ``.trash`` in the studio's folder. Busy if it is in progress, KeyError if there is none."""
@@ -180,6 +199,7 @@ class Desk:
                     found |= self.said | {
                         "state": "stopping" if self.stopping else "running",
                         "picture": self.picture[0],
+                        "prior_picture": self.prior_picture[0],
                     }
             elif id in self.failed:
                 found |= {"state": "failed", "error": self.failed[id]}
@@ -218,7 +238,9 @@ class Desk:
                 if self.closing:
                     return
                 entry = self.now = self.queue[0]
-                self.said, self.picture, self.stopping = {"doing": "starting"}, (0, b""), False
+                self.said, self.stopping = {"doing": "starting"}, False
+                self.picture = self.prior_picture = (0, b"")
+                self.watched = float("-inf")
                 self.own = Worker(self.worker or WORKER, self.root / HIDDEN / "worker.log")
                 self._tell()
             answer = self._make(self.own, entry)
@@ -250,6 +272,10 @@ class Desk:
                 picture = message.pop("picture", None)
                 if picture:
                     self.picture = (self.picture[0] + 1, b64decode(picture))
+                if seen := message.pop("prior", None):
+                    self.prior_picture = (self.prior_picture[0] + 1, b64decode(seen))
+                elif "prior_t" in self.said:
+                    message["prior_t"] = self.said["prior_t"]
                 if "first" not in self.said:
                     self.said["first"] = [message["step"], message["seconds"]]
                 first, spent = self.said["first"]

@@ -12,6 +12,7 @@ from ..cost.meter import read_parts, total
 from ..errors import UserError
 from ..run import CHECKPOINT, CONFIG, META, Run
 from ..settings.building import stage_configs
+from ..settings.names import as_text
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 FILES = {
@@ -64,6 +65,11 @@ def summary(folder: Path) -> dict[str, Any]:
     figures = asset_figures(folder / "asset.glb")
     found |= {"prompt": run.config.prompt, "preset": run.config.preset, "seed": run.config.seed}
     found |= {"step": done, "steps": steps, "figures": figures or {}}
+    if run.config.changes:
+        found["changes"] = [
+            {"step": change["step"], "settings": {name: as_text(value) for name, value in change["settings"].items()}}
+            for change in run.config.changes
+        ]
     found["state"] = "done" if figures is not None and done == steps else "stopped"
     found["files"] = [name for name in FILES if (folder / name).is_file()]
     if parts := read_parts(folder):

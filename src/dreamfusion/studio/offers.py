@@ -13,7 +13,7 @@ from ..priors.prior_settings import PriorSettings
 from ..prompts import check_prompt
 from ..settings.building import build
 from ..settings.catalogue import all_settings
-from ..settings.names import as_text, flatten, full_names
+from ..settings.names import as_text, flatten, full_names, may_change
 from ..settings.presets import load_preset, preset_names, preset_text
 
 REFUSED = (
@@ -64,7 +64,8 @@ def presets() -> dict[str, dict[str, Any]]:
 
 @cache
 def settings() -> list[dict[str, Any]]:
-    """Every setting that may be given: name, help, what is allowed, default, and whether it is one of ``MAIN``."""
+    """Every setting that may be given: name, help, what is allowed, default, whether it is one of ``MAIN``, and
+    whether a stopped run may be given it."""
     return [
         {
             "name": s.name,
@@ -72,6 +73,7 @@ def settings() -> list[dict[str, Any]]:
             "allowed": s.allowed,
             "default": as_text(s.default),
             "main": s.name in MAIN,
+            "mid_run": may_change(s.name),
         }
         for s in all_settings().values()
         if s.name not in REFUSED
@@ -82,11 +84,16 @@ def check_settings(preset: str, given: dict[str, Any]) -> dict[str, str]:
     """The settings under their full names. UserError for a preset or a setting that the studio does not offer."""
     if preset not in presets():
         raise UserError(f"the studio has no preset {preset[:60]!r}; it has {', '.join(presets())}")
-    found = full_names({str(name)[:100]: str(value) for name, value in given.items() if str(value).strip()})
+    found = full_settings(given)
     for name in found:
         if name in REFUSED or name.startswith("stages."):
             raise UserError(f"the studio does not change {name}; use the command line for that")
     return found
+
+
+def full_settings(given: dict[str, Any]) -> dict[str, str]:
+    """The settings that have a value, under their full names. UserError for an unknown one."""
+    return full_names({str(name)[:100]: str(value) for name, value in given.items() if str(value).strip()})
 
 
 @cache

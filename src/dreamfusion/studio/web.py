@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -63,6 +63,8 @@ class Resume(BaseModel):
     model_config = ConfigDict(extra="forbid")
     steps: int | None = Field(None, ge=1, le=1_000_000)
     """The new number of steps, for a run that is to get more."""
+    settings: dict[str, str | int | float | bool] = Field(default_factory=dict, max_length=100)
+    """Settings that hold from the run's checkpoint on: those of ``GET /settings`` that are "mid_run"."""
 
 
 class Look(BaseModel):
@@ -163,7 +165,7 @@ def make_app(
     @app.post("/runs/{id}/resume", summary="Go on with a run, or give it more steps")
     def resume(id: str, asked: Resume) -> dict[str, Any]:
         known(id)
-        desk.resume(id, asked.steps)
+        desk.resume(id, asked.steps, offers.full_settings(asked.settings))
         return known(id)
 
     @app.post("/runs/{id}/look", status_code=204, summary="Turn the run in progress to a side")
@@ -185,6 +187,10 @@ def make_app(
         if streams["open"] >= MOST_STREAMS:
             raise HTTPException(503, "too many pages watch already; close some")
 
+        def watched() -> Any:
+            desk.watch()
+            return look()
+
         async def events() -> AsyncIterator[str]:
             streams["open"] += 1
             try:
@@ -192,7 +198,7 @@ def make_app(
                 while not desk.closing and not await request.is_disconnected():
                     if desk.version != seen:
                         seen = desk.version
-                        text = json.dumps(await asyncio.to_thread(look), allow_nan=False)
+                        text = json.dumps(await asyncio.to_thread(watched), allow_nan=False)
                         if text != last:
                             last, silent = text, 0.0
                             yield f"data: {text}\n\n"
@@ -219,13 +225,21 @@ def make_app(
         await asyncio.to_thread(known, id)
         return event_stream(request, lambda: desk.run(id))
 
-    @app.get("/runs/{id}/live.jpg", summary="The newest picture of the run in progress", response_class=Response)
-    def live(id: str) -> Response:
+    def newest(id: str, which: Literal["picture", "prior_picture"]) -> Response:
         with desk.changed:
-            number, data = desk.picture
+            number, data = getattr(desk, which)
             if not data or desk.now is None or desk.now["id"] != id:
                 raise HTTPException(404, "there is no picture yet")
         return Response(data, media_type="image/jpeg", headers={"etag": f'"{number}"'})
+
+    @app.get("/runs/{id}/live.jpg", summary="The newest picture of the run in progress", response_class=Response)
+    def live(id: str) -> Response:
+        return newest(id, "picture")
+
+    @app.get("/runs/{id}/prior.jpg", summary="What the prior was shown last, and its answer", response_class=Response)
+    def prior(id: str) -> Response:
+        desk.watch()
+        return newest(id, "prior_picture")
 
     @app.get("/runs/{id}/front.jpg", summary="A small picture of the asset", response_class=Response)
     def front(id: str) -> Response:

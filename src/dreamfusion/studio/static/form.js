@@ -4,10 +4,10 @@ import { $, ask, get, later, make } from "./common.js";
 let presets = {}, words = { things: [], looks: [] };
 const changed = new Set();
 
-function field(setting) {
-  const id = `set-${setting.name}`;
+export function field(setting, place = "set") {
+  const id = `${place}-${setting.name}`;
   const input = make("input", { id, "data-name": setting.name, placeholder: setting.default, "aria-describedby": `${id}-help` });
-  input.addEventListener("input", () => (input.value.trim() ? changed.add(setting.name) : changed.delete(setting.name)));
+  if (place === "set") input.addEventListener("input", () => (input.value.trim() ? changed.add(setting.name) : changed.delete(setting.name)));
   return make("div", { class: "setting", "data-words": `${setting.name} ${setting.help}`.toLowerCase() },
     make("label", { for: id }, setting.name), input, make("p", { class: "hint", id: `${id}-help` }, `${setting.help} [${setting.allowed}]`));
 }

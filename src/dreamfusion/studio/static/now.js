@@ -2,7 +2,7 @@
 import { $, STATES, ask, clock, get, make, run, say } from "./common.js";
 import { turnable, turning } from "./turn.js";
 
-let shown = null, curve = [], lastPicture = -1;
+let shown = null, curve = [], lastPicture = -1, lastPrior = -1;
 
 function polyline(points, key) {
   const values = points.filter((p) => p[key] != null);
@@ -20,6 +20,8 @@ function buildNow(id) {
         make("progress", { id: "now-progress", max: 1, value: 0, "aria-label": "Steps done" }),
         make("p", { class: "figures", id: "now-figures" }),
         curveOf("now-curve", "Residual of the score, over the steps"),
+        make("figure", { id: "now-prior", hidden: true },
+          make("img", { alt: "The noisy picture that the prior was shown, and the clean picture that it answered" }), make("figcaption", { class: "hint" })),
         make("p", { class: "hint" }, "The residual of the score: how much the prior still wants to change."),
         make("ul", { class: "notes", id: "now-notes" }),
         make("div", { class: "buttons" },
@@ -39,7 +41,7 @@ function curveOf(id, label) {
 export async function showNow(found) {
   if (!found) { $("now").hidden = true; shown = null; return; }
   if (shown !== found.id) {
-    shown = found.id; curve = []; lastPicture = -1;
+    shown = found.id; curve = []; lastPicture = lastPrior = -1;
     buildNow(found.id);
     get(run(found.id)).then((whole) => { if (shown === found.id) curve = [...whole.curves, ...curve]; }).catch(() => {});
   }
@@ -62,6 +64,13 @@ export async function showNow(found) {
   if (found.picture && found.picture !== lastPicture && !turning()) {
     lastPicture = found.picture;
     $("now-picture").src = `${run(found.id)}/live.jpg?${found.picture}`;
+  }
+  if (found.prior_picture && found.prior_picture !== lastPrior) {
+    lastPrior = found.prior_picture;
+    const [image, caption] = $("now-prior").children;
+    image.src = `${run(found.id)}/prior.jpg?${lastPrior}`;
+    caption.textContent = `What the prior saw at noise level t = ${found.prior_t.toFixed(2)}, and the clean picture that it answered.`;
+    $("now-prior").hidden = false;
   }
 }
 

@@ -1,6 +1,8 @@
 // One run, large; and the export of its asset.
 import { $, STATES, ask, clock, make, run } from "./common.js";
 import { again } from "./form.js";
+import { looksOf } from "./looks.js";
+import { openResume } from "./resume.js";
 
 let opened = null, openedLook = "";
 
@@ -23,12 +25,14 @@ export function refreshViewer(all) {
   if (figures.iou != null) said.push(["silhouettes", figures.iou.toFixed(2)]);
   if (cost) said.push(["time", clock(cost.seconds)], ["energy", `${cost.wh.toFixed(2)} Wh${cost.energy.includes("estimate") ? " (estimate)" : ""}`]);
   if (cost?.cost != null) said.push(["cost", `${cost.cost.toFixed(4)} ${cost.currency}`]);
+  for (const change of found.changes ?? []) said.push([`from step ${change.step}`, Object.entries(change.settings).map(([name, value]) => `${name} = ${value}`).join(", ")]);
   const busy = ["running", "queued", "stopping"].includes(found.state);
   const error = make("p", { class: "error", role: "alert" }, found.error ?? "");
   const attempt = async (work) => { error.textContent = ""; try { await work(); } catch (problem) { error.textContent = problem.message; } };
   $("viewer").replaceChildren(stage, make("div", { class: "inside" },
     make("div", { class: "row" }, make("h2", { id: "viewer-title" }, found.prompt || found.id), make("span", { class: `badge ${found.state}` }, STATES[found.state])),
     make("p", { class: "figures" }, ...said.map(([name, value]) => make("span", {}, `${name} `, make("b", {}, String(value))))),
+    asset && looksOf(stage),
     error,
     make("div", { class: "buttons" },
       asset && make("a", { class: "button primary", href: `${run(found.id)}/asset.glb`, download: `${found.id}.glb` }, "Download GLB"),
@@ -37,6 +41,7 @@ export function refreshViewer(all) {
       found.files?.includes("preview.png") && make("a", { class: "button", href: `${run(found.id)}/preview.png`, target: "_blank", rel: "noopener" }, "All sides"),
       busy && make("button", { type: "button", onclick: () => attempt(() => ask(`${run(found.id)}/stop`, "POST", {})) }, found.state === "queued" ? "Take out of the queue" : "Stop"),
       !busy && found.state !== "done" && found.steps > 0 && make("button", { type: "button", class: "primary", onclick: () => attempt(() => ask(`${run(found.id)}/resume`, "POST", {})) }, "Resume"),
+      !busy && found.step > 0 && make("button", { type: "button", onclick: () => attempt(() => openResume(found)) }, "Change …"),
       !busy && make("button", { type: "button", onclick: () => { $("viewer").close(); again(found); } }, "Use these settings"),
       !busy && found.step > 0 && make("button", { type: "button", onclick: () => { $("viewer").close(); again(found, true); } }, "Begin from this"),
       !busy && make("button", { type: "button", class: "danger", onclick: () => attempt(async () => {

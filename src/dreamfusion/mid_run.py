@@ -1,0 +1,58 @@
+"""What may be asked of a stopped run when it is resumed: other settings from here on, and more steps.
+
+A change is recorded with the number of steps that the checkpoint holds (``Config.changes``), and the trainer applies it when it
+comes to that step. So a run that is killed and resumed, or repeated from its run.yaml, is the same run, bit by bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import Any
+
+from .errors import UserError
+from .more_steps import is_steps, with_more_steps
+from .settings.building import build, changed, stage_configs
+from .settings.catalogue import CHANGES
+from .settings.config import Config
+from .settings.names import as_text, flatten, full_names, of_a_change
+
+
+def check_names(overrides: Mapping[str, Any]) -> None:
+    """UserError if a stopped run takes one of these settings in no case."""
+    for name in full_names(overrides):
+        if not is_steps(name):
+            of_a_change(name)
+
+
+def with_changes(config: Config, overrides: Mapping[str, Any], meta: Mapping[str, int]) -> Config:
+    """The settings of a recorded run, asked for others from its checkpoint on: {'distillation.guidance_scale': 5, 'steps': 400}.
+
+    ``meta``: what the checkpoint says of itself; its "step" and "stage" count. Values that the run has already are no change. An
+    export has one moment, so its settings also count for the run as a whole. UserError for what may not change.
+    """
+    check_names(overrides)
+    given = full_names(overrides)
+    config = with_more_steps(config, {name: value for name, value in given.items() if is_steps(name)}, meta["stage"])
+    done = meta["step"]
+    known = {
+        name: value for change in config.changes if change["step"] <= done for name, value in change["settings"].items()
+    }
+    asked = {n: v for n, v in given.items() if not is_steps(n) and not (n in known and as_text(known[n]) == as_text(v))}
+    stages = stage_configs(config, done)
+    left = [k for k, end in enumerate(accumulate(stage.steps for stage in stages)) if end > done]
+    now = stages[left[0] if left else -1]
+    before, after = (flatten(c.model_dump(mode="json")) for c in (now, changed(now, asked)))
+    new = {name: after[name] for name in asked if after[name] != before[name]}
+    if not new:
+        return config
+    late = [name for name in new if not name.startswith("export.")]
+    if late and not left:
+        raise UserError(f"the run has no steps left, so {', '.join(late)} would change nothing; add some with --steps")
+    if (was := before["view.background"]) != after["view.background"] and "learned" in (was, after["view.background"]):
+        raise UserError("a resumed run keeps its view.background, since 'learned' is a part of what it learns")
+    same = [change["settings"] for change in config.changes if change["step"] == done]
+    others = [change for change in config.changes if change["step"] != done]
+    exported = {name: value for name, value in new.items() if name not in late}
+    changes = [*others, {"step": done, "settings": {**(same[0] if same else {}), **new}}]
+    return build(flatten(config.model_dump()) | exported | {CHANGES: changes})

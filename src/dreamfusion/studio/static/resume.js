@@ -1,0 +1,36 @@
+// Go on with a stopped run with other settings from here on, or with more steps.
+import { $, ask, get, make, run } from "./common.js";
+import { field } from "./form.js";
+
+export async function openResume(found) {
+  const settings = (await get("/settings")).filter((setting) => setting.mid_run);
+  const fields = settings.map((setting) => field(setting, "new"));
+  const inputs = fields.map((part) => part.querySelector("input"));
+  for (const input of inputs) input.placeholder = "unchanged";
+  const steps = make("input", { id: "resume-steps", inputmode: "numeric", placeholder: String(found.steps) });
+  const find = make("input", { id: "resume-find", type: "search", placeholder: "find a setting …", "aria-controls": "resume-settings", oninput: () => {
+    const wanted = find.value.toLowerCase().trim();
+    for (const part of fields) part.hidden = Boolean(wanted) && !part.dataset.words.includes(wanted);
+  } });
+  const error = make("p", { class: "error", role: "alert" });
+  $("resume").replaceChildren(make("form", { class: "inside", onsubmit: async (event) => {
+    event.preventDefault();
+    error.textContent = "";
+    const given = Object.fromEntries(inputs.filter((input) => input.value.trim()).map((input) => [input.dataset.name, input.value.trim()]));
+    try {
+      await ask(`${run(found.id)}/resume`, "POST", { settings: given, ...(steps.value.trim() ? { steps: Number(steps.value) } : {}) });
+      $("resume").close();
+    } catch (problem) { error.textContent = problem.message; }
+  } },
+    make("h2", { id: "resume-title" }, `Go on with “${found.prompt}”`),
+    make("p", { class: "hint" }, `What you change here holds from step ${found.step} on, and is recorded with the run.`),
+    make("label", { for: "resume-steps" }, "Steps"), steps,
+    make("label", { for: "resume-find" }, "Settings"), find,
+    make("div", { id: "resume-settings" }, ...fields),
+    error,
+    make("div", { class: "buttons" }, make("button", { type: "submit", class: "primary" }, "Go on"),
+      make("button", { type: "button", onclick: () => $("resume").close() }, "Cancel"))));
+  $("resume").showModal();
+}
+
+$("resume").addEventListener("close", () => $("resume").replaceChildren());
