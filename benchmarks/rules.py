@@ -76,7 +76,7 @@ def results(found: dict[str, dict[str, Record]]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for row, records in found.items():
         same = [records[p] for p in common]
-        entry: dict[str, Any] = {"claim": ROWS[row]["claim"], "answers": ROWS[row]["answers"]}
+        entry: dict[str, Any] = {key: ROWS[row][key] for key in ("claim", "answers", "why") if key in ROWS[row]}
         entry["summary"] = summarise([r["figures"] for r in same])
         entry["cost"] = {k: round(median(r[k] for r in same), 2) for k in ("seconds", "seconds_prior")} if same else {}
         entry["over_sds"] = {}

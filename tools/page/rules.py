@@ -51,9 +51,20 @@ def one(equal: str, page: Page) -> list[str]:
         "",
         *table(head, body),
         "",
+        *found_here(equal, page),
         f"*{made(page)}*",
         "",
     ]
+
+
+def found_here(equal: str, page: Page) -> list[str]:
+    """What the claims come to, and how few steps the dear rules have."""
+    dear = {row: entry["answers"] for row, entry in page["rows"].items() if entry["answers"] > 3 and equal == "calls"}
+    few = {row: round(page["budget"] / answers) for row, answers in dear.items()}
+    steps = ", ".join(f"`{row}` {count}" for row, count in few.items())
+    lines = [f"- Rules that ask the prior often have few steps for the same price: {steps}."] if few else []
+    lines += [f"- `{row}`: {entry['why']}." for row, entry in page["rows"].items() if entry.get("why")]
+    return [*lines, ""] if lines else []
 
 
 def scenes(page: Page | None) -> list[str]:
