@@ -218,6 +218,7 @@ def test_a_phone_and_two_tabs(page: Any, browser: Any, address: str) -> None:
 
 
 def test_two_assets_side_by_side(page: Any) -> None:
+    page.wait_for_selector(".compare input >> nth=1")  # both are in the gallery
     for box in page.query_selector_all(".compare input"):
         box.click()
     page.wait_for_selector("#compare[open]")
