@@ -50,9 +50,8 @@ def prior_hash(id: str) -> str:
 
 def settings_hash(job: Job) -> str:
     """SHA-256 of every setting that could change the asset, and of the prior's weights."""
-    settings = {
-        name: value for name, value in job.all_settings().items() if name != "changes"
-    }  # no benchmark makes any
+    settings = job.all_settings()
+    settings.pop("changes")  # of a run that was stopped; no benchmark makes any
     return hashlib.sha256(json.dumps([settings, prior_hash(settings["prior.id"])], sort_keys=True).encode()).hexdigest()
 
 

@@ -30,6 +30,15 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def no_previews() -> Iterator[None]:
+    """Runs write no previews, which cost more than a few steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("generation", "loop"):
+            patch.setattr(f"dreamfusion.{module}.write_preview", lambda *_, **__: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Stable Diffusion in a folder. Copy it before anything is changed."""

@@ -322,8 +322,8 @@ def test_the_page_says_what_rules_scenes_and_batches_say(pages: Any) -> None:
     text = "\n".join(pages.rules({"calls": page, "time": None}))
     assert "| `sds` | the baseline | 25.0 % | 50.0 % | – | 10.0 % | – | 1.20 (1.10 to 1.30) | 0.150 | 50, 50% |" in text
     assert "| `vsd` | another | 25.0 % | 50.0 % (-10.0 (-20 to +0)) |" in text and "as 600 steps of SDS" in text
-    assert "for the same price: `vsd` 150." in text and "- `vsd`: so it is." in text
-    assert "for the same price" not in "\n".join(pages.rules({"calls": None, "time": page}))
+    assert "have fewer steps: `vsd` 150." in text and "- `vsd`: so it is." in text
+    assert "fewer steps" not in "\n".join(pages.rules({"calls": None, "time": page}))
     cost = {"seconds_per_step": 0.5, "cpu_seconds_per_asset": 90.0}
     presets = {"fast": {"steps": 200, "summary": summary, "over_fast": {}, "cost": cost, "silhouettes": figure(0.9)}}
     text = "\n".join(pages.scenes(ORIGIN | {"prompts": ["x"], "presets": presets}))

@@ -76,7 +76,7 @@ def one_error_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ([*CHAIR, "--resume", "/etc"], "leave out a prompt"),
         (["generate", "--resume", "/etc"], "/etc is not a run: it holds no run.yaml"),
         (["generate", "--resume", "nowhere"], "there is no run at nowhere: no such folder"),
-        (["generate", "--resume", "x", "--steps", "9", "--out", "y"], "takes more --steps; leave out out"),
+        (["generate", "--resume", "x", "--steps", "9", "--out", "y"], "and more --steps; leave out out"),
         (["generat", "x"], "unknown command 'generat' (did you mean 'generate'?"),
         (["--verbose"], "unknown option '--verbose'"),
         (["prior"], "prior what?"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,8 @@ NEW = {
     "distillation.guidance_scale": 5.0, "distillation.weight": "uniform", "distillation.t_max": 0.7, "scene.lr": 0.05,
     "regularizers.opacity": 0.3, "view.elevation_deg": [20.0, 40.0], "shading.albedo": 0.5, "optimizer.betas": [0.8, 0.9],
 }  # fmt: skip
+pytestmark = pytest.mark.usefixtures("no_previews")
 START: dict[str, Any] = {"prompt": "x", "preset": "fast", **SMALL}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_pictures() -> Iterator[None]:
-    """Previews are not what is tested here, and cost more than the steps."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in ("generation", "loop"):
-            patch.setattr(f"dreamfusion.{module}.write_preview", lambda *_, **__: None)
-        yield
 
 
 class Bad(Exception):

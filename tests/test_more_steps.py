@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from dreamfusion.settings.presets import resolve
 from dreamfusion.trainer import Trainer
 from tests.fakes import SMALL, GrayBallPrior
 
+pytestmark = pytest.mark.usefixtures("no_previews")
 TWO = "stages:\n- steps: 4\n- steps: 4\n"
 
 
@@ -44,15 +44,6 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
 def same(one: Path, two: Path) -> bool:
     a, b = tensors(one), tensors(two)
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_pictures() -> Iterator[None]:
-    """Previews are not what is tested here, and cost more than the steps."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in ("generation", "loop"):
-            patch.setattr(f"dreamfusion.{module}.write_preview", lambda *_, **__: None)
-        yield
 
 
 @pytest.fixture(scope="module")

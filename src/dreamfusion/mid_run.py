@@ -19,7 +19,7 @@ from .settings.names import as_text, flatten, full_names, of_a_change
 
 
 def check_names(overrides: Mapping[str, Any]) -> None:
-    """UserError if a stopped run takes one of these settings in no case."""
+    """UserError if one of these settings may never change in a stopped run."""
     for name in full_names(overrides):
         if not is_steps(name):
             of_a_change(name)
@@ -29,7 +29,7 @@ def with_changes(config: Config, overrides: Mapping[str, Any], meta: Mapping[str
     """The settings of a recorded run, asked for others from its checkpoint on: {'distillation.guidance_scale': 5, 'steps': 400}.
 
     ``meta``: what the checkpoint says of itself; its "step" and "stage" count. Values that the run has already are no change. An
-    export has one moment, so its settings also count for the run as a whole. UserError for what may not change.
+    export happens once, at the end, so its settings also replace those of the run. UserError for what may not change.
     """
     check_names(overrides)
     given = full_names(overrides)

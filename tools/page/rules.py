@@ -62,7 +62,7 @@ def found_here(equal: str, page: Page) -> list[str]:
     dear = {row: entry["answers"] for row, entry in page["rows"].items() if entry["answers"] > 3 and equal == "calls"}
     few = {row: round(page["budget"] / answers) for row, answers in dear.items()}
     steps = ", ".join(f"`{row}` {count}" for row, count in few.items())
-    lines = [f"- Rules that ask the prior often have few steps for the same price: {steps}."] if few else []
+    lines = [f"- At the same price, rules that ask the prior more often have fewer steps: {steps}."] if few else []
     lines += [f"- `{row}`: {entry['why']}." for row, entry in page["rows"].items() if entry.get("why")]
     return [*lines, ""] if lines else []
 

@@ -209,10 +209,12 @@ def main() -> None:
 def fit(args: argparse.Namespace) -> None:
     """Train until the rounds are over or a signal comes; write the checkpoint."""
     args.run.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(args.seed)
     data, path = Data(args.data), args.run / "layout.safetensors"
     rays = Rays(data, args.views, args.rays)
     stored = load_file(path) if path.exists() else {}
+    first = step = int(stored.get("step", torch.tensor(0)))
+    rng = np.random.default_rng([args.seed, step])
+    torch.manual_seed(args.seed + step)
     hulls = hulls_of(data, args.run / "hulls.safetensors")
     layout = load_layout(path) if stored else fresh(data, hulls, args.init)
     layout.requires_grad_(True)
@@ -228,9 +230,6 @@ def fit(args: argparse.Namespace) -> None:
         if f"adam.step.{k}" in stored:
             state = {key: stored[f"adam.{key}.{k}"] for key in ("exp_avg", "exp_avg_sq", "step")}
             optimizers[k == len(dense)].state[p] = state | ({"step": int(state["step"])} if k == len(dense) else {})
-    first = step = int(stored.get("step", torch.tensor(0)))
-    rng = np.random.default_rng([args.seed, step])
-    torch.manual_seed(args.seed + step)
     check = rays.held_out(48)
     steps = args.rounds * len(data.mine) // args.batch
     stopped: list[int] = []

@@ -46,9 +46,7 @@ def act(given: argparse.Namespace) -> int:
     if given.resume:
         extra = [*(["a prompt"] if given.prompt else []), *(n for n in ("preset", "out") if getattr(given, n))]
         if extra:
-            raise UserError(
-                f"--resume keeps the run's own prompt, and takes more --steps; leave out {', '.join(extra)}"
-            )
+            raise UserError(f"--resume takes settings that may change, and more --steps; leave out {', '.join(extra)}")
         check_names(settings)
         run = Run.open(given.resume)
         with run.locked():

@@ -63,7 +63,10 @@ def unpacked(stored: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def layout_of(weights: dict[str, Tensor]) -> Layout:
-    """A frozen layout of the weights. Planes stay in half precision: a few rows of many are read. RuntimeError, KeyError: not weights."""
+    """A frozen layout of the weights. Planes stay in half precision: a few rows of many are read.
+
+    RuntimeError or KeyError if these are no weights of a layout.
+    """
     with torch.device("meta"):  # nothing is initialised only to be overwritten
         layout = Layout(Sizes.of(weights))
     kinds = {key: value.dtype for key, value in layout.state_dict().items()} | {"planes.weight": torch.float16}
