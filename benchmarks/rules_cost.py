@@ -1,9 +1,9 @@
-"""What a step of each rule costs with real architectures at random weights: ``python benchmarks/rules_cost.py [--prior sd]``.
+"""What a step of each rule costs with real architectures at random weights: ``python benchmarks/rules_cost.py [--priors if,sd]``.
 
-The networks have the shapes of Stable Diffusion 1.5 (``sd``), of DeepFloyd IF-I-M (``if``) or of the bundled prior, and
-random weights, so nothing is downloaded. Measured is one ``direction`` and one ``learn`` of one picture in the prior's
+The networks have the shapes of Stable Diffusion 1.5 (``sd``) and of DeepFloyd IF-I-M (``if``), and random weights, so nothing is
+downloaded; ``bundled`` is the bundled prior. Measured is one ``direction`` and one ``learn`` of one picture in the prior's
 own space, without a scene and a VAE: the median time, and the memory that the process added. Each rule runs in a process of its
-own. Prints a table relative to SDS and, with ``--result``, writes it as JSON.
+own. Prints a table relative to SDS, and writes it to ``results/rules-cost.json`` as soon as a prior is done.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from machine import machine, provenance
+
+from dreamfusion.errors import nearest
+from dreamfusion.files import write_atomic
 
 RULES = (
     "sds",
@@ -138,40 +141,43 @@ def measure(rule_name: str, prior_name: str, guidance: float, repeats: int, devi
     return {"seconds": sorted(seconds)[repeats // 2], "megabytes": memory}
 
 
+def table(prior: str, args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Every rule's figures with a prior, printed as they come."""
+    rows: dict[str, dict[str, float]] = {}
+    for rule in dict.fromkeys(["sds", *args.rules.split(",")]):
+        told = {"--rule": rule, "--priors": prior, "--guidance-scale": args.guidance_scale}
+        told |= {"--repeats": args.repeats, "--device": args.device}
+        command = [sys.executable, __file__, *(str(word) for pair in told.items() for word in pair)]
+        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        row = rows[rule] = json.loads(out.splitlines()[-1])
+        times = row["seconds"] / rows["sds"]["seconds"]
+        print(f"{prior:8} {rule:16} {row['seconds']:8.3f} s {times:6.2f} x sds {row['megabytes']:8.0f} MB", flush=True)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prior", choices=("bundled", *SHAPES), default="sd")
+    parser.add_argument("--priors", default=",".join(SHAPES), help="some of if, sd and bundled, separated by commas")
     parser.add_argument("--rules", default=",".join(RULES), help="rules, separated by commas; sds comes first")
     parser.add_argument("--guidance-scale", type=float, default=7.5)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--result", type=Path, help="write the figures as JSON")
+    parser.add_argument("--result", type=Path, default=Path(__file__).parent / "results" / "rules-cost.json")
     parser.add_argument("--rule", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    priors = args.priors.split(",")
+    for prior in priors:
+        if prior not in (*SHAPES, "bundled"):
+            sys.exit(f"rules_cost: error: --priors {prior} is not allowed{nearest(prior, (*SHAPES, 'bundled'))}")
     if args.rule:
-        print(json.dumps(measure(args.rule, args.prior, args.guidance_scale, args.repeats, args.device)))
+        print(json.dumps(measure(args.rule, priors[0], args.guidance_scale, args.repeats, args.device)))
         return
     print(machine())
-    rows: dict[str, dict[str, float]] = {}
-    for rule in dict.fromkeys(["sds", *args.rules.split(",")]):
-        told = (
-            "--prior",
-            args.prior,
-            "--guidance-scale",
-            args.guidance_scale,
-            "--repeats",
-            args.repeats,
-            "--device",
-            args.device,
-        )
-        command = [sys.executable, __file__, "--rule", rule, *map(str, told)]
-        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        row = rows[rule] = json.loads(out.splitlines()[-1])
-        times = row["seconds"] / rows["sds"]["seconds"]
-        print(f"{rule:16} {row['seconds']:8.3f} s {times:6.2f} x sds {row['megabytes']:8.0f} MB", flush=True)
-    if args.result:
-        page = {"what": "rules_cost", "prior": args.prior, "guidance_scale": args.guidance_scale, "rows": rows}
-        args.result.write_text(json.dumps(page | provenance(), indent=1) + "\n", encoding="utf-8")
+    page: dict[str, Any] = {"what": "rules-cost", "guidance_scale": args.guidance_scale, "repeats": args.repeats}
+    page |= provenance() | {"priors": {}}
+    for prior in priors:
+        page["priors"][prior] = table(prior, args)
+        write_atomic(args.result, (json.dumps(page, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -340,6 +340,14 @@ def test_the_page_says_what_rules_scenes_and_batches_say(pages: Any) -> None:
     )
 
 
+def test_the_page_says_what_a_rule_costs_relative_to_sds(pages: Any) -> None:
+    rows = {"sds": {"seconds": 2.0, "megabytes": 400.0}, "vsd": {"seconds": 5.0, "megabytes": 1200.0}}
+    page = ORIGIN | {"guidance_scale": 7.5, "repeats": 3, "priors": {"if": rows, "sd": rows}}
+    lines = pages.costs(page)
+    assert "| `vsd` | 5.0 | 2.5 | 1,200 | 5.0 | 2.5 | 1,200 |" in lines
+    assert any("with guidance (7.5)" in line for line in lines) and "No result is kept yet." in pages.costs(None)
+
+
 @pytest.mark.parametrize(("belief", "expected"), [(1.0, 1.0), (0.25, 0.25), (0.0, 0.0)])
 def test_opinion_tells_how_much_of_the_picture_is_left(
     bench: Any, monkeypatch: pytest.MonkeyPatch, belief: float, expected: float

@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).parent))
 from page.ablation import ablation
 from page.assets import assets, maps, opinion
 from page.batch import batch
-from page.rules import rules, scenes
+from page.rules import costs, rules, scenes
 from page.suites import suites
 from page.text import DOCS, ROOT, kept
 
@@ -46,6 +46,7 @@ def page() -> str:
             *suites(),
             *ablation(kept("ablation"), told),
             *rules({equal: kept(f"rules-{equal}") for equal in ("calls", "time")}),
+            *costs(kept("rules-cost")),
             *scenes(kept("scenes")),
             *opinion(kept("opinion")),
             *assets(kept("assets")),

@@ -67,6 +67,37 @@ def found_here(equal: str, page: Page) -> list[str]:
     return [*lines, ""] if lines else []
 
 
+ARCHITECTURES = {"if": "IF-I-M", "sd": "Stable Diffusion 1.5", "bundled": "the bundled prior"}
+
+
+def costs(page: Page | None) -> list[str]:
+    """What a step of each rule costs with large networks."""
+    lines = section("What a rule costs", "python benchmarks/rules_cost.py")
+    if page is None:
+        return [*lines, *NOTHING]
+    priors = page["priors"]
+    head = ["rule"]
+    for prior in priors:
+        head += [f"{ARCHITECTURES[prior]}: seconds", "of SDS", "MB"]
+    body = []
+    for rule in next(iter(priors.values())):
+        row = [f"`{rule}`"]
+        for rows in priors.values():
+            seconds, sds = rows[rule]["seconds"], rows["sds"]["seconds"]
+            row += [f"{seconds:.1f}", f"{seconds / sds:.1f}", f"{rows[rule]['megabytes']:,.0f}"]
+        body.append(row)
+    return [
+        *lines,
+        f"A step for one picture, with guidance ({page['guidance_scale']:g}), random weights, without scene and VAE: the median of "
+        f"{page['repeats']}, and the memory on top of the weights.",
+        "",
+        *table(head, body),
+        "",
+        f"*{made(page)}*",
+        "",
+    ]
+
+
 def scenes(page: Page | None) -> list[str]:
     """The kinds of scenes against each other."""
     lines = section("Scenes", "python benchmarks/scenes.py --out runs/scenes")
