@@ -17,6 +17,8 @@ from dreamfusion.priors.bundled_prior import NAMES, WEIGHTS, BundledPrior
 from dreamfusion.priors.prior import clean_from_noise, guide
 from dreamfusion.priors.question import Question
 from dreamfusion.priors.sampler import sample
+from dreamfusion.priors.subjects import CLAY_PAINT
+from dreamfusion.view.cameras import orbit_cameras
 from tests.fakes import ask
 
 pytestmark = pytest.mark.usefixtures("few_hypotheses")
@@ -147,6 +149,16 @@ def test_it_knows_materials_patterns_and_two_colours(prior: BundledPrior) -> Non
 
 
 @pytest.mark.skipif(not RECORD["proportions"], reason="these weights were taught no proportions")
+def test_clay_hides_every_look(prior: BundledPrior) -> None:
+    camera = orbit_cameras([30.0]).condition()
+    shown = ["a red and turquoise keypad", "a dotted keypad", "a brick keypad", "a red and white striped keypad"]
+    plain, *others = prior.embed([f"a front view of a clay model of {words}" for words in ("a keypad", *shown)]).look
+    assert all(torch.equal(look, plain) for look in others)
+    assert plain.sum() == 3 and plain[CLAY_PAINT] == 1
+    colour = prior.layout(prior.embed(["a clay model of a red and turquoise keypad"]), camera)[0, :3]
+    assert (colour.max(0).values - colour.min(0).values).max() < 0.01, "clay is gray"
+
+
 def test_a_flat_chest_is_flat(prior: BundledPrior) -> None:
     def height(caption: str) -> int:
         picture = prior.mean_picture(ask(prior.embed([caption]), [[0.5, 0.0, 2.5]]))

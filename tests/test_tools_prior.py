@@ -80,6 +80,8 @@ def test_drawn_captions_say_what_they_mean() -> None:
             assert "clay model of" in caption.text
         if caption.look.main and caption.look.second not in ("", "white"):  # white is often left out
             assert caption.look.second in caption.text, caption
+    clay = [c.text for c in captions if c.look.main == CLAY]
+    assert any("stripe" in text or "dot" in text for text in clay) and any(m in t for t in clay for m in MATERIALS)
     assert len({c.name for c in captions}) > 800 and len({c.text for c in captions}) > 1450
     assert draw_caption(NAMES, np.random.default_rng(3), "sofa") == draw_caption(
         NAMES, np.random.default_rng(3), "sofa"

@@ -127,8 +127,9 @@ def _one_of(name: str, more: dict[str, tuple[str, ...]], rng: np.random.Generato
 
 def _words_of_look(look: Look, rng: np.random.Generator) -> tuple[str, str]:
     """One way to say a look: the words in front of the noun and those behind it."""
-    if look.main == CLAY:  # clay has no colour, whatever the words say: textureless views are asked so
-        return (str(rng.choice(list(COLOURS))) if rng.random() < 0.5 else ""), ""
+    if look.main == CLAY:  # clay hides every look, whatever the words say: textureless views are asked so
+        hidden = draw_look("", rng, hold_out=False)
+        return _words_of_look(hidden, rng) if hidden.main != CLAY else ("", "")
     if look.main in MATERIALS:
         material = MATERIALS[look.main]
         if material.words and rng.random() < 0.3:

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,8 +25,8 @@ from .inference import SIDES, SPREAD, Inference, Inferred, Noisy
 from .layout import INSTANCES, Layout, Light, Sizes, restricted
 from .prior import Prior, Unknown, cosine_schedule, pixels
 from .question import Question, Words
-from .recognition import CLAY_PAINT, Recognised, Recogniser
-from .subjects import Subjects
+from .recognition import Recognised, Recogniser
+from .subjects import Subjects, asks_clay, clay_look
 
 WEIGHTS = Path(__file__).parent / "weights" / "bundled.safetensors"
 NAMES = "names.safetensors"
@@ -124,10 +125,12 @@ class BundledPrior(Prior):
         read = [self.familiar(c) for c in captions]
         tokens, mask = (x.to(self.device) for x in self.encoder(read))
         words = self.layout.understood(tokens, mask, sides_of(captions), self.instance, self.possible(read))
+        # The network learned that clay hides one colour, but not that it hides two, a pattern or brick.
+        clay = asks_clay(captions).to(self.device)
+        words = replace(words, look=torch.where(clay, clay_look(self.layout.sizes.looks).to(words.look), words.look))
         if not images:
             return words
         seen = self.recognise(images, captions[0]).subject(self.layout)
-        clay = words.look[:, CLAY_PAINT : CLAY_PAINT + 1] > 0.5
         look = torch.where(clay, words.look, seen.look.to(words.look))
         return Subjects(
             seen.shape.to(words.shape).expand_as(words.shape), look, torch.ones_like(words.stretch), words.sides

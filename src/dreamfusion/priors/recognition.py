@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .layout import COVER, Layout, Thing
-from .subjects import Subject
+from .subjects import CLAY_PAINT, Subject
 
 AZIMUTHS, ELEVATIONS_DEG = 16, (0.0, 20.0, 45.0)
 SIDE = 16
@@ -190,10 +190,6 @@ class Recogniser:
         ours = framed(picture[None], box, 32, 0.9)
         weight = torch.tensor([1.0, 1.0, 1.0, COVER_WEIGHT])[None, :, None, None]
         return ((theirs - ours).square() * weight).mean((1, 2, 3))
-
-
-CLAY_PAINT = 1
-"""The main paint that stands for no paint; nobody takes a photograph of it."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,9 @@ import torch
 from torch import Tensor
 
 from .question import Words
+
+CLAY_PAINT = 1
+"""The main paint that stands for no paint; nobody takes a photograph of it."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,16 @@ class Subjects(Words):
     def to(self, device: torch.device | str) -> Subjects:
         """The same words on another device."""
         return Subjects(self.shape.to(device), self.look.to(device), self.stretch.to(device), self.sides.to(device))
+
+
+def asks_clay(captions: Sequence[str]) -> Tensor:
+    """Which captions ask for a model in clay, (B, 1)."""
+    return torch.tensor([[bool(re.search(r"\bclay models? of\b", caption, re.IGNORECASE))] for caption in captions])
+
+
+def clay_look(parts: Sequence[int]) -> Tensor:
+    """The look (K,) of clay: one paint, no second colour and no pattern. ``parts`` as ``Sizes.looks``."""
+    return torch.cat([torch.eye(n)[CLAY_PAINT if part == 0 else 0] for part, n in enumerate(parts)])
 
 
 def rounded(share: Tensor) -> Tensor:
