@@ -16,7 +16,7 @@ HOME = Path(dreamfusion.__file__).parent
 LAYERS = (
     ("errors", "reports", "schema"),
     ("paths",),
-    ("files", "prompts", "device", "torch_state", "reference"),
+    ("files", "prompts", "device", "torch_state", "reference", "adam"),
     ("kernels",),
     ("view", "models", "geometry", "cost"),
     ("scene", "priors"),
