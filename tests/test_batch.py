@@ -94,7 +94,7 @@ def test_only_what_is_missing_or_broken_is_made(here: Path, capfd: pytest.Captur
     (ball / "asset.glb").write_bytes((ball / "asset.glb").read_bytes()[:-9])
     tensors = red / "checkpoint" / tensors_file(red)
     tensors.write_bytes(tensors.read_bytes()[:-1] + b"x")
-    assert cli.main(command()) == 0
+    assert cli.main([*command(), "--workers", "1"]) == 0
     assert made() == alone and glb_json.glb_json(ball / "asset.glb") is not None
     assert "was altered" in capfd.readouterr().err and (red.with_name("a-red-ball-0.broken") / "run.yaml").exists()
     after = times()
@@ -110,7 +110,7 @@ def test_a_killed_worker_goes_on_from_its_checkpoint(
     here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(crew, "WORKER", worker(0, 4, here / "mark"))
-    assert cli.main(command(**OFTEN)) == 0
+    assert cli.main([*command(**OFTEN), "--workers", "1"]) == 0  # each takes seconds to start
     said = capfd.readouterr().err
     assert "failed: its process ended (SIGKILL, perhaps for lack of memory); it will be tried again" in said
     assert made() == undisturbed(here / "alone")
