@@ -106,6 +106,7 @@ def test_only_what_is_missing_or_broken_is_made(here: Path, capfd: pytest.Captur
     assert "was made with view.words = true, now false; move it away" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_killed_worker_goes_on_from_its_checkpoint(
     here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -195,7 +195,9 @@ def test_a_recorded_run_and_what_is_made_of_it(
     assert same(found.asset, recorded.asset) and np.array_equal(found.sheet, recorded.sheet)
 
 
-@pytest.mark.parametrize("name", ["inference_mode", "float64", "with meta", "autocast"])
+@pytest.mark.parametrize(
+    "name", ["float64", "with meta", *(pytest.param(n, marks=pytest.mark.slow) for n in ("inference_mode", "autocast"))]
+)
 @pytest.mark.usefixtures("few_hypotheses")
 def test_the_bundled_prior(name: str) -> None:
     def look() -> torch.Tensor:

@@ -45,7 +45,11 @@ def test_boxes_and_frames_are_of_what_is_covered() -> None:
 
 @pytest.mark.parametrize(
     ("prompt", "azimuth", "elevation"),
-    [("a red armchair", 40, 15), pytest.param("a teapot", -70, 30, marks=pytest.mark.slow), ("a green car", 130, 10)],
+    [
+        ("a red armchair", 40, 15),
+        pytest.param("a teapot", -70, 30, marks=pytest.mark.slow),
+        pytest.param("a green car", 130, 10, marks=pytest.mark.slow),
+    ],
 )
 def test_a_picture_is_recognised_from_its_side(
     prior: BundledPrior, prompt: str, azimuth: float, elevation: float
