@@ -201,17 +201,16 @@ def test_adam_without_the_compiler_is_pytorchs_bit_by_bit(kind: str, fused: bool
         assert equal(values(held), values(plain))
 
 
-def test_a_step_does_not_load_the_compiler() -> None:
+def test_a_run_does_not_load_the_compiler() -> None:
     """Its import takes longer than many steps."""
     code = """
-import sys, torch
-from torch import nn
-from dreamfusion.adam import AdamW
-from dreamfusion.optimiser import Optimiser
-part = nn.Parameter(torch.ones(3))
-for optimiser in (AdamW([part], lr=0.1, fused=True), Optimiser({"a": ({"b": part}, 0.1)}, (0.9, 0.99), 1e-8)):
-    part.grad = torch.ones(3)
-    optimiser.step(*([1.0] if isinstance(optimiser, Optimiser) else []))
+import sys
+from dreamfusion.settings.presets import resolve
+from dreamfusion.trainer import Trainer
+from tests.fakes import SMALL, GrayBallPrior, ask
+settings = SMALL | {"steps": 2, "distillation.kind": "vsd", "distillation.learner": "network", "distillation.width": 8}
+for progress in Trainer(resolve("balanced", settings, "a ball"), GrayBallPrior()).steps():
+    pass
 assert "torch._dynamo" not in sys.modules
 """
     done = program(["-c", code])
