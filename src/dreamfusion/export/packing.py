@@ -96,21 +96,14 @@ def _drop(
     grid: int,
 ) -> list[Place] | None:
     """The place of each chart at a scale, or None where they do not fit into the unit square."""
-    horizon = np.zeros(grid)
+    horizon, low, top = np.zeros(grid), np.empty(grid), np.empty(grid)
     places: list[Place] = [(0, 0.0, 0.0)] * len(turned)
     for k in order:
         cost, quarter, at, height, over = np.inf, 0, 0, 0.0, horizon
         for turn, points in enumerate(turned[k]):
-            width, tall = points.max(0) * scale + 2 * padding
-            columns = int(np.ceil(width * grid))
-            if columns > grid or tall > 1:
-                continue
-            low, top = np.full(columns, np.inf), np.full(columns, -np.inf)
-            _outline((points * scale + padding) * grid, triangles[k], padding * grid, low, top)
-            low, top = low / grid, top / grid
-            found, x, y = _lowest(horizon, low, top, rise)
+            found, x, y, columns = _tried(horizon, points, triangles[k], scale, padding, rise, low, top)
             if found < cost:
-                cost, quarter, at, height, over = found, turn, x, y, top
+                cost, quarter, at, height, over = found, turn, x, y, top[:columns].copy()
         if not np.isfinite(cost):
             return None
         under = horizon[at : at + len(over)]
@@ -164,3 +157,23 @@ def _lowest(horizon, under, over, rise):
         if cost < best:
             best, where, height = cost, x, y
     return best, where, height
+
+
+@njit()
+def _tried(horizon, points, faces, scale, padding, rise, low, top):
+    """``_lowest`` of a chart's points (N, 2) and faces at a scale, and its number of columns; the cost is infinite where it is too
+    large. Its outline is left in the first columns of ``low`` and ``top``."""
+    grid = len(horizon)
+    width, tall = 0.0, 0.0
+    for k in range(len(points)):
+        width, tall = max(width, points[k, 0]), max(tall, points[k, 1])
+    columns = int(np.ceil((width * scale + 2 * padding) * grid))
+    if columns > grid or tall * scale + 2 * padding > 1:
+        return np.inf, 0, 0.0, columns
+    under, over = low[:columns], top[:columns]
+    under[:], over[:] = np.inf, -np.inf
+    _outline((points * scale + padding) * grid, faces, padding * grid, under, over)
+    for c in range(columns):
+        under[c], over[c] = under[c] / grid, over[c] / grid
+    best, where, height = _lowest(horizon, under, over, rise)
+    return best, where, height, columns
