@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ HOME = Path(dreamfusion.__file__).parent
 LAYERS = (
     ("errors", "reports", "schema"),
     ("paths",),
-    ("files", "prompts", "device", "torch_state", "reference"),
+    ("files", "prompts", "device", "torch_state", "reference", "adam"),
     ("kernels",),
     ("view", "models", "geometry", "cost"),
     ("scene", "priors"),
@@ -58,10 +59,16 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """A module's code, parsed once."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(name: str, path: Path, known: dict[str, Path], lazy: bool) -> Iterator[str]:
     """Modules of the package that a module imports; with ``lazy`` also inside functions and for types only."""
     base = name.split(".") if path.name == "__init__.py" and name != "__init__" else name.split(".")[:-1]
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     nodes = ast.walk(tree) if lazy else iter(tree.body)
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -109,7 +116,7 @@ def test_no_circles_of_modules(known: dict[str, Path]) -> None:
 
 def test_imports_inside_the_package_are_relative(known: dict[str, Path]) -> None:
     for name, path in known.items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             absolute = (
                 isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").startswith("dreamfusion")
             )

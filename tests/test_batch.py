@@ -78,7 +78,8 @@ def times() -> dict[str, int]:
 
 
 def test_only_what_is_missing_or_broken_is_made(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(command()) == 0
+    one = [*command(), "--workers", "1"]  # each takes seconds to start
+    assert cli.main(one) == 0
     alone = undisturbed(here / "alone")
     assert made() == alone
     page = Path("set/index.html").read_text()
@@ -94,7 +95,7 @@ def test_only_what_is_missing_or_broken_is_made(here: Path, capfd: pytest.Captur
     (ball / "asset.glb").write_bytes((ball / "asset.glb").read_bytes()[:-9])
     tensors = red / "checkpoint" / tensors_file(red)
     tensors.write_bytes(tensors.read_bytes()[:-1] + b"x")
-    assert cli.main(command()) == 0
+    assert cli.main(one) == 0
     assert made() == alone and glb_json.glb_json(ball / "asset.glb") is not None
     assert "was altered" in capfd.readouterr().err and (red.with_name("a-red-ball-0.broken") / "run.yaml").exists()
     after = times()
@@ -106,11 +107,12 @@ def test_only_what_is_missing_or_broken_is_made(here: Path, capfd: pytest.Captur
     assert "was made with view.words = true, now false; move it away" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_killed_worker_goes_on_from_its_checkpoint(
     here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(crew, "WORKER", worker(0, 4, here / "mark"))
-    assert cli.main(command(**OFTEN)) == 0
+    assert cli.main([*command(**OFTEN), "--workers", "1"]) == 0  # each takes seconds to start
     said = capfd.readouterr().err
     assert "failed: its process ended (SIGKILL, perhaps for lack of memory); it will be tried again" in said
     assert made() == undisturbed(here / "alone")

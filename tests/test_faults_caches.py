@@ -49,6 +49,33 @@ def test_kernels_are_kept_beside_the_source_if_that_can_be_written(tmp_path: Pat
     assert list((tmp_path / "src" / "__pycache__").glob("some.twice-*.nbc"))
 
 
+CLOSURES = """
+import sys
+from dreamfusion.kernels.caching import njit
+
+def made(number):
+    @njit()
+    def inner(x):
+        return x * number
+
+    @njit()
+    def outer(x):
+        return inner(x) + 1
+
+    return outer
+
+kernels = [made(int(word)) for word in sys.argv[1:]]
+print([kernel(10) for kernel in kernels], [len(kernel.stats.cache_hits) for kernel in kernels])
+"""
+
+
+def test_a_kernel_that_closes_over_another_one_is_found_by_a_later_process(tmp_path: Path) -> None:
+    """And kernels of two constants, which two processes have compiled, are not mistaken for each other in a third."""
+    (tmp_path / "some.py").write_text(CLOSURES)
+    said = [program([str(tmp_path / "some.py"), *words]).stdout.strip() for words in ("1", "2", "12")]
+    assert said == ["[11] [0]", "[21] [0]", "[11, 21] [1, 1]"]
+
+
 @pytest.mark.parametrize("xdg", ["a file", "missing"])
 def test_then_in_the_users_cache(xdg: str, tmp_path: Path) -> None:
     block(tmp_path / "src" / "__pycache__", *([tmp_path / "xdg"] if xdg == "a file" else []))

@@ -141,7 +141,7 @@ def test_two_default_runs_take_two_folders(monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_many_processes_take_many_default_folders() -> None:
-    count, barrier = 8, threading.Barrier(8)
+    count, barrier = 4, threading.Barrier(4)
 
     def work(_: int) -> str:
         barrier.wait()

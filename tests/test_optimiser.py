@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dreamfusion import adam
 from dreamfusion.optimiser import Optimiser
+from tests.faults import program
 
 BETAS, EPS = (0.9, 0.99), 1e-15
 SHAPES = {"features": {"table": (7, 3)}, "head": {"weight": (4, 5), "bias": (4,)}}
@@ -182,3 +184,34 @@ def test_a_parameter_may_be_replaced_before_any_step() -> None:
     grown.grad = torch.ones(9, 3)
     assert mine.step(1.0) == 0
     torch.testing.assert_close(grown.detach(), torch.full((9, 3), -RATES["features"]))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("kind", ["Adam", "AdamW"])
+def test_adam_without_the_compiler_is_pytorchs_bit_by_bit(kind: str, fused: bool) -> None:
+    held, plain = parameters(), parameters()
+    both = [
+        getattr(module, kind)([p for named in ps.values() for p in named.values()], lr=0.05, fused=fused)
+        for module, ps in ((adam, held), (torch.optim, plain))
+    ]
+    for step in range(5):
+        for ps, optimiser in zip((held, plain), both, strict=True):
+            give_gradients(ps, step)
+            optimiser.step()
+        assert equal(values(held), values(plain))
+
+
+def test_a_run_does_not_load_the_compiler() -> None:
+    """Its import takes longer than many steps."""
+    code = """
+import sys
+from dreamfusion.settings.presets import resolve
+from dreamfusion.trainer import Trainer
+from tests.fakes import SMALL, GrayBallPrior, ask
+settings = SMALL | {"steps": 2, "distillation.kind": "vsd", "distillation.learner": "network", "distillation.width": 8}
+for progress in Trainer(resolve("balanced", settings, "a ball"), GrayBallPrior()).steps():
+    pass
+assert "torch._dynamo" not in sys.modules
+"""
+    done = program(["-c", code])
+    assert done.returncode == 0, done.stderr

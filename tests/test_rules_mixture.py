@@ -26,13 +26,18 @@ def shares_and_spreads(points: Tensor, means: Tensor) -> tuple[list[float], list
     return [len(g) / len(points) for g in groups], spreads
 
 
-def test_sds_finds_a_mode_and_vsd_the_mixture(plane: Any) -> None:
+def test_sds_finds_a_mode(plane: Any) -> None:
     """The words are 0.7 N(m1, 0.12^2) + 0.3 N(m2, 0.12^2), guidance 0. SDS descends -log of the blurred density from every
-    start, so each point ends in a mode, and here in the heavier one, as much noise leaves no other. VSD descends the
-    divergence of all points together, whose minimum is the mixture. Its learner is the small network."""
-    means, weights, spread = plane.WANTED.means.flatten(1), plane.WANTED.weights, plane.WANTED.spread
+    start, so each point ends in a mode, and here in the heavier one, as much noise leaves no other."""
+    means, spread = plane.WANTED.means.flatten(1), plane.WANTED.spread
     sds, sds_spreads = shares_and_spreads(plane.settle("sds", 400, 128), means)
     assert max(sds) > 0.98 and max(sds_spreads) < 0.3 * spread
+
+
+@pytest.mark.slow
+def test_vsd_finds_the_mixture(plane: Any) -> None:
+    """VSD descends the divergence of all points together, whose minimum is the mixture. Its learner is the small network."""
+    means, weights, spread = plane.WANTED.means.flatten(1), plane.WANTED.weights, plane.WANTED.spread
     learning = {"learner": "network", "learner_lr": 5e-3, "width": 16, "t_max": [[0, 0.98], [0.6, 0.98], [1, 0.5]]}
     vsd, vsd_spreads = shares_and_spreads(plane.settle("vsd", 400, 160, **learning), means)
     assert vsd == pytest.approx(weights.tolist(), abs=0.12)

@@ -14,6 +14,7 @@ from dreamfusion.errors import UserError
 from dreamfusion.generation import Stopped
 from dreamfusion.recorded import load_scene
 from dreamfusion.run import Run
+from dreamfusion.scene import transfer
 from tests.fakes import SMALL, GrayBallPrior, options
 
 STILL = {"scene.lr": 1e-9, "steps": 1}
@@ -51,7 +52,8 @@ def test_the_same_kind_begins_with_the_very_scene(first: Path, tmp_path: Path) -
     assert any(not torch.allclose(fresh[name].float(), value.float(), atol=1e-2) for name, value in found.items())
 
 
-def test_another_grid_is_fitted_to_it(first: Path, tmp_path: Path) -> None:
+def test_another_grid_is_fitted_to_it(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "STEPS", 150)  # a grid is quick to learn
     wanted = density(first)
     found = density(make(tmp_path / "finer", start=str(first), **STILL, **{"scene.levels": "8,14"}))
     fresh = density(make(tmp_path / "fresh", **STILL, **{"scene.levels": "8,14"}))

@@ -21,10 +21,6 @@ from typing import Any
 import pytest
 
 pytest.importorskip("fastapi", reason="the studio needs pip install 'dreamfusion[studio]'")
-pytest.importorskip("schemathesis", reason="this test needs pip install schemathesis")
-
-import schemathesis
-from hypothesis import HealthCheck, given, settings
 
 from dreamfusion.errors import UserError
 from dreamfusion.studio.desk import Desk
@@ -180,6 +176,10 @@ def test_two_thousand_odd_requests(port: int, desk: Desk, tmp_path: Path) -> Non
 
 def test_what_the_openapi_page_permits(desk: Desk) -> None:
     """schemathesis makes requests of the page, right and wrong ones: none ends in a server error or shows a traceback."""
+    # Here, not above: pytest rewrites the whole package's assertions, which all other tests would wait for.
+    schemathesis = pytest.importorskip("schemathesis", reason="this test needs pip install schemathesis")
+    from hypothesis import HealthCheck, given, settings
+
     app = make_app(desk, critic=Critic())  # type: ignore[arg-type]
     schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"Host": "127.0.0.1"})
     operations = [o.ok() for o in schema.get_all_operations() if not o.ok().path.endswith("/events")]

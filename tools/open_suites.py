@@ -81,11 +81,13 @@ def readable(names: tuple[Name, ...]) -> list[str]:
     table, kinds = {name.name: name for name in names}, {name.kind for name in names}
     looks = {*MAINS, *PATTERNS, *PROPORTIONS, *(w for m in MATERIALS.values() for w in m.words)} - {""}
     looks |= {word for more in (PATTERN_WORDS, PROPORTION_WORDS) for words in more.values() for word in words}
-    means = {word: name.name for name in names for word in (name.name, *name.synonyms)}
+    means = {f" {word} ": name.name for name in names for word in (name.name, *name.synonyms)}
     out = []
     for name in names:
-        own = {name.name, *generals(name.name, table)}
-        strange = any(has_words(name.name, word) and of not in own for word, of in means.items())
+        own, phrase = {name.name, *generals(name.name, table)}, f" {name.name} "
+        strange = any(
+            word in phrase and of not in own for word, of in means.items()
+        )  # as ``has_words``, millions of times
         said = any(has_words(name.name, word) for word in looks) or NOT_THINGS & set(name.name.split())
         if name.name not in kinds | HOMOGRAPHS and not strange and not said:
             out.append(name.name)

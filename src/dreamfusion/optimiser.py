@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .adam import Adam
 from .view.backdrops import Groups
 
 
@@ -16,7 +17,7 @@ class Optimiser:
     def __init__(self, groups: Groups, betas: tuple[float, float], eps: float):
         self.rates = {name: rate for name, (_, rate) in groups.items()}
         self.names = {name: list(parameters) for name, (parameters, _) in groups.items() if parameters}
-        self.adam = torch.optim.Adam(
+        self.adam = Adam(
             [{"params": list(groups[name][0].values()), "lr": self.rates[name], "name": name} for name in self.names],
             betas=betas, eps=eps, fused=True,
         )  # fmt: skip

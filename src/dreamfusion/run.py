@@ -15,9 +15,11 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +52,8 @@ CONFIG, LOG, CHECKPOINT, META = "run.yaml", "metrics.jsonl", "checkpoint", "chec
 def default_path(prompt: str, seed: int, base: Path = Path("runs")) -> Path:
     """A free folder for a new run: runs/<prompt>-<seed>, then …-2, …-3."""
     name = f"{slug(prompt)}-{seed}"
-    taken = (base / f"{name}{suffix}" for suffix in ("", *(f"-{k}" for k in range(2, 1_000_000))))
-    return next(path for path in taken if not os.path.lexists(path))
+    names = chain([name], (f"{name}-{k}" for k in count(2)))
+    return next(path for path in map(base.joinpath, names) if not os.path.lexists(path))
 
 
 def installed_versions() -> dict[str, str]:
@@ -312,13 +314,19 @@ def _remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
+@lru_cache(maxsize=4)
+def _parsed(text: str) -> Any:
+    """The YAML of a page, which is read several times while a run goes on. Copy it before anything is changed."""
+    return yaml.safe_load(text)
+
+
 def _read_page(path: Path) -> dict[str, Any]:
     page = path / CONFIG
     if not os.path.lexists(page) and kind_of(page) == "nothing":
         raise UserError(f"{path} is not a run: it holds no {CONFIG}")
     try:
         with readable(page):
-            found = yaml.safe_load(page.read_text(encoding="utf-8"))
+            found = deepcopy(_parsed(page.read_text(encoding="utf-8")))
     except (ValueError, yaml.YAMLError, RecursionError):
         raise UserError(f"{page} cannot be read as YAML") from None
     if not isinstance(found, dict) or not isinstance(found.get("config"), dict) or "format" not in found:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, silu
 
+from ..adam import AdamW
 from ..errors import UserError
 from ..priors.prior import Prior
 from ..priors.question import Question
@@ -30,7 +31,7 @@ class Learner(nn.Module):
     def ready(self) -> None:
         """To be called once all parameters are there."""
         self.to(self.prior.device)
-        self.adam = torch.optim.AdamW(self.parameters(), lr=self.rate, fused=True)
+        self.adam = AdamW(self.parameters(), lr=self.rate, fused=True)
 
     @abstractmethod
     def forward(

@@ -13,7 +13,7 @@ from ..geometry.mesh import Floats, Ints, Mesh, face_components
 from ..kernels.caching import njit
 
 GRID = 512
-"""Columns of the horizon."""
+"""Columns of the horizon; fewer where they would be narrower than the padding, as in small textures."""
 TRIES = 8
 """Steps of a search for the scale, by halves."""
 
@@ -56,6 +56,7 @@ def packed(uv: Floats, faces: Ints, chart: Ints, padding: float) -> Floats | Non
     sides = np.array([np.ptp(turns[0], axis=0) for turns in turned])
     a, b = uv[faces[:, 1]] - uv[faces[:, 0]], uv[faces[:, 2]] - uv[faces[:, 0]]
     full = 1 / np.sqrt(max(float(np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / 2), 1e-30))  # no gaps at all
+    columns = int(np.ceil(min(1 / max(padding, 1e-9), GRID)))
     scale, best = 0.0, None
     for worth in (sides.max(1), sides.prod(1)):
         largest_first = np.argsort(-worth, kind="stable").tolist()
@@ -63,7 +64,7 @@ def packed(uv: Floats, faces: Ints, chart: Ints, padding: float) -> Floats | Non
             low, high = scale, full
             for _ in range(TRIES):
                 middle = FIRST * high if low == 0 else (low + high) / 2
-                found = _drop(turned, triangles, largest_first, middle, padding, rise)
+                found = _drop(turned, triangles, largest_first, middle, padding, rise, columns)
                 if found is None:
                     high = middle
                     if low == scale > 0 and high < scale * (1 + 1e-3):
@@ -86,29 +87,28 @@ def _turn(points: Floats, quarter: int) -> Floats:
 
 
 def _drop(
-    turned: list[list[Floats]], triangles: list[Ints], order: list[int], scale: float, padding: float, rise: float
+    turned: list[list[Floats]],
+    triangles: list[Ints],
+    order: list[int],
+    scale: float,
+    padding: float,
+    rise: float,
+    grid: int,
 ) -> list[Place] | None:
     """The place of each chart at a scale, or None where they do not fit into the unit square."""
-    horizon = np.zeros(GRID)
+    horizon, low, top = np.zeros(grid), np.empty(grid), np.empty(grid)
     places: list[Place] = [(0, 0.0, 0.0)] * len(turned)
     for k in order:
         cost, quarter, at, height, over = np.inf, 0, 0, 0.0, horizon
         for turn, points in enumerate(turned[k]):
-            width, tall = points.max(0) * scale + 2 * padding
-            columns = int(np.ceil(width * GRID))
-            if columns > GRID or tall > 1:
-                continue
-            low, top = np.full(columns, np.inf), np.full(columns, -np.inf)
-            _outline((points * scale + padding) * GRID, triangles[k], padding * GRID, low, top)
-            low, top = low / GRID, top / GRID
-            found, x, y = _lowest(horizon, low, top, rise)
+            found, x, y, columns = _tried(horizon, points, triangles[k], scale, padding, rise, low, top)
             if found < cost:
-                cost, quarter, at, height, over = found, turn, x, y, top
+                cost, quarter, at, height, over = found, turn, x, y, top[:columns].copy()
         if not np.isfinite(cost):
             return None
         under = horizon[at : at + len(over)]
         under[:] = np.maximum(under, height + over)
-        places[k] = (quarter, at / GRID + padding, height + padding)
+        places[k] = (quarter, at / grid + padding, height + padding)
     return places
 
 
@@ -157,3 +157,23 @@ def _lowest(horizon, under, over, rise):
         if cost < best:
             best, where, height = cost, x, y
     return best, where, height
+
+
+@njit()
+def _tried(horizon, points, faces, scale, padding, rise, low, top):
+    """``_lowest`` of a chart's points (N, 2) and faces at a scale, and its number of columns; the cost is infinite where it is too
+    large. Its outline is left in the first columns of ``low`` and ``top``."""
+    grid = len(horizon)
+    width, tall = 0.0, 0.0
+    for k in range(len(points)):
+        width, tall = max(width, points[k, 0]), max(tall, points[k, 1])
+    columns = int(np.ceil((width * scale + 2 * padding) * grid))
+    if columns > grid or tall * scale + 2 * padding > 1:
+        return np.inf, 0, 0.0, columns
+    under, over = low[:columns], top[:columns]
+    under[:], over[:] = np.inf, -np.inf
+    _outline((points * scale + padding) * grid, faces, padding * grid, under, over)
+    for c in range(columns):
+        under[c], over[c] = under[c] / grid, over[c] / grid
+    best, where, height = _lowest(horizon, under, over, rise)
+    return best, where, height, columns

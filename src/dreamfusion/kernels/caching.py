@@ -2,10 +2,14 @@
 
 Compiled kernels are kept where numba keeps them: in $NUMBA_CACHE_DIR, beside the source, or in the user's cache. If none of
 these can be written to, they are kept in the temporary folder; if that fails too, each process compiles them anew.
+
+numba finds a kernel again by its code and what it closes over. A kernel that closes over another one it never finds: among what
+it compares is a number that each process draws for each kernel. Here they are compared by their code.
 """
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,6 +19,7 @@ from typing import Any
 
 import numba
 from numba.core.caching import FunctionCache
+from numba.core.serialize import dumps
 
 from ..paths import temporary_folder
 
@@ -37,11 +42,27 @@ class KernelCache(FunctionCache):
                 f"the cache of compiled kernels in {self.cache_path} cannot be used ({why}); they are compiled anew"
             )
 
+    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
+        return sig, codegen.magic_tuple(), code_of(self._py_func)
+
+
+def code_of(function: Any) -> str:
+    """A hash of a function's code and of what it closes over, the same in every process."""
+    found = hashlib.sha256(function.__code__.co_code)
+    for cell in function.__closure__ or ():
+        held = getattr(cell.cell_contents, "py_func", cell.cell_contents)
+        found.update(code_of(held).encode() if hasattr(held, "__code__") else dumps(held))
+    return found.hexdigest()
+
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """``numba.njit(cache=True, **options)`` that works without a cache."""
 
     def compiled(function: Callable[..., Any]) -> Any:
+        if (
+            function.__closure__
+        ):  # else kernels of other constants, from other processes' caches, may have one name for the linker
+            function.__qualname__ += f"_{code_of(function)[:12]}"
         dispatcher = numba.njit(**options)(function)
         if (cache := cache_for(function)) is not None:
             dispatcher._cache = cache  # as its enable_caching does

@@ -140,9 +140,11 @@ class BundledPrior(Prior):
         """What a reference picture (4, S, S) shows; the caption, where it has a known name, says of which name it is."""
         if len(images) != 1:
             raise UserError(f"the prior {self.id!r} takes one reference picture, not {len(images)}")
+        meant = self.meant(caption)
+        caption = "" if meant is None else caption  # it says nothing, as no caption does
         if self._seen is None or self._seen[0] is not images[0] or self._seen[1] != caption:
             picture = torch.cat([images[0][:3] * 2 - 1, images[0][3:]])
-            self._seen = images[0], caption, Recogniser(self.layout, self.layout.outlines)(picture, self.meant(caption))
+            self._seen = images[0], caption, Recogniser(self.layout, self.layout.outlines)(picture, meant)
         return self._seen[2]
 
     @torch.no_grad()

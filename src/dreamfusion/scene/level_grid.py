@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..adam import Adam
 from .scene_settings import MeshSettings
 
 STEPS, POINTS, RATE = 150, 4096, 0.02
@@ -88,7 +89,7 @@ class Texture(nn.Module):
 
     def fit(self, points: Tensor, wanted: Tensor, rng: torch.Generator) -> None:
         """Learn the colours ``wanted`` (N, 3) at points (N, 3), by regression."""
-        optimiser = torch.optim.Adam(self.parameters(), lr=RATE)
+        optimiser = Adam(self.parameters(), lr=RATE)
         for _ in range(STEPS):
             some = torch.randint(len(points), (POINTS,), generator=rng).to(points.device)
             off = (self(points[some]) - wanted[some]).square().mean()

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from ..adam import Adam
 from ..errors import UserError
 
 STEPS, POINTS, RATE = 400, 4096, 0.02
@@ -33,7 +34,7 @@ def resample(old: object, new: Volume, rng: torch.Generator) -> None:
     assert isinstance(new, nn.Module)
     parameters = list(new.parameters())
     device = parameters[0].device
-    optimiser = torch.optim.Adam(parameters, lr=RATE)
+    optimiser = Adam(parameters, lr=RATE)
     for _ in range(STEPS):
         with torch.no_grad():
             points, opacity = _points(old, rng, device)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from copy import deepcopy
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -41,14 +43,22 @@ def read(text: str, texts: Collection[str] = ()) -> Any:
     """The lists, mappings, texts and plain numbers of a YAML document; under names whose last part is one of ``texts``
     numbers are text as well. yaml.YAMLError if it is none, or if a name is in it twice."""
     try:
-        return _with_numbers(yaml.load(text, _Loader), texts)  # a SafeLoader, so no objects are made
+        return _with_numbers(_loaded(text), texts)
     except RecursionError:
         raise yaml.YAMLError("it is nested too deeply, or holds itself") from None
 
 
+@lru_cache(maxsize=32)
+def _loaded(text: str) -> Any:
+    """The page as ``_Loader`` has it, which reads slowly, and presets often; ``_with_numbers`` copies it."""
+    return yaml.load(text, _Loader)  # a SafeLoader, so no objects are made
+
+
 def _with_numbers(page: Any, texts: Collection[str]) -> Any:
     if isinstance(page, dict):
-        return {k: v if str(k).rpartition(".")[2] in texts else _with_numbers(v, texts) for k, v in page.items()}
+        return {
+            k: deepcopy(v) if str(k).rpartition(".")[2] in texts else _with_numbers(v, texts) for k, v in page.items()
+        }
     if isinstance(page, list):
         return [_with_numbers(value, texts) for value in page]
     if isinstance(page, str) and (found := NUMBER.fullmatch(page)):
