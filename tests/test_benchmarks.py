@@ -83,6 +83,12 @@ def test_a_job_is_new_goes_on_or_is_done(bench: Any, tmp_path: Path) -> None:
     other = bench.Job(job.folder, "a ball", "fast", job.settings | {"view.words": False})
     with pytest.raises(UserError, match=r"was made with view\.words = true, now false"):
         other.ask()
+    changed = bench.Job(tmp_path / "changed", "a ball", "fast", job.settings)
+    with pytest.raises(Stop):
+        generate("a ball", "fast", out=changed.folder, prior=GrayBallPrior(), callbacks=[stop], **settings)
+    generate(resume=changed.folder, prior=GrayBallPrior(), guidance_scale=5)
+    with pytest.raises(UserError, match=r"was changed .* \(distillation.guidance_scale = 5 from step 2 on\); move it"):
+        changed.ask()
     found = bench.cost(job.folder)
     lines = [json.loads(line) for line in (job.folder / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 3 and found["seconds"] == pytest.approx(sum(x["seconds"] for x in lines), abs=0.01)
