@@ -47,6 +47,7 @@ ENDS = (
     "/front.jpg",
     "/stop",
     "/resume",
+    "/resume/check",
     "/export",
     "/look",
     "/secret",

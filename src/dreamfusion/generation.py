@@ -20,7 +20,7 @@ from .files import write_atomic
 from .geometry.export_settings import ExportSettings
 from .loading import load_prior
 from .loop import keep
-from .mid_run import with_changes
+from .mid_run import idle_changes, with_changes
 from .no_effect import without_effect
 from .paths import user_path
 from .priors.mixture import absolute_id, pinned_id
@@ -87,7 +87,9 @@ def generate(
             run = Run.open(resume)
             held.enter_context(run.locked())
             if overrides:
-                run.config = with_changes(run.config, overrides, run.load_checkpoint(resumable=True)[1])
+                meta = run.load_checkpoint(resumable=True)[1]
+                say(idle_changes(run.config, overrides, meta))
+                run.config = with_changes(run.config, overrides, meta)
             config = run.config
             if config.prior.image:
                 config.prior.image = str(run.path / REFERENCE)
