@@ -378,6 +378,18 @@ def test_opinion_tells_how_much_of_the_picture_is_left(
         assert shares == pytest.approx([expected] * len(opinion.LEVELS), abs=1e-4)
 
 
+def test_the_page_says_what_the_live_view_says(pages: Any) -> None:
+    from page.live_view import live_view
+
+    origin = {"commit": "abc", "date": "2026-01-02", "machine": "a machine"}
+    running = {"frames_per_second": 11.26, "steps_per_second": 2.5, "http_cpu_ms": 1.25}
+    stopped = {"frames_per_second": 17.5, "frame_cpu_ms": 57.2, "jpeg_cpu_ms": 0.13}
+    page = {"preset": "fast", "prompt": "a chair", "side": 128, "running": running, "stopped": stopped, **origin}
+    said = "\n".join(live_view(page))
+    assert "| in progress | 11.3 | 2.5 |" in said and "| stopped | 17.5 | – |" in said
+    assert "57 ms, of which 0.1 ms are the JPEG" in said and "No result is kept yet." in "\n".join(live_view(None))
+
+
 def test_the_benchmarks_page_is_up_to_date(pages: Any) -> None:
     assert pages.page() == pages.PAGE.read_text(encoding="utf-8"), "run: python tools/benchmarks_page.py"
 
