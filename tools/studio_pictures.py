@@ -59,12 +59,16 @@ def main() -> None:
         page.set_viewport_size({"width": 1080, "height": 800})
         page.click(f".card:has(img[src*='/{args.open}']) > button" if args.open else ".card:has(.badge.done) > button")
         until(page, "document.querySelector('model-viewer')?.loaded === true")
-        page.wait_for_timeout(2500)
+        page.wait_for_timeout(5000)  # the bar that says how far the loading is fades
         keep(page, DOCS / "studio-asset.jpg")
         if args.more:
+            page.set_viewport_size(PHONE)
             page.screenshot(path=args.more / "asset.png")
+            page.set_viewport_size(WIDE)
             page.keyboard.press("Escape")
             page.click(".card:has(.badge.stopped) > button")
+            page.wait_for_timeout(1500)
+            page.screenshot(path=args.more / "stopped.png")
             page.click("#viewer button:has-text('Change …')")
             page.fill("#resume-find", "guidance")
             page.fill("[id='new-distillation.guidance_scale']", "0")
