@@ -28,6 +28,7 @@ class Job(jobs.Job):
     """One asset to be made, by default of the preset ``fast``."""
 
     preset: str = "fast"
+    refuses_changes = True
 
     @property
     def asked(self) -> dict[str, Any]:

@@ -9,14 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dreamfusion import cli, generate
-from dreamfusion.batch import crew, glb_json, live_pictures
-from dreamfusion.batch import worker as serving
+from dreamfusion.batch import crew, glb_json
 from dreamfusion.batch.board import Board
 from dreamfusion.batch.jobs import Job
 from dreamfusion.batch.prompt_list import read_jobs
@@ -242,31 +240,3 @@ def test_cores_are_shared(here: Path) -> None:
     (own, *_) = read_jobs("p.txt", Path("set"), settings={"threads": "1"})
     assert with_threads(own, 3).config.threads == 1
     assert os.sched_getaffinity(0)
-
-
-def test_pictures_look_from_where_somebody_wants(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Around the object by itself; from one side, and more often, while somebody turns it."""
-    looked: list[tuple[float, float]] = []
-    monkeypatch.setattr(
-        serving, "picture_of", lambda scene, azimuth, elevation, size: looked.append((azimuth, elevation)) or ""
-    )
-    clock = [0.0]
-    for module in (serving, live_pictures):
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    gaze = serving.Gaze()
-    telling = serving.Telling(lambda message: None, every=1.0, live=8, gaze=gaze)
-
-    def steps(count: int) -> list[tuple[float, float]]:
-        looked.clear()
-        for _ in range(count):
-            clock[0] += 0.25
-            now = SimpleNamespace(step=1, steps=9, seconds=clock[0], metrics={}, scene=object(), glimpse=None)
-            telling.step(now)  # type: ignore[arg-type]
-        return list(looked)
-
-    assert steps(8) == [(0.0, 15.0), (20.0, 15.0)]
-    gaze.turn((-70.0, 40.0))
-    assert steps(7) == [(-70.0, 40.0)] * 7  # each step for a while
-    assert steps(8) == [(-70.0, 40.0)] * 2  # it stays there
-    gaze.turn(None)
-    assert steps(1) == [(40.0, 15.0)]

@@ -83,6 +83,12 @@ def test_a_job_is_new_goes_on_or_is_done(bench: Any, tmp_path: Path) -> None:
     other = bench.Job(job.folder, "a ball", "fast", job.settings | {"view.words": False})
     with pytest.raises(UserError, match=r"was made with view\.words = true, now false"):
         other.ask()
+    changed = bench.Job(tmp_path / "changed", "a ball", "fast", job.settings)
+    with pytest.raises(Stop):
+        generate("a ball", "fast", out=changed.folder, prior=GrayBallPrior(), callbacks=[stop], **settings)
+    generate(resume=changed.folder, prior=GrayBallPrior(), guidance_scale=5)
+    with pytest.raises(UserError, match=r"was changed .* \(distillation.guidance_scale = 5 from step 2 on\); move it"):
+        changed.ask()
     found = bench.cost(job.folder)
     lines = [json.loads(line) for line in (job.folder / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 3 and found["seconds"] == pytest.approx(sum(x["seconds"] for x in lines), abs=0.01)
@@ -378,6 +384,18 @@ def test_opinion_tells_how_much_of_the_picture_is_left(
     assert tuple(found) == opinion.TOLD
     for shares in found.values():
         assert shares == pytest.approx([expected] * len(opinion.LEVELS), abs=1e-4)
+
+
+def test_the_page_says_what_the_live_view_says(pages: Any) -> None:
+    from page.live_view import live_view
+
+    origin = {"commit": "abc", "date": "2026-01-02", "machine": "a machine"}
+    running = {"frames_per_second": 11.26, "steps_per_second": 2.5, "http_cpu_ms": 1.25}
+    stopped = {"frames_per_second": 17.5, "frame_cpu_ms": 57.2, "jpeg_cpu_ms": 0.13}
+    page = {"preset": "fast", "prompt": "a chair", "side": 128, "running": running, "stopped": stopped, **origin}
+    said = "\n".join(live_view(page))
+    assert "| in progress | 11.3 | 2.5 |" in said and "| stopped | 17.5 | – |" in said
+    assert "57 ms, of which 0.1 ms are the JPEG" in said and "No result is kept yet." in "\n".join(live_view(None))
 
 
 def test_the_benchmarks_page_is_up_to_date(pages: Any) -> None:

@@ -16,6 +16,7 @@ from dreamfusion.mid_run import with_changes
 from dreamfusion.run import Run
 from dreamfusion.settings.building import build, stage_configs
 from dreamfusion.settings.presets import resolve
+from dreamfusion.stage import Stage
 from dreamfusion.trainer import Trainer
 from tests.fakes import SMALL, GrayBallPrior, options
 from tests.test_more_steps import same, stopped_after, tensors
@@ -115,6 +116,26 @@ def test_the_recorded_run_can_be_repeated(changed_run: Path, tmp_path: Path) -> 
         str(changed_run / "run.yaml"), {"scene.lr": 0.02}
     )  # an option holds from the first step to the last
     assert [c.scene.lr for step in (0, 3) for c in stage_configs(other, step)] == [0.02, 0.02]  # type: ignore[union-attr]
+
+
+def test_a_resumed_run_makes_its_stage_once(changed_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of its checkpoint, with the settings that hold there: neither the first stage nor the settings of the beginning."""
+    made: list[tuple[int, float]] = []
+
+    class Counted(Stage):
+        def __init__(self, config: Any, prior: Any, number: int = 0, *rest: Any) -> None:
+            made.append((number, config.scene.lr))
+            super().__init__(config, prior, number, *rest)
+
+    out, page = tmp_path / "run", tmp_path / "two.yaml"
+    page.write_text("stages:\n- steps: 2\n- {steps: 4, scene.lr: 0.02}\n")
+    stopped_after(4, prompt="x", preset=str(page), out=out, **{k: v for k, v in SMALL.items() if k != "steps"})
+    monkeypatch.setattr("dreamfusion.trainer.Stage", Counted)
+    generate(resume=out, prior=GrayBallPrior(), **{"scene.lr": 0.05})
+    assert made == [(1, 0.05)]
+    made.clear()
+    generate(resume=changed_run, prior=GrayBallPrior())
+    assert made == [(0, 0.05)]
 
 
 def test_changes_add_up_and_what_is_the_same_is_none(tmp_path: Path) -> None:
@@ -247,5 +268,7 @@ def test_the_command_line(
         assert cli.main(["generate", "--resume", str(out), *words]) == 2
         (said,) = capsys.readouterr().err.splitlines()
         assert line in said and (out / "run.yaml").read_bytes() == before
-    assert cli.main(["generate", "--resume", str(out), *options(NEW)]) == 0
+    assert cli.main(["generate", "--resume", str(out), *options(NEW), "--scene.lr-head", "0.001"]) == 0
+    warned = [line for line in capsys.readouterr().err.splitlines() if "changes nothing" in line]
+    assert warned == ["dreamfusion: warning: scene.lr_head = 0.001 changes nothing: the run has that value already"]
     assert same(out, changed_run) and Run.open(out).config.changes == Run.open(changed_run).config.changes

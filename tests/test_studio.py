@@ -160,6 +160,15 @@ def test_a_stopped_run_is_given_other_settings(tmp_path: Path, made_once: Path) 
     ):
         answer = client.post("/runs/ball-0/resume", json={"settings": new})
         assert answer.status_code == 422 and said in answer.json()["detail"] and "\n" not in answer.json()["detail"]
+        answer = client.post("/runs/ball-0/resume/check", json={"settings": new})
+        assert answer.status_code == 422 and said in answer.json()["detail"]
+    for asked, notes in (
+        ({"settings": {"scene.lr": 0.05}, "steps": 10}, []),
+        ({"settings": {"scene.lr": "0.02"}}, ["scene.lr = 0.02 changes nothing: the run has that value already"]),
+        ({"settings": {"view.background_lr": 0.5}}, ["view.background_lr = 0.5 has no effect: view.background is not learned"]),
+    ):  # fmt: skip
+        assert client.post("/runs/ball-0/resume/check", json=asked).json() == {"notes": notes}
+    assert client.post("/runs/nothing/resume/check", json={}).status_code == 404
     assert desk.queue == []
     answer = client.post(
         "/runs/ball-0/resume", json={"settings": {"guidance_scale": 5, "shading.albedo": " "}, "steps": 10}

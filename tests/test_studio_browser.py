@@ -161,6 +161,8 @@ def test_a_newcomer_makes_stops_resumes_and_keeps_an_asset(page: Any) -> None:
     page.click(".card:has-text('a red armchair') button")
     page.click("#viewer button:has-text('Change …')")
     page.fill("#resume-find", "export.faces")
+    page.fill("[id='new-export.faces']", "300")
+    page.wait_for_selector("#resume-notes li:has-text('the run has that value already')")
     page.fill("[id='new-export.faces']", "many")
     page.click("#resume button:has-text('Go on')")
     page.wait_for_selector("#resume .error:has-text(\"export.faces = 'many' is not allowed\")")

@@ -43,6 +43,7 @@ ENDS = (
     "/front.jpg",
     "/stop",
     "/resume",
+    "/resume/check",
     "/export",
     "/look",
     "/secret",

@@ -12,6 +12,7 @@ sys.path.append(str(Path(__file__).parent))
 from page.ablation import ablation
 from page.assets import assets, maps, opinion
 from page.batch import batch
+from page.live_view import live_view
 from page.rules import costs, rules, scenes
 from page.suites import suites
 from page.text import DOCS, ROOT, kept
@@ -52,6 +53,7 @@ def page() -> str:
             *assets(kept("assets")),
             *maps(kept("maps")),
             *batch(kept("batch")),
+            *live_view(kept("live_view")),
         ]
     )
 

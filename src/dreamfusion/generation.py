@@ -20,7 +20,7 @@ from .files import write_atomic
 from .geometry.export_settings import ExportSettings
 from .loading import load_prior
 from .loop import keep
-from .mid_run import with_changes
+from .mid_run import idle_changes, with_changes
 from .no_effect import without_effect
 from .paths import user_path
 from .priors.mixture import absolute_id, pinned_id
@@ -39,7 +39,7 @@ from .settings.building import stage_configs
 from .settings.config import Config
 from .settings.presets import resolve
 from .torch_state import own_torch, threads
-from .trainer import Progress, Trainer
+from .trainer import Progress, State, Trainer
 
 REFERENCE = "reference"
 """The copy of the reference picture in a run's folder."""
@@ -87,7 +87,9 @@ def generate(
             run = Run.open(resume)
             held.enter_context(run.locked())
             if overrides:
-                run.config = with_changes(run.config, overrides, run.load_checkpoint(resumable=True)[1])
+                meta = run.load_checkpoint(resumable=True)[1]
+                say(idle_changes(run.config, overrides, meta))
+                run.config = with_changes(run.config, overrides, meta)
             config = run.config
             if config.prior.image:
                 config.prior.image = str(run.path / REFERENCE)
@@ -125,7 +127,7 @@ def _generate(
     if not resumed:
         say(without_effect(config))
     start = start_scene_of(config.start) if config.start and not resumed else None
-    trainer = Trainer(config, given or load, start=start)
+    trainer = Trainer(config, given or load, start=start, at=checkpoint_of(run, first) if run and resumed else None)
     with ExitStack() as until_done:
         steps: Iterator[Progress] = trainer.steps()
         if run is not None:
@@ -212,15 +214,20 @@ def say(lines: Iterable[str]) -> None:
 
 
 @own_torch()
+def checkpoint_of(run: Run, prior: Frozen) -> State:
+    """The checkpoint that a run goes on from. UserError if its first stage had another prior than this."""
+    if (recorded := run.recorded["prior"]["sha256"]) != prior.hash:
+        raise UserError(
+            f"{run.path} was made with another prior (SHA-256 {recorded[:12]}…, now {prior.hash[:12]}…); "
+            "start a new run with --out"
+        )
+    return run.load_checkpoint(resumable=True)
+
+
+@own_torch()
 def begin(run: Run, trainer: Trainer, prior: Frozen, resumed: bool) -> None:
-    """Bring the trainer to a resumed run's checkpoint, or write a new run's settings. ``prior``: the first stage's."""
+    """Record the settings of a new run, or those that changed in a resumed one. ``prior``: the first stage's."""
     if resumed:
-        if (recorded := run.recorded["prior"]["sha256"]) != prior.hash:
-            raise UserError(
-                f"{run.path} was made with another prior (SHA-256 {recorded[:12]}…, now {prior.hash[:12]}…); "
-                "start a new run with --out"
-            )
-        trainer.restore(*run.load_checkpoint(resumable=True))
         run.truncate_log(trainer.done)
         if Run.open(run.path).config != run.config:
             run.rewrite_config()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,6 +181,15 @@ def without_effect(config: Config) -> list[str]:
         if differs and is_set and not any(map(check.acts, has_it)):
             lines.append(f"{name} = {_shown(values)} has no effect: {check.why}")
     return lines
+
+
+def idle_lines(settings: Mapping[str, Any], stages: Sequence[Config]) -> list[str]:
+    """A line for each of these settings (name: value) that changes nothing in any of these stages, whatever the preset says."""
+    return [
+        f"{name} = {_shown([value])} has no effect: {CHECKS[name].why}"
+        for name, value in settings.items()
+        if name in CHECKS and not any(CHECKS[name].acts(stage) for stage in stages if name in _values(stage))
+    ]
 
 
 def _usual(config: Config) -> Config:

@@ -19,6 +19,8 @@ from .torch_state import kept_random, own_torch
 
 PriorOf = Callable[[Config], Prior | Scorer]
 """Loads the prior that a stage's settings ask for."""
+State = tuple[dict[str, Tensor], dict[str, int]]
+"""A checkpoint: tensors by name, and counters."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,19 @@ class Trainer:
         prior: Prior | Scorer | PriorOf,
         makers: Makers = Makers(),  # noqa: B008
         start: Scene | None = None,
+        at: State | None = None,
     ):
-        """``prior``: for all stages, or a function that loads each stage's; ``start``: the scene that the first stage begins with.
+        """``prior``: for all stages, or a function that loads each stage's; ``start``: the scene that the first stage begins with;
+        ``at``: a checkpoint to go on from.
 
         UserError for settings that do not fit.
         """
-        self.config, self.stages = config, stage_configs(config)
+        self.config, self.stages = config, stage_configs(config, at[1]["step"] if at else 0)
         self._changes = {change["step"] for change in config.changes}
         self._prior, self._makers = prior, makers
-        self.stage = self._begin(0, None, start)
+        self.stage = self._begin(at[1]["stage"] if at else 0, None, start)
+        if at:
+            self.stage.restore(*at)
 
     def _begin(self, number: int, previous: Stage | None, start: Scene | None = None) -> Stage:
         config = self.stages[number]
@@ -104,7 +110,7 @@ class Trainer:
             yield Progress(self.done, self.total, metrics, seconds, *where, self.scene, self.stage.glimpse)
 
     @own_torch()
-    def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:
+    def state(self) -> State:
         """Everything that the next step depends on: tensors by name, and counters."""
         tensors, meta = self.stage.state()
         return tensors, meta | {"step": self.done}

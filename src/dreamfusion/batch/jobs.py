@@ -7,14 +7,14 @@ import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ..errors import UserError
 from ..run import CHECKPOINT, CONFIG, META, Run, check_free
-from ..settings.building import stage_configs
 from ..settings.config import Config
 from ..settings.names import as_text, flatten
 from ..settings.presets import resolve
+from .by_hand import all_steps, as_it_began, lines_by_hand
 from .glb_json import glb_json
 
 State = Literal["new", "stopped", "finished", "broken"]
@@ -31,6 +31,8 @@ class Job:
     prompt: str
     preset: str = "balanced"
     settings: dict[str, Any] = field(default_factory=dict)
+    refuses_changes: ClassVar[bool] = False
+    """Whether a run that somebody changed while it was stopped is one of other settings."""
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -47,21 +49,35 @@ class Job:
         found = {k: v for k, v in flatten(self.config.model_dump()).items() if not _same_result(k)}
         return dict(sorted(found.items(), key=lambda item: not item[0].endswith(".kind")))
 
-    @property
     def steps(self) -> int:
-        """Steps of all its stages."""
-        return sum(config.steps for config in stage_configs(self.config))
+        """Steps of all its stages; those that its folder has, where it was given more. UserError for a run of other settings."""
+        run = self._found()
+        return all_steps(run.config if run else self.config)
 
     def steps_done(self) -> int | None:
         """Steps that its checkpoint holds, None without one. UserError for a run of other settings."""
+        return self._done(self._found())
+
+    def _done(self, run: Run | None) -> int | None:
+        path = self.folder / CHECKPOINT / META
+        return json.loads(path.read_bytes())["state"]["step"] if run and path.is_file() else None
+
+    def changed_by_hand(self) -> list[str]:
+        """What somebody changed while its run was stopped, a line each. UserError for a run of other settings."""
+        run = self._found()
+        return lines_by_hand(run.config, self.config) if run else []
+
+    def _found(self) -> Run | None:
         if not (self.folder / CONFIG).is_file():
             return None
-        self._check_settings(Run.open(self.folder))
-        path = self.folder / CHECKPOINT / META
-        return json.loads(path.read_bytes())["state"]["step"] if path.is_file() else None
+        run = Run.open(self.folder)
+        self._check_settings(run)
+        return run
 
     def _check_settings(self, run: Run) -> None:
-        there = flatten(run.config.model_dump())
+        there = as_it_began(run.config, self.config)
+        if self.refuses_changes and (lines := lines_by_hand(run.config, self.config)):
+            raise UserError(f"{self.folder} was changed while it was stopped ({lines[0]}); move it away")
         for name, value in self.all_settings().items():
             if not _same(name, value, there[name]):
                 raise UserError(
@@ -87,7 +103,7 @@ class Job:
             _, meta = run.read_checkpoint()
         except UserError as error:
             return "broken", str(error)
-        if meta["step"] == self.steps and glb_json(self.folder / "asset.glb") is not None:
+        if meta["step"] == all_steps(run.config) and glb_json(self.folder / "asset.glb") is not None:
             return "finished", ""
         return ("stopped", "") if run.resumable else ("broken", "it is of an older version")
 
@@ -103,8 +119,9 @@ class Job:
 
     def ask(self) -> dict[str, Any] | None:
         """What a worker is asked to do: make it, or go on with it; None where it is finished."""
-        done = self.steps_done()
-        if done == self.steps and glb_json(self.folder / "asset.glb") is not None:
+        run = self._found()
+        done = self._done(run)
+        if run and done == all_steps(run.config) and glb_json(self.folder / "asset.glb") is not None:
             return None
         start = {"prompt": self.prompt, "preset": self.preset, "settings": self.asked}
         return {"folder": str(self.folder), "resume": done is not None} | start

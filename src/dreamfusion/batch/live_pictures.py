@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import numpy as np
@@ -14,6 +15,8 @@ from ..torch_state import own_torch
 
 LIVE_SHARE, TURNED_SHARE = 0.1, 0.5
 """Largest share of a run's time that the pictures of the scene may take; the second one while somebody turns the object."""
+TURNED_SIZE = 0.8
+"""Side of the pictures while somebody turns the object, as a part of their usual side: they take two thirds of the time."""
 PRIOR_SHARE = 0.03
 """Largest share of a run's time that the pictures of what the prior sees may take; a latent prior decodes them."""
 TURN_DEG = 20
@@ -30,10 +33,16 @@ class Gaze:
         self.wanted: tuple[float, float] | None = None
         self.last, self.azimuth = float("-inf"), -float(TURN_DEG)
         self.until = float("-inf")
+        self.news = threading.Event()
 
     def turn(self, wanted: tuple[float, float] | None) -> None:
         """Look from this azimuth and elevation in degrees; None: around again."""
         self.wanted, self.last = wanted, time.monotonic()
+        self.news.set()
+
+    def moved(self, patience: float) -> bool:
+        """Whether somebody has turned the object since the last picture, or does so within so many seconds."""
+        return self.wanted is not None and self.news.wait(patience)
 
     def watch(self, seconds: float) -> None:
         """Somebody watches what the prior sees, for so long."""
@@ -51,6 +60,7 @@ class Gaze:
 
     def next(self) -> tuple[float, float]:
         """Azimuth and elevation of the next picture."""
+        self.news.clear()
         if self.wanted is not None:
             return self.wanted
         self.azimuth = (self.azimuth + TURN_DEG) % 360

@@ -32,9 +32,10 @@ from ..generation import Loader, Stopped, generate
 from ..interrupts import StopRequest, stopped_by_signals
 from ..reports import reporting
 from ..run import CHECKPOINT, META
+from ..scene.scene import Scene
 from ..settings.presets import resolve
 from ..trainer import Progress
-from .live_pictures import LIVE_SHARE, PRIOR_SHARE, TURNED_SHARE, Gaze, picture_of, prior_picture
+from .live_pictures import LIVE_SHARE, PRIOR_SHARE, TURNED_SHARE, TURNED_SIZE, Gaze, picture_of, prior_picture
 
 Send = Callable[[dict[str, Any]], None]
 EVERY = 0.5
@@ -51,6 +52,7 @@ class Telling:
         self.send, self.every, self.live, self.sent = send, every, live, float("-inf")
         self.gaze = gaze or Gaze()
         self.drawing = self.decoding = 0.0
+        self.ended = time.monotonic()
 
     def due(self) -> bool:
         """Whether it is time for a line; then the next one is due later."""
@@ -62,21 +64,41 @@ class Telling:
 
     def step(self, progress: Progress) -> None:
         """A step is done."""
+        begin = time.monotonic()
         if self.due() or progress.step == progress.steps:  # reading the figures may wait for a GPU
             metrics = {k: v for k, v in progress.metrics.items() if isinstance(v, float | int)}
             metrics = {k: v for k, v in metrics.items() if v == v and abs(v) != float("inf")}
             said = {"step": progress.step, "steps": progress.steps, "seconds": progress.seconds, "metrics": metrics}
-            share = TURNED_SHARE if self.gaze.turning else LIVE_SHARE
-            if self.live and progress.scene is not None and self.drawing <= share * progress.seconds:
-                begin = time.monotonic()
-                said["picture"] = picture_of(progress.scene, *self.gaze.next(), self.live)
-                self.drawing += time.monotonic() - begin
-            seen = progress.glimpse if self.live and self.gaze.watched else None
-            if seen is not None and self.decoding <= PRIOR_SHARE * progress.seconds:
-                begin = time.monotonic()
-                said |= {"prior": prior_picture(seen, self.live), "prior_t": float(seen.t[0])}
-                self.decoding += time.monotonic() - begin
-            self.send(said)
+            self.send(said | self.pictures(progress))
+            if self.live and progress.scene is not None and self.gaze.turning:
+                self.follow(progress.scene, said, begin + (begin - self.ended) * TURNED_SHARE / (1 - TURNED_SHARE))
+        self.ended = time.monotonic()
+
+    def pictures(self, progress: Progress) -> dict[str, Any]:
+        """Those that the time allows: "picture", and "prior" with its "prior_t"."""
+        found: dict[str, Any] = {}
+        share = TURNED_SHARE if self.gaze.turning else LIVE_SHARE
+        if self.live and progress.scene is not None and self.drawing <= share * progress.seconds:
+            found |= {"picture": self.picture(progress.scene)}
+        seen = progress.glimpse if self.live and self.gaze.watched else None
+        if seen is not None and self.decoding <= PRIOR_SHARE * progress.seconds:
+            begin = time.monotonic()
+            found |= {"prior": prior_picture(seen, self.live), "prior_t": float(seen.t[0])}
+            self.decoding += time.monotonic() - begin
+        return found
+
+    def picture(self, scene: Scene) -> str:
+        """The next one of the scene."""
+        begin = time.monotonic()
+        side = round(self.live * TURNED_SIZE) if self.gaze.turning else self.live
+        drawn = picture_of(scene, *self.gaze.next(), side)
+        self.drawing += time.monotonic() - begin
+        return drawn
+
+    def follow(self, scene: Scene, said: dict[str, Any], until: float) -> None:
+        """More pictures of the same step while somebody turns the object: a step takes too long to wait for the next one."""
+        while (left := until - time.monotonic()) > 0 and self.gaze.moved(min(left, Gaze.EVERY)):
+            self.send(said | {"picture": self.picture(scene)})
 
     def part(self, what: str, done: int, parts: int) -> None:
         """A part of the export is done."""

@@ -68,6 +68,8 @@ def act(given: argparse.Namespace) -> int:
     states = {job.folder: job.state() for job in jobs}
     broken = [job for job in jobs if states[job.folder][0] == "broken"]
     todo = [job for job in jobs if states[job.folder][0] != "finished"]
+    there = [job for job in jobs if states[job.folder][0] in ("finished", "stopped")]
+    by_hand = {job.folder: lines for job in there if (lines := job.changed_by_hand())}
     begin = time.monotonic()
     make_folder(out)
     with locked(out), hired(given.ray, todo, asked, out) as (todo, workers, hire):
@@ -75,7 +77,7 @@ def act(given: argparse.Namespace) -> int:
             aside = job.set_aside()
             print(f"{job.folder} is broken ({states[job.folder][1]}); it is now {aside}", file=sys.stderr)
         print(f"{len(jobs)} runs, {len(jobs) - len(todo)} of them finished, {workers} at a time", file=sys.stderr)
-        with Board({job.folder: job.steps - (job.steps_done() or 0) for job in todo}) as board:
+        with Board({job.folder: job.steps() - (job.steps_done() or 0) for job in todo}) as board:
             result = make_all(todo, workers, board, retries=retries, log=out / "workers.log", hire=hire)
         for log in out.glob("workers*.log"):
             if not log.stat().st_size:
@@ -87,9 +89,12 @@ def act(given: argparse.Namespace) -> int:
     )
     for folder, why in result.failed.items():
         given.output.say(f"  {folder}: {why}")
+    for folder, lines in by_hand.items():
+        given.output.say(f"  {folder} is as somebody changed it while it was stopped: {', '.join(lines)}")
     given.output.file(out / "index.html")
     failures = {str(folder): why for folder, why in result.failed.items()}
     given.output.note(folder=str(out), assets=made, wanted=len(jobs), workers=workers, failed=failures)
+    given.output.note(changed={str(folder): lines for folder, lines in by_hand.items()})
     if result.signal:
         print(f"dreamfusion: stopped (signal {result.signal}); the same command goes on", file=sys.stderr)
         return 128 + result.signal

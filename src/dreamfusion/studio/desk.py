@@ -19,11 +19,11 @@ from typing import Any
 from ..batch.crew import WORKER, Worker
 from ..errors import UserError
 from ..files import locked, make_folder, write_atomic
-from ..mid_run import check_names, with_changes
 from ..paths import check_folder
 from ..prompts import check_prompt, slug
-from ..run import CHECKPOINT, CONFIG, META, Run
+from ..run import CHECKPOINT, CONFIG, META
 from ..settings.presets import resolve
+from .changing import asked_for, notes_about
 from .listing import folder_of, runs_in, summary
 
 HIDDEN, TRASH, QUEUE = ".studio", ".trash", "queue.json"
@@ -101,19 +101,13 @@ class Desk:
                     f"{id} cannot be resumed: " + ("it is in the queue" if self._entry(id) else "there is no such run")
                 )
             self._check_room()
-            found = summary(folder)
-            more = ({"steps": steps} if steps else {}) | dict(settings or {})
-            check_names(more)
+            found, more = summary(folder), asked_for(steps, settings)
+            notes_about(folder, more, found["prompt"])  # says what is wrong
             start = {"prompt": found["prompt"], "preset": found["preset"], "settings": {}}
             if not found.get("step") and found["state"] != "broken":  # it has no checkpoint yet, and begins anew
-                if more:
-                    resolve(str(folder / CONFIG), more, found["prompt"])  # says what is wrong
                 self._add({"id": id, "resume": False, "page": str(folder / CONFIG), **start, "settings": more})
-                return
-            if more:
-                run = Run.open(folder)
-                with_changes(run.config, more, {"stage": 0} | run.read_meta())
-            self._add({"id": id, "resume": True, "more": more, **start})
+            else:
+                self._add({"id": id, "resume": True, "more": more, **start})
 
     def stop(self, id: str) -> None:
         """Take a run out of the queue; one in progress writes its checkpoint. Busy if it is not in it."""

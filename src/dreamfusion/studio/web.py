@@ -21,6 +21,7 @@ from ..batch.overview import tile
 from ..errors import UserError
 from ..prompts import LONGEST
 from . import offers
+from .changing import asked_for, notes_about
 from .desk import HIDDEN, Busy, Desk
 from .exporting import export
 from .guard import LOOPBACK, App, Guard
@@ -167,6 +168,14 @@ def make_app(
         known(id)
         desk.resume(id, asked.steps, offers.full_settings(asked.settings))
         return known(id)
+
+    @app.post("/runs/{id}/resume/check", summary="Which of these changes would change nothing, a line each")
+    def check_resume(id: str, asked: Resume) -> dict[str, list[str]]:
+        folder = folder_of(desk.root, id)
+        if folder is None:
+            raise HTTPException(404, "there is no such run")
+        more = asked_for(asked.steps, offers.full_settings(asked.settings))
+        return {"notes": notes_about(folder, more, known(id)["prompt"])}
 
     @app.post("/runs/{id}/look", status_code=204, summary="Turn the run in progress to a side")
     def look(id: str, asked: Look) -> Response:

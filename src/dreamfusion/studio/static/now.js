@@ -20,9 +20,9 @@ function buildNow(id) {
         make("progress", { id: "now-progress", max: 1, value: 0, "aria-label": "Steps done" }),
         make("p", { class: "figures", id: "now-figures" }),
         curveOf("now-curve", "Residual of the score, over the steps"),
+        make("p", { class: "hint" }, "The residual of the score: how much the prior still wants to change."),
         make("figure", { id: "now-prior", hidden: true },
           make("img", { alt: "The noisy picture that the prior was shown, and the clean picture that it answered" }), make("figcaption", { class: "hint" })),
-        make("p", { class: "hint" }, "The residual of the score: how much the prior still wants to change."),
         make("ul", { class: "notes", id: "now-notes" }),
         make("div", { class: "buttons" },
           make("button", { type: "button", id: "now-stop", onclick: () => act(id, "stop") }, "Stop (keeps the checkpoint)")))));

@@ -1,5 +1,5 @@
 // Go on with a stopped run with other settings from here on, or with more steps.
-import { $, ask, get, make, run } from "./common.js";
+import { $, ask, get, later, make, run } from "./common.js";
 import { field } from "./form.js";
 
 export async function openResume(found) {
@@ -13,21 +13,32 @@ export async function openResume(found) {
     for (const part of fields) part.hidden = Boolean(wanted) && !part.dataset.words.includes(wanted);
   } });
   const error = make("p", { class: "error", role: "alert" });
-  $("resume").replaceChildren(make("form", { class: "inside", onsubmit: async (event) => {
+  const notes = make("ul", { class: "notes", id: "resume-notes", "aria-live": "polite" });
+  const asked = () => ({
+    settings: Object.fromEntries(inputs.filter((input) => input.value.trim()).map((input) => [input.dataset.name, input.value.trim()])),
+    ...(steps.value.trim() ? { steps: Number(steps.value) } : {}),
+  });
+  let number = 0;
+  const check = later(350, async () => {
+    const own = ++number;
+    const show = (lines, bad) => { if (own === number) notes.replaceChildren(...lines.map((line) => make("li", bad ? { class: "bad" } : {}, line))); };
+    try { show((await (await ask(`${run(found.id)}/resume/check`, "POST", asked())).json()).notes); }
+    catch (problem) { show([problem.message], true); }
+  });
+  $("resume").replaceChildren(make("form", { class: "inside", oninput: (event) => { if (event.target !== find) { error.textContent = ""; check(); } }, onsubmit: async (event) => {
     event.preventDefault();
     error.textContent = "";
-    const given = Object.fromEntries(inputs.filter((input) => input.value.trim()).map((input) => [input.dataset.name, input.value.trim()]));
     try {
-      await ask(`${run(found.id)}/resume`, "POST", { settings: given, ...(steps.value.trim() ? { steps: Number(steps.value) } : {}) });
+      await ask(`${run(found.id)}/resume`, "POST", asked());
       $("resume").close();
-    } catch (problem) { error.textContent = problem.message; }
+    } catch (problem) { number++; notes.replaceChildren(); error.textContent = problem.message; }
   } },
     make("h2", { id: "resume-title" }, `Go on with “${found.prompt}”`),
     make("p", { class: "hint" }, `What you change here holds from step ${found.step} on, and is recorded with the run.`),
     make("label", { for: "resume-steps" }, "Steps"), steps,
     make("label", { for: "resume-find" }, "Settings"), find,
     make("div", { id: "resume-settings" }, ...fields),
-    error,
+    notes, error,
     make("div", { class: "buttons" }, make("button", { type: "submit", class: "primary" }, "Go on"),
       make("button", { type: "button", onclick: () => $("resume").close() }, "Cancel"))));
   $("resume").showModal();

@@ -1,7 +1,7 @@
 // Turn the object while it forms: drag the picture, or use the arrow keys. Escape lets it turn by itself again.
 import { ask, run } from "./common.js";
 
-const STEP = 10, PAUSE = 50, PATIENCE = 1500;
+const STEP = 10, PAUSE = 30, PATIENCE = 1500;
 let last = 0;
 export const turning = () => performance.now() - last < PATIENCE;
 

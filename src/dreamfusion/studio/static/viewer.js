@@ -24,7 +24,7 @@ export function refreshViewer(all) {
   if (figures.pieces != null) said.push(["pieces", figures.pieces]);
   if (figures.iou != null) said.push(["silhouettes", figures.iou.toFixed(2)]);
   if (cost) said.push(["time", clock(cost.seconds)], ["energy", `${cost.wh.toFixed(2)} Wh${cost.energy.includes("estimate") ? " (estimate)" : ""}`]);
-  if (cost?.cost != null) said.push(["cost", `${cost.cost.toFixed(4)} ${cost.currency}`]);
+  if (cost?.cost >= 0.00005) said.push(["cost", `${cost.cost.toFixed(4)} ${cost.currency}`]);
   for (const change of found.changes ?? []) said.push([`from step ${change.step}`, Object.entries(change.settings).map(([name, value]) => `${name} = ${value}`).join(", ")]);
   const busy = ["running", "queued", "stopping"].includes(found.state);
   const error = make("p", { class: "error", role: "alert" }, found.error ?? "");
@@ -47,7 +47,7 @@ export function refreshViewer(all) {
       !busy && make("button", { type: "button", class: "danger", onclick: () => attempt(async () => {
         if (confirm(`Move “${found.prompt}” to the trash?`)) { await ask(run(found.id), "DELETE"); $("viewer").close(); }
       }) }, "Delete"),
-      make("button", { type: "button", onclick: () => $("viewer").close() }, "Close"))));
+      make("button", { type: "button", class: "close", "aria-label": "Close", title: "Close", onclick: () => $("viewer").close() }, "✕"))));
 }
 
 $("viewer").addEventListener("close", () => { opened = null; $("viewer").replaceChildren(); });
