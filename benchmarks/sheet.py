@@ -27,7 +27,7 @@ def sheet(
     draw = ImageDraw.Draw(picture)
     for k, (label, folder) in enumerate(cells):
         x, y = k % across * wide, k // across * (tile + LINE)
-        draw.text((x + 3, y + 1), label, fill="black")
+        draw.text((x + 3, y + 1), fitting(draw, label, wide - 6), fill="black")
         if not (folder / CHECKPOINT / META).is_file():
             continue
         scene, _ = load_scene(Run.open(folder))
@@ -35,3 +35,12 @@ def sheet(
         for j, view in enumerate(seen):
             picture.paste(Image.fromarray(view), (x + j * tile, y + LINE))
     return picture
+
+
+def fitting(draw: ImageDraw.ImageDraw, label: str, width: int) -> str:
+    """The label, cut short with dots where it is wider than ``width`` pixels."""
+    if draw.textlength(label) <= width:
+        return label
+    while label and draw.textlength(label + "...") > width:
+        label = label[:-1]
+    return label + "..."

@@ -428,3 +428,13 @@ def test_scenes_are_compared_on_the_prompts_that_all_have(bench: Any) -> None:
     away = magic["over_fast"]["wide_r1"]
     assert away["value"] == 0.25 and away["low"] == 0 and away["high"] == 0.5 and away["count"] == 2
     assert not fast["over_fast"]
+
+
+def test_labels_of_a_sheet_keep_to_their_cell(bench: Any) -> None:
+    from PIL import Image, ImageDraw
+    from sheet import fitting
+
+    draw = ImageDraw.Draw(Image.new("RGB", (8, 8)))
+    assert fitting(draw, "a chair", 200) == "a chair"
+    short = fitting(draw, "a turquoise pinball machine", 60)
+    assert short.endswith("...") and draw.textlength(short) <= 60 < draw.textlength("a turquoise pinball machine")
