@@ -1,7 +1,7 @@
 """Frames a second of the studio's live view: ``python benchmarks/live_view.py [--preset fast] [--seconds 10]``.
 
 Runs a studio in this process, without a page, and turns the run in progress 25 times a second, as a mouse does. Then the run is
-stopped, and the same scene is drawn as fast as it goes. What a frame costs is in CPU milliseconds, so that other work on the
+stopped, and the same scene is drawn as fast as possible. What a frame costs is in CPU milliseconds, so that other work on the
 machine does not count. Less than a minute on two idle cores; the result is kept in ``results/live_view.json``.
 """
 
@@ -88,6 +88,7 @@ def draw(folder: Path, seconds: float) -> dict[str, float]:
 
 
 def decoded(picture: str) -> Any:
+    """The pixels of a picture as it is sent: a JPEG in base64."""
     import io
 
     import numpy as np

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from dreamfusion import UserError
-from dreamfusion.kernels.caching import KernelCache, cache_folder_of, njit
+from dreamfusion.kernels.caching import KernelCache, cache_folder_of, code_of, njit
 from dreamfusion.paths import is_temporary, temporary_folder
 from dreamfusion.priors import embeddings
 from dreamfusion.priors.question import Tokens
@@ -74,6 +74,18 @@ def test_a_kernel_that_closes_over_another_one_is_found_by_a_later_process(tmp_p
     (tmp_path / "some.py").write_text(CLOSURES)
     said = [program([str(tmp_path / "some.py"), *words]).stdout.strip() for words in ("1", "2", "12")]
     assert said == ["[11] [0]", "[21] [0]", "[11, 21] [1, 1]"]
+
+
+def test_a_kernel_is_another_one_when_a_constant_of_what_it_closes_over_changes(tmp_path: Path) -> None:
+    def closing_over(number: int) -> Any:
+        path, found = tmp_path / f"inner_{number}.py", {}
+        path.write_text(f"def inner(x):\n    return x * {number}\n")
+        exec(compile(path.read_text(), str(path), "exec"), found)
+        inner = found["inner"]
+        return lambda x: inner(x) + 1
+
+    codes = [code_of(closing_over(number)) for number in (2, 3, 2)]
+    assert codes[0] == codes[2] != codes[1]
 
 
 @pytest.mark.parametrize("xdg", ["a file", "missing"])

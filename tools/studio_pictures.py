@@ -95,9 +95,9 @@ def keep(page: Any, path: Path) -> None:
     Image.open(io.BytesIO(page.screenshot())).convert("RGB").save(path, quality=90, optimize=True)
 
 
-def until(page: Any, true: str) -> None:
-    """Wait for an expression. Playwright's own ``wait_for_function`` needs ``eval``, which the page's policy forbids."""
-    while not page.evaluate(true):
+def until(page: Any, expression: str) -> None:
+    """Wait until an expression is true. Playwright's own ``wait_for_function`` needs ``eval``, which the page's policy forbids."""
+    while not page.evaluate(expression):
         page.wait_for_timeout(100)
 
 

@@ -31,8 +31,8 @@ def lines_by_hand(found: Config, asked: Config) -> list[str]:
 
 
 def as_it_began(found: Config, asked: Config) -> dict[str, Any]:
-    """A recorded run's settings by dotted name, without what was changed by hand. A change of the export replaces the value
-    that the run began with, and so do more steps; where they are the reason, the value is the one that is asked for."""
+    """A recorded run's settings by dotted name, without what was changed by hand. Changes of the export and of the
+    number of steps overwrite the value that the run began with, so for these names the value is the one that is asked for."""
     there, wanted = flatten(found.model_dump()), flatten(asked.model_dump())
     if all(change in found.changes for change in asked.changes):
         there[CHANGES] = wanted[CHANGES]

@@ -3,8 +3,8 @@
 Compiled kernels are kept where numba keeps them: in $NUMBA_CACHE_DIR, beside the source, or in the user's cache. If none of
 these can be written to, they are kept in the temporary folder; if that fails too, each process compiles them anew.
 
-numba finds a kernel again by its code and what it closes over. A kernel that closes over another one it never finds: among what
-it compares is a number that each process draws for each kernel. Here they are compared by their code.
+numba finds a kernel again by its code and by what it closes over. It never finds a kernel that closes over another one, because it
+also compares a number that each process draws for each kernel. Here such kernels are compared by their code and their source files.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,19 @@ class KernelCache(FunctionCache):
         return sig, codegen.magic_tuple(), code_of(self._py_func)
 
 
+@cache
+def source_of(path: str) -> bytes:
+    """What a source file holds, or nothing where it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""
+
+
 def code_of(function: Any) -> str:
-    """A hash of a function's code and of what it closes over, the same in every process."""
-    found = hashlib.sha256(function.__code__.co_code)
+    """A hash of a function's code and source file, and of what it closes over, the same in every process. The file counts because
+    constants are compiled in, and numba looks only at the file of the outermost function."""
+    found = hashlib.sha256(function.__code__.co_code + source_of(function.__code__.co_filename))
     for cell in function.__closure__ or ():
         held = getattr(cell.cell_contents, "py_func", cell.cell_contents)
         found.update(code_of(held).encode() if hasattr(held, "__code__") else dumps(held))
@@ -59,9 +70,8 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """``numba.njit(cache=True, **options)`` that works without a cache."""
 
     def compiled(function: Callable[..., Any]) -> Any:
-        if (
-            function.__closure__
-        ):  # else kernels of other constants, from other processes' caches, may have one name for the linker
+        # Kernels of other constants, from other processes' caches, must not share a name for the linker.
+        if function.__closure__:
             function.__qualname__ += f"_{code_of(function)[:12]}"
         dispatcher = numba.njit(**options)(function)
         if (cache := cache_for(function)) is not None:

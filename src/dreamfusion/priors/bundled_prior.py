@@ -141,7 +141,7 @@ class BundledPrior(Prior):
         if len(images) != 1:
             raise UserError(f"the prior {self.id!r} takes one reference picture, not {len(images)}")
         meant = self.meant(caption)
-        caption = "" if meant is None else caption  # it says nothing, as no caption does
+        caption = "" if meant is None else caption  # without a known name it tells no more than no caption
         if self._seen is None or self._seen[0] is not images[0] or self._seen[1] != caption:
             picture = torch.cat([images[0][:3] * 2 - 1, images[0][3:]])
             self._seen = images[0], caption, Recogniser(self.layout, self.layout.outlines)(picture, meant)
