@@ -25,7 +25,6 @@ from dreamfusion.errors import UserError
 from dreamfusion.export.film import write_film
 from dreamfusion.export.formats import FileOptions, check_compression
 from dreamfusion.export.packing import charts_of
-from dreamfusion.export.silhouettes import Silhouettes
 from dreamfusion.export.texture import cover, sample_texture
 from dreamfusion.export.turntable import field_frames, mesh_frames, orbit_azimuths
 from dreamfusion.files import write_atomic
@@ -35,6 +34,7 @@ from dreamfusion.geometry.mesh import Mesh
 from dreamfusion.recorded import load_scene
 from dreamfusion.run import Run
 from dreamfusion.scene.scene import Scene
+from dreamfusion.scene.silhouettes import Silhouettes
 from dreamfusion.suites import load_suite
 from dreamfusion.torch_state import threads
 from dreamfusion.view.cameras import orbit_cameras

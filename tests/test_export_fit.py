@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from dreamfusion.asset import Asset, poor_note
-from dreamfusion.export.fitted import fitted_surface, seen_inside, showing_level
-from dreamfusion.export.silhouettes import Agreement, Silhouettes, looks_around
 from dreamfusion.geometry.export_settings import ExportSettings
 from dreamfusion.geometry.mesh import sample_grid
 from dreamfusion.geometry.surface import clean_surface
+from dreamfusion.scene.fitted import fitted_surface, seen_inside, showing_level
 from dreamfusion.scene.make import make_scene
 from dreamfusion.scene.particles import Particles
 from dreamfusion.scene.scene_settings import GridSettings, MeshSettings
+from dreamfusion.scene.silhouettes import Agreement, Silhouettes, looks_around
 
 SETTINGS = ExportSettings(resolution=72, faces=20_000)
 SIZE = 96
@@ -86,7 +86,9 @@ def test_the_scene_says_whether_a_surface_is_fitted_to_it(volume: bool, monkeypa
     if not volume:
         monkeypatch.setattr(scene, "as_volume", lambda: None)
     fitted = []
-    monkeypatch.setattr("dreamfusion.asset.fitted_surface", lambda d, a, s, _: fitted.append(d) or scene.surface(s))
+    monkeypatch.setattr(
+        "dreamfusion.scene.fitted.fitted_surface", lambda d, a, s, _: fitted.append(d) or scene.surface(s)
+    )
     Asset.from_scene(scene, ExportSettings(resolution=24, faces=500, texture_size=64))
     assert fitted == ([scene.density] if volume else [])
 

@@ -170,8 +170,8 @@ def test_a_hollow_density_comes_out_solid():
 
 def test_the_winding_number_counts_surroundings():
     mesh = sphere_mesh(0.5, (0.2, 0, 0))
-    assert winding_number(np.array([0.3, 0.1, 0.0]), mesh) == pytest.approx(1)
-    assert winding_number(np.array([0.9, 0.1, 0.0]), mesh) == pytest.approx(0, abs=1e-9)
+    assert winding_number(np.array([0.3, 0.1, 0.0]), mesh.vertices, mesh.faces) == pytest.approx(1)
+    assert winding_number(np.array([0.9, 0.1, 0.0]), mesh.vertices, mesh.faces) == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("density", [ball(radius=0.6), torus])

@@ -5,9 +5,9 @@ import pytest
 import trimesh
 
 from dreamfusion.export.packing import charts_of, packed
-from dreamfusion.export.raster import rasterise
 from dreamfusion.export.texture import cover, unwrap
 from dreamfusion.geometry.mesh import Mesh
+from dreamfusion.geometry.raster import rasterise
 
 
 def shapes(count: int = 24) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,9 +9,9 @@ import trimesh
 from scipy.ndimage import binary_dilation
 from torch import Tensor
 
-from dreamfusion.export.raster import interpolate, rasterise
 from dreamfusion.export.texture import bake, cover, sample_texture, unwrap, vertex_colours
 from dreamfusion.geometry.mesh import Mesh, extract_surface, with_normals
+from dreamfusion.geometry.raster import interpolate, rasterise
 from dreamfusion.geometry.surface import shell_albedo
 
 SIZE = 512

@@ -267,7 +267,8 @@ def test_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_all_kernels_have_a_cache_that_forgives() -> None:
-    from dreamfusion.export import drawing, raster
+    from dreamfusion.export import drawing
+    from dreamfusion.geometry import raster
     from dreamfusion.kernels import grid_kernels, proposal_rays
 
     for kernel in (grid_kernels.density, proposal_rays.shares, drawing._shade, raster.rasterise):

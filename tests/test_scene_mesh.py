@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dreamfusion.errors import UserError
 from dreamfusion.geometry import mesh_file
-from dreamfusion.geometry.distance import signed_distance
+from dreamfusion.geometry.distance import filled, signed_distance
 from dreamfusion.geometry.export_settings import ExportSettings
 from dreamfusion.geometry.mesh import Mesh, with_normals
 from dreamfusion.geometry.tetrahedra import body_centred_grid, marching_tetrahedra
@@ -109,8 +109,33 @@ def test_moves_turn_no_tetrahedron_over() -> None:
     assert isinstance(shape, Tetrahedra)
     with torch.no_grad():
         shape.grid.table.normal_(0, 5, generator=torch.Generator().manual_seed(1))
-        a, b, c, d = shape.placed()[0][shape.tets].unbind(1)
+        shape.arrange()
+        a, b, c, d = shape.placed(len(shape.points))[0][shape.tets].unbind(1)
     assert ((torch.linalg.cross(b - a, c - a) * (d - a)).sum(-1) > 0).all()
+
+
+@pytest.mark.parametrize("size", [0.0, 0.01, 0.1])
+def test_tetrahedra_out_of_reach_hold_no_surface(size: float) -> None:
+    """The surface is that of all tetrahedra, one by one and in the lattice's own order."""
+    shape = mesh_scene(resolution=12, radius=0.7).shape
+    assert isinstance(shape, Tetrahedra)
+    points, tets = body_centred_grid(12)
+    with torch.no_grad():
+        shape.grid.table.normal_(0, size, generator=torch.Generator().manual_seed(2))
+        found, faces = shape.triangles()
+        learned = torch.stack(shape.grid(points)).sum(0)
+        moved = points + 0.2 / 6 * torch.tanh(learned[:, 1:] / (0.2 / 6))
+        distance = torch.maximum(points.norm(dim=-1) - 0.7 + learned[:, 0], points.norm(dim=-1) - (1 - 1 / 6))
+        true, true_faces = marching_tetrahedra(moved, distance, tets)
+    looked_at = torch.searchsorted(shape.reach, shape.most(), right=True)
+    assert looked_at < len(tets) * (0.5 if size < 0.1 else 1)
+
+    def corners(vertices: Tensor, faces: Tensor) -> np.ndarray:
+        """Each triangle as a row of nine numbers, from whichever corner comes first; the rows in order."""
+        rows = [min(tuple(np.roll(t, k, 0).round(5).reshape(-1)) for k in range(3)) for t in vertices[faces].numpy()]
+        return np.asarray(sorted(rows))
+
+    np.testing.assert_allclose(corners(found, faces), corners(true, true_faces), atol=2e-5)
 
 
 def test_gradients_of_the_surface_are_finite_differences() -> None:
@@ -211,6 +236,18 @@ def test_signed_distance_of_a_torus() -> None:
     assert np.abs(found - true).max() < 0.03
     clear = np.abs(true) > 0.02
     assert (np.sign(found) == np.sign(true))[clear].all()
+
+
+def test_a_lattice_of_distances_is_filled_from_its_shell() -> None:
+    axis = torch.linspace(-1, 1, 33)
+    body = trimesh.creation.torus(0.6, 0.25, transform=trimesh.transformations.rotation_matrix(math.pi / 2, [1, 0, 0]))
+    points, spacing = torch.cartesian_prod(axis, axis, axis).double(), 2 / 32
+    near = signed_distance(with_normals(Mesh(body.vertices, body.faces)), points.numpy(), 2.5 * spacing)
+    assert 0.2 < np.isnan(near).mean() < 0.9
+    found, true = filled(near.reshape(33, 33, 33), spacing).reshape(-1), torus(points).numpy()
+    assert (np.sign(found) == np.sign(true))[np.abs(true) > 0.02].all()
+    assert np.abs(found - true).max() < 0.3 and np.abs(found - true)[~np.isnan(near)].max() < 0.03
+    assert (filled(np.full((3, 3, 3), np.nan), spacing) > 0).all()
 
 
 @pytest.mark.parametrize("shape", [pytest.param("tetrahedra", marks=pytest.mark.slow), "vertices"])

@@ -16,16 +16,16 @@ import trimesh
 from torch import Tensor
 
 from .errors import UserError
-from .export.fitted import fitted_surface
 from .export.formats import FileOptions, write_asset
 from .export.glb import DRACO, METADATA
 from .export.relief import Dense, Relief, bake_relief
-from .export.silhouettes import Agreement, Silhouettes
 from .export.texture import Picture, bake, unwrap_within
 from .geometry.export_settings import ExportSettings
 from .geometry.mesh import Mesh
 from .paths import readable, user_path
+from .scene.fitted import LEAST, shown_surface
 from .scene.scene import Scene
+from .scene.silhouettes import Agreement, Silhouettes
 from .torch_state import own_torch
 
 SILHOUETTES = "silhouettes"
@@ -34,8 +34,6 @@ POOR = 0.9
 """Below this IoU of the silhouettes the user is told."""
 FAITHFUL = 0.95
 """From this IoU of the silhouettes on, the mesh stands for the scene in a run's film."""
-LEAST = 0.002
-"""A scene that is solid in fewer of its pixels than this has no silhouettes to compare with."""
 
 
 @dataclass
@@ -77,11 +75,7 @@ class Asset:
         if settings.fit and isinstance(scene, Scene):  # tests and users may bring something that is drawn otherwise
             looked = Silhouettes.to_check(scene)
             checked = looked if looked.solid.mean() >= LEAST else None
-        volume = scene.as_volume() if checked is not None else None
-        if volume is not None:
-            surface = fitted_surface(volume.density, volume.albedo, settings, Silhouettes.of(scene))
-        else:
-            surface = scene.surface(settings)
+        surface = shown_surface(scene, settings) if checked else scene.surface(settings)
         agreement, notes = None, dict(surface.notes)
         if checked is not None:
             agreement = checked.agreement(surface.mesh)

@@ -14,10 +14,10 @@ from scipy.ndimage import distance_transform_edt
 
 from ..geometry.export_settings import Maps
 from ..geometry.mesh import Floats, Floats32, Mesh, with_normals
+from ..geometry.raster import interpolate
 from ..reports import report
 from .dense_rays import DenseRays, interpolated
 from .occlusion import occlusion
-from .raster import interpolate
 from .tangents import bases, tangents
 from .texture import Picture, cover
 

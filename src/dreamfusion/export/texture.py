@@ -17,10 +17,10 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from ..geometry.mesh import Floats, Mesh
+from ..geometry.raster import interpolate, rasterise
 from ..reports import report
 from .box_projection import box_projection
 from .packing import charts_of, packed
-from .raster import interpolate, rasterise
 from .unwrap_limit import generate_within
 from .vertex_order import in_cache_order
 

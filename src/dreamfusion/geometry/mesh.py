@@ -5,6 +5,7 @@ World units throughout; V = vertices, F = faces. Faces wind counter-clockwise se
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from ..errors import UserError
+from ..kernels.caching import njit
 from ..reports import report
 from .flips import without_slivers
 from .manifold import unpinch
@@ -216,13 +218,23 @@ def remove_floaters(mesh: Mesh, min_share: float = 0.02) -> Mesh:
     return keep_faces(mesh, kept[label])
 
 
-def winding_number(point: Floats, mesh: Mesh) -> float:
-    """How often the closed mesh surrounds the point (3,): 1 inside, 0 outside (Van Oosterom & Strackee 1983, eq. 8)."""
-    a, b, c = (mesh.vertices[mesh.faces[:, i]] - point for i in range(3))
-    la, lb, lc = (np.linalg.norm(x, axis=1) for x in (a, b, c))
-    triple = np.einsum("ij,ij->i", a, np.cross(b, c))
-    dots = [np.einsum("ij,ij->i", x, y) * n for x, y, n in ((a, b, lc), (b, c, la), (c, a, lb))]
-    return float(np.arctan2(triple, la * lb * lc + sum(dots)).sum() / (2 * np.pi))
+@njit(nogil=True)
+def winding_number(point: Floats, vertices: Floats, faces: Ints) -> float:
+    """How often the closed mesh of vertices (V, 3) and faces (F, 3) surrounds the point (3,): 1 inside, 0 outside (Van
+    Oosterom & Strackee 1983, eq. 8)."""
+    x, y, z = point
+    total = 0.0
+    for i, j, k in faces:
+        ax, ay, az = vertices[i, 0] - x, vertices[i, 1] - y, vertices[i, 2] - z
+        bx, by, bz = vertices[j, 0] - x, vertices[j, 1] - y, vertices[j, 2] - z
+        cx, cy, cz = vertices[k, 0] - x, vertices[k, 1] - y, vertices[k, 2] - z
+        la = math.sqrt(ax * ax + ay * ay + az * az)
+        lb = math.sqrt(bx * bx + by * by + bz * bz)
+        lc = math.sqrt(cx * cx + cy * cy + cz * cz)
+        triple = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
+        ab, bc, ca = ax * bx + ay * by + az * bz, bx * cx + by * cy + bz * cz, cx * ax + cy * ay + cz * az
+        total += math.atan2(triple, la * lb * lc + ab * lc + bc * la + ca * lb)
+    return total / (2 * math.pi)
 
 
 def fill_cavities(mesh: Mesh) -> Mesh:
@@ -232,16 +244,19 @@ def fill_cavities(mesh: Mesh) -> Mesh:
     """
     count, label = face_components(mesh)
     volume = np.bincount(label, signed_volumes(mesh), count)
-    shells = [keep_faces(mesh, label == i) if volume[i] > 0 else None for i in range(count)]
     kept = volume > 0
-    for i, inner in enumerate(shells):
-        for j, outer in enumerate(shells):
-            if inner is None or outer is None or volume[j] <= volume[i]:
-                continue
-            low, high = outer.vertices.min(0), outer.vertices.max(0)
-            within = bool((inner.vertices.min(0) >= low).all() and (inner.vertices.max(0) <= high).all())
-            if within and winding_number(inner.vertices[0], outer) > 0.5:
-                kept[i] = False
+    faces = mesh.faces[np.argsort(label, kind="stable")]
+    ends = np.cumsum(np.bincount(label, minlength=count))
+    starts = ends - np.bincount(label, minlength=count)
+    corners = mesh.vertices[faces]
+    low = np.minimum.reduceat(corners.min(1), starts) if count else corners
+    high = np.maximum.reduceat(corners.max(1), starts) if count else corners
+    for i in np.flatnonzero(volume > 0):
+        around = (volume > volume[i]) & (low[i] >= low).all(1) & (high[i] <= high).all(1)
+        kept[i] = not any(
+            winding_number(corners[starts[i], 0], mesh.vertices, faces[starts[j] : ends[j]]) > 0.5
+            for j in np.flatnonzero(around)
+        )
     return keep_faces(mesh, kept[label])
 
 

@@ -11,6 +11,14 @@ EDGES = torch.tensor([(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)])
 """The corners of a tetrahedron's six edges."""
 
 
+def body_centred_points(cubes: int) -> Tensor:
+    """The points (V, 3) of a body-centred cubic lattice over [-1, 1]^3, with ``cubes`` per side: their corners, then their middles, x
+    slowest."""
+    axis = torch.linspace(-1, 1, cubes + 1)
+    corners, middles = (torch.cartesian_prod(x, x, x) for x in (axis, axis[:-1] + 1 / cubes))
+    return torch.cat([corners, middles])
+
+
 def body_centred_grid(cubes: int) -> tuple[Tensor, Tensor]:
     """Points (V, 3) and tetrahedra (T, 4) of a body-centred cubic lattice over [-1, 1]^3, with ``cubes`` per side.
 
@@ -18,13 +26,10 @@ def body_centred_grid(cubes: int) -> tuple[Tensor, Tensor]:
     two middles and one of the face's edges; they are all alike and nearly regular (Labelle & Shewchuk 2007). det(b - a, c - a, d - a) > 0
     for each (a, b, c, d). The outer half of the outermost cubes is not covered.
     """
-    axis = torch.linspace(-1, 1, cubes + 1)
-    corners = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-    half = axis[:-1] + 1 / cubes
-    middles = torch.stack(torch.meshgrid(half, half, half, indexing="ij"), -1).reshape(-1, 3)
-    points = torch.cat([corners, middles])
-    number = torch.arange(len(corners)).reshape((cubes + 1,) * 3)
-    middle = len(corners) + torch.arange(len(middles)).reshape((cubes,) * 3)
+    points = body_centred_points(cubes)
+    corners = (cubes + 1) ** 3
+    number = torch.arange(corners).reshape((cubes + 1,) * 3)
+    middle = torch.arange(corners, len(points)).reshape((cubes,) * 3)
     found = []
     for k in range(3):
         one, other = middle.narrow(k, 0, cubes - 1), middle.narrow(k, 1, cubes - 1)

@@ -16,6 +16,7 @@ from ..geometry.topology import edge_pairs, face_neighbours, laplacian, normal_c
 from ..torch_state import plain_torch
 from ..view.backdrops import Groups
 from ..view.view import View
+from .fitted import shown_surface
 from .level_grid import Texture
 from .mesh_camera import clip_positions
 from .pbr import lit
@@ -76,7 +77,7 @@ class MeshScene(Scene):
 
     def begin_from(self, previous: Scene, rng: torch.Generator) -> None:
         """Take the surface of the scene before, and learn its colours."""
-        before = previous.surface(SAMPLED)
+        before = shown_surface(previous, SAMPLED)
         self.shape.begin(before.mesh)
         where, normals = (torch.from_numpy(x).float() for x in surface_samples(before.mesh, COLOURED))
         colours = before.colour(where, normals).float()

@@ -5,17 +5,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..geometry.distance import signed_distance
+from ..geometry.distance import filled, signed_distance
 from ..geometry.mesh import Mesh
-from ..geometry.tetrahedra import body_centred_grid, marching_tetrahedra
+from ..geometry.tetrahedra import body_centred_grid, body_centred_points, marching_tetrahedra
 from .level_grid import LevelGrid
 from .scene_settings import MeshSettings
 
-NEAR = 3.0  # cubes; distances farther from the surface than this say nothing about their slope
+NEAR = 2.5
+"""Cubes. Up to here the signed distance to a mesh is exact."""
+SLOPED = 1.0
+"""Cubes. Up to here from the surface the learned distance should have a slope of one."""
 
 
 class Shape(nn.Module, ABC):
@@ -42,51 +46,100 @@ class Tetrahedra(Shape):
     ``base`` (P,) is the signed distance that the stage began with; the offset and the moves are learned grids, in world
     units. A point moves by less than half of a tetrahedron's height, so that none turns over. The surface stays
     within the unit sphere.
+
+    Only the tetrahedra that the surface can have reached are looked at. They stand in the order of their ``reach`` (T,), the least
+    offset that brings the surface into them, and ``points`` (P, 3) in the order in which these ``tets`` (T, 4) need them.
     """
 
     base: Tensor
     points: Tensor
     tets: Tensor
+    reach: Tensor
+    place: Tensor
+    needed: Tensor
 
     def __init__(self, settings: MeshSettings, generator: torch.Generator):
         super().__init__()
-        points, tets = body_centred_grid(settings.resolution)
-        self.cube = 2 / settings.resolution
-        self.register_buffer("points", points, persistent=False)
-        self.register_buffer("tets", tets, persistent=False)
-        self.register_buffer("base", points.norm(dim=-1) - settings.radius)
+        self.cubes, self.cube = settings.resolution, 2 / settings.resolution
+        self.register_buffer("base", body_centred_points(self.cubes).norm(dim=-1) - settings.radius)
+        for name in ("points", "tets", "reach", "place", "needed"):
+            self.register_buffer(name, torch.empty(0), persistent=False)
         self.grid = LevelGrid(settings.shape_levels, 4, 0.0, generator)
 
-    def placed(self) -> tuple[Tensor, Tensor]:
-        """Points (P, 3) where they are now, and the signed distances (P,) there."""
-        learned = torch.stack(self.grid(self.points)).sum(0)
+    @torch.no_grad()
+    def arrange(self) -> None:
+        """Bring the tetrahedra and the points into order. ``place`` (P,) says where in ``base`` a point is, and ``needed`` (T,) how many
+        points the first so many tetrahedra have."""
+        points, tets = (x.to(self.base.device) for x in body_centred_grid(self.cubes))
+        fixed = torch.where(points.norm(dim=-1) > 1 - self.cube, torch.inf, self.base)[tets]  # the border is outside
+        crossed = (fixed < 0).any(1) & (fixed >= 0).any(1)
+        self.reach, order = fixed.abs().amin(1).masked_fill(crossed, 0).sort(stable=True)
+        tets = tets[order]
+        first = torch.full((len(points),), len(tets), device=tets.device)
+        first.scatter_reduce_(
+            0, tets.reshape(-1), torch.arange(len(tets), device=tets.device).repeat_interleave(4), "amin"
+        )
+        self.place = first.argsort(stable=True)
+        number = torch.empty_like(self.place)
+        number[self.place] = torch.arange(len(points), device=tets.device)
+        self.points, self.tets = points[self.place], number[tets]
+        self.needed = self.tets.amax(1).cummax(0).values + 1
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self.reach = self.reach[:0]
+
+    def most(self) -> float:
+        """An offset that no point exceeds: interpolation stays within the grids' values."""
+        sizes = [side**3 for side in self.grid.levels]
+        largest = [level.abs().max() for level in self.grid.table.detach()[:, 0].split(sizes)]
+        return float(sum(largest)) * 1.001 + 1e-6
+
+    def placed(self, count: int) -> tuple[Tensor, Tensor]:
+        """The first points (count, 3) where they are now, and the signed distances (count,) there."""
+        points = self.points[:count]
+        learned = torch.stack(self.grid(points)).sum(0)
         most = 0.2 * self.cube  # along each axis, so 0.35 at most; a tetrahedron is 0.71 of a cube's side high
-        moved = self.points + most * torch.tanh(learned[:, 1:] / most)
-        border = self.points.norm(dim=-1) - (1 - self.cube)
-        return moved, torch.maximum(self.base + learned[:, 0], border)
+        moved = points + most * torch.tanh(learned[:, 1:] / most)
+        border = points.norm(dim=-1) - (1 - self.cube)
+        return moved, torch.maximum(self.base[self.place[:count]] + learned[:, 0], border)
 
     def triangles(self) -> tuple[Tensor, Tensor]:
-        vertices, faces = marching_tetrahedra(*self.placed(), self.tets)
+        if not len(self.reach):
+            self.arrange()
+        count = int(torch.searchsorted(self.reach, self.most(), right=True))
+        points = int(self.needed[count - 1]) if count else 0
+        vertices, faces = marching_tetrahedra(*self.placed(points), self.tets[:count])
         if len(faces) == 0:
             raise UserError("the mesh has vanished; lower scene.lr_shape, or start from more than a speck")
         return vertices, faces
 
     def begin(self, mesh: Mesh) -> None:
-        distance = signed_distance(mesh, self.points.cpu().double().numpy())
-        self.base.copy_(torch.from_numpy(distance).clamp(-NEAR * self.cube, NEAR * self.cube))
+        distance = signed_distance(mesh, body_centred_points(self.cubes).double().numpy(), NEAR * self.cube)
+        sides = (self.cubes + 1, self.cubes)
+        lattices = zip(np.split(distance, [sides[0] ** 3]), sides, strict=True)
+        whole = [filled(values.reshape(side, side, side), self.cube).reshape(-1) for values, side in lattices]
+        self.base.copy_(torch.from_numpy(np.concatenate(whole)))
         if not (self.base < 0).any():
             raise UserError("the mesh to begin with is thinner than the tetrahedra; raise scene.resolution")
+        self.reach = self.reach[:0]
 
     def penalties(self) -> dict[str, Tensor]:
         """eikonal: mean of (|slope| - 1)^2 at the cubes' corners near the surface, by differences along the axes."""
-        side = round(2 / self.cube) + 1
-        learned = torch.stack(self.grid(self.points[: side**3])).sum(0)[:, 0]
-        distance = (self.base[: side**3] + learned).reshape(side, side, side)
+        side = self.cubes + 1
+        base = self.base[: side**3]
+        known = (
+            base.abs() < (SLOPED + 1.5) * self.cube + self.most()
+        )  # the others, and so their neighbours, are not near
+        axis = torch.linspace(-1, 1, side, device=base.device)
+        where = axis[torch.stack(torch.unravel_index(known.nonzero()[:, 0], (side,) * 3), -1)]
+        learned = torch.stack(self.grid(where)).sum(0)[:, 0]
+        distance = base.masked_scatter(known, base[known] + learned).reshape(side, side, side)
         a = distance[:-1, :-1, :-1]
         steps = (distance[1:, :-1, :-1] - a, distance[:-1, 1:, :-1] - a, distance[:-1, :-1, 1:] - a)
-        slope = (torch.stack(steps).square().sum(0) + 1e-12).sqrt() / self.cube
-        near = a.detach().abs() < (NEAR - 2) * self.cube
-        return {"eikonal": (slope - 1).square()[near].mean() if near.any() else distance.new_zeros(())}
+        near = a.detach().abs() < SLOPED * self.cube
+        slope = (torch.stack([step[near] for step in steps]).square().sum(0) + 1e-12).sqrt() / self.cube
+        return {"eikonal": (slope - 1).square().mean() if near.any() else distance.new_zeros(())}
 
 
 class Vertices(Shape):

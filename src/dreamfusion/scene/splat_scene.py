@@ -16,6 +16,7 @@ from ..torch_state import plain_torch
 from ..view.backdrops import Groups
 from ..view.view import View
 from .depth_normals import normals_from_depth
+from .fitted import shown_surface
 from .growth import Growth
 from .harmonics import coloured, flat_colour, of_degree
 from .particles import shown_of
@@ -84,7 +85,7 @@ class SplatScene(Scene):
         if isinstance(previous := shown_of(previous), SplatScene):
             self.take(previous.parts() | {"harmonics": of_degree(previous.harmonics, self.settings.degree)})
         else:
-            made = from_surface(previous.surface(SAMPLED), self.settings, rng)
+            made = from_surface(shown_surface(previous, SAMPLED), self.settings, rng)
             self.take({name: value.to(self.centres.device) for name, value in made.items()})
 
     def after_step(self, step: int, steps: int, moments: Moments) -> None:

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..geometry.mesh import Mesh, face_components
+from ..geometry.raster import rasterise
 from ..reports import report
-from ..scene.scene import Scene
 from ..torch_state import plain_torch
 from ..view.cameras import Cameras, orbit_cameras
 from ..view.view import orbit_view
-from .raster import rasterise
+from .scene import Scene
 
 Bools = NDArray[np.bool_]
 
