@@ -18,13 +18,18 @@ from statistics import median
 from typing import Any
 
 from jobs import Job, folder_of
-from kept import HOME, SEED, VIEWS, Assets, Record, origins
+from kept import HOME, SEED, VIEWS, Assets, Record, origins, write
+from normals import degrees_off
 from rules import prompts_of
 
 from dreamfusion.errors import UserError, nearest
 from dreamfusion.evaluation.statistics import bootstrap
 from dreamfusion.evaluation.summary import summarise, value_of
 from dreamfusion.files import write_atomic
+from dreamfusion.loading import load_prior
+from dreamfusion.priors.bundled_prior import BundledPrior
+from dreamfusion.recorded import load_scene
+from dreamfusion.run import Run
 
 HERE = Path(__file__).parent
 PRESETS = ("fast", "magic3d", "dreamgaussian", "fantasia3d", "clip-mesh")
@@ -63,12 +68,20 @@ def results(found: dict[str, dict[str, Record]], steps: dict[str, int]) -> dict[
         agreement = [r["silhouettes"]["iou"] for r in same if r["silhouettes"]]
         if agreement:
             entry["silhouettes"] = mean_of(agreement)
+        off = {r["figures"]["prompt"]: r["normals_off"] for r in same if r.get("normals_off") is not None}
+        if off:
+            entry["normals_off"] = mean_of(list(off.values()))
         entry["over_fast"] = {}
         for key in COMPARED if "fast" in found and preset != "fast" else ():
             pairs = [(value_of(records[p]["figures"], key), value_of(found["fast"][p]["figures"], key)) for p in common]
             away = [a - b for a, b in pairs if a is not None and b is not None]
             if away:
                 entry["over_fast"][key] = mean_of(away)
+        if entry["over_fast"]:
+            beside = {p: found["fast"][p].get("normals_off") for p in off}
+            away = [off[p] - b for p, b in beside.items() if b is not None]
+            if away:
+                entry["over_fast"]["normals_off"] = mean_of(away)
         table[preset] = entry
     return {"prompts": common, "presets": table}
 
@@ -106,12 +119,29 @@ def make(args: argparse.Namespace, presets: list[str], prompts: list[str]) -> No
     if args.only == "make":
         return
     assets.judge([(name_of(preset, args.steps), job) for preset in presets for job in wanted[preset]])
+    for preset in presets:
+        measure_normals(assets, name_of(preset, args.steps), wanted[preset])
     found = assets.by_prompt({p: (name_of(p, args.steps), wanted[p]) for p in presets}, args.out)
     page = {"what": "scenes", "views": VIEWS, "seed": SEED}
     page |= origins([r for records in found.values() for r in records.values()])
     page |= results(found, {preset: wanted[preset][0].steps for preset in found})
     write_atomic(args.result, (json.dumps(page, indent=1) + "\n").encode())
     draw(args, list(found), prompts)
+
+
+def measure_normals(assets: Assets, row: str, jobs: Sequence[Job]) -> None:
+    """Measure what is not kept of how far the normals of finished runs are off, and keep it."""
+    kept = assets.row(row)
+    new = [job for job in jobs if assets.is_kept(row, job) and "normals_off" not in kept[job.prompt]]
+    new = [job for job in new if job.folder.is_dir()]
+    if not new:
+        return
+    prior = load_prior("bundled")
+    assert isinstance(prior, BundledPrior)
+    for job in new:
+        off = degrees_off(load_scene(Run.open(job.folder))[0], prior, job.prompt)
+        kept[job.prompt]["normals_off"] = None if off is None else round(off, 2)
+    write(row, kept.values(), assets.home)
 
 
 def draw(args: argparse.Namespace, presets: list[str], prompts: list[str]) -> None:

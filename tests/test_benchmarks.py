@@ -332,8 +332,9 @@ def test_the_page_says_what_rules_scenes_and_batches_say(pages: Any) -> None:
     assert "fewer steps" not in "\n".join(pages.rules({"calls": None, "time": page}))
     cost = {"seconds_per_step": 0.5, "cpu_seconds_per_asset": 90.0}
     presets = {"fast": {"steps": 200, "summary": summary, "over_fast": {}, "cost": cost, "silhouettes": figure(0.9)}}
+    presets["fast"]["normals_off"] = figure(20.0)
     text = "\n".join(pages.scenes(ORIGIN | {"prompts": ["x"], "presets": presets}))
-    assert "| `fast` | 200 | 25.0 % | – | 10.0 % | – | 90.0 % (80 to 100) | 0.50 | 90 |" in text
+    assert "| `fast` | 200 | 25.0 % | – | 10.0 % | – | 90.0 % (80 to 100) | 20.0° | 0.50 | 90 |" in text
     crew = {"workers": 2, "assets": 32, "per_hour": 100.0, "of_linear": 0.9, "peak_mb": 800, "exact": 32}
     served = crew | {"prior": {"occupancy": 1.5}}
     settings = {"steps": "24", "views_per_step": "1"}
@@ -412,7 +413,9 @@ def test_scenes_are_compared_on_the_prompts_that_all_have(bench: Any) -> None:
     def record(prompt: str, wide: float, seconds: float, iou: float | None) -> dict[str, Any]:
         figures = {"prompt": prompt, "wide_r1": wide, "haze": 0.1, "geometry": {}, "janus": None}
         agreement = None if iou is None else {"iou": iou}
-        return {"figures": figures, "seconds": seconds, "cpu_seconds": 2 * seconds, "silhouettes": agreement}
+        return {"figures": figures, "seconds": seconds, "cpu_seconds": 2 * seconds, "silhouettes": agreement} | (
+            {"normals_off": seconds / 2} if iou else {}
+        )
 
     found = {
         "fast": {p: record(p, 0.5, 20, 0.9) for p in "abc"},
@@ -428,6 +431,8 @@ def test_scenes_are_compared_on_the_prompts_that_all_have(bench: Any) -> None:
     away = magic["over_fast"]["wide_r1"]
     assert away["value"] == 0.25 and away["low"] == 0 and away["high"] == 0.5 and away["count"] == 2
     assert not fast["over_fast"]
+    assert fast["normals_off"]["value"] == 10 and magic["normals_off"]["value"] == 15
+    assert magic["over_fast"]["normals_off"]["value"] == 5
 
 
 def test_labels_of_a_sheet_keep_to_their_cell(bench: Any) -> None:

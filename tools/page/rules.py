@@ -111,13 +111,22 @@ def scenes(page: Page | None) -> list[str]:
         cells = [f"`{preset}`", str(entry["steps"])]
         cells += [figure(entry, key) for key in keys]
         cost = entry.get("cost", {})
-        cells += [percent(entry.get("silhouettes")), f"{cost.get('seconds_per_step', 0):.2f}"]
+        cells += [percent(entry.get("silhouettes")), degrees(entry), f"{cost.get('seconds_per_step', 0):.2f}"]
         body.append([*cells, f"{cost.get('cpu_seconds_per_asset', 0):.0f}"])
-    head = ["preset", "steps", *keys.values(), "silhouettes, IoU", "seconds a step", "CPU seconds an asset"]
+    head = [
+        "preset",
+        "steps",
+        *keys.values(),
+        "silhouettes, IoU",
+        "normals off",
+        "seconds a step",
+        "CPU seconds an asset",
+    ]
     return [
         *lines,
         f"Presets on the same {len(page['prompts'])} things with fronts, a core each. In brackets is the difference to `fast`, "
-        "asset by asset.",
+        "asset by asset. *Normals off* is the mean angle between the normals of the exported surface and those of the thing that the prior "
+        "means, at 64 pixels a side.",
         "",
         *table(head, body),
         "",
@@ -125,6 +134,16 @@ def scenes(page: Page | None) -> list[str]:
         f"*{made(page)}*",
         "",
     ]
+
+
+def degrees(entry: dict[str, Any]) -> str:
+    """How far a preset's normals are off, and the difference to ``fast``."""
+    off, over = entry.get("normals_off"), entry["over_fast"].get("normals_off")
+    if off is None:
+        return "–"
+    return f"{off['value']:.1f}°" + (
+        f" ({over['value']:+.1f} ({over['low']:+.1f} to {over['high']:+.1f}))" if over else ""
+    )
 
 
 def figure(entry: dict[str, Any], key: str) -> str:
