@@ -1,6 +1,6 @@
 """The exported asset in figures: ``python benchmarks/assets.py --out runs/assets [--preset fast] [--prompts FILE]``.
 
-Makes a run for each of a few prompts that are hard to export (spokes, legs, a chain), exports it with the defaults and measures
+Makes a run for each of a few prompts that are hard to export (spokes, chains, wires), exports it with the defaults and measures
 the mesh, its texture, its files and its film. Finished runs are kept: the same command goes on. The result is
 ``results/assets.json``.
 """
@@ -39,7 +39,14 @@ from dreamfusion.suites import load_suite
 from dreamfusion.torch_state import threads
 from dreamfusion.view.cameras import orbit_cameras
 
-PROMPTS = ("a green bicycle", "a red armchair", "a purple barrel", "a blue teapot", "a yellow chandelier")
+PROMPTS = (
+    "a green bicycle",
+    "a yellow chandelier",
+    "a spiral staircase",
+    "a swing",
+    "sunglasses",
+    "a red armchair",
+)
 RESULT = Path(__file__).parent / "results" / "assets.json"
 SLIVER_DEG = 10.0
 """A triangle with a smaller angle is a sliver."""
