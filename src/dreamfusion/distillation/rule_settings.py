@@ -47,8 +47,9 @@ class GuidedSettings(RuleSettings):
     """w(t): sigma^2 (the paper), 1, alpha * sigma (steady with small priors), or sigma / alpha (LucidDreamer)."""
     clip_score: WeightSchedule = 0.0
     """Score debiasing: bound on each element of the direction in the prior's space; 0 is off (Hong et al. 2023: 0.5 to 2)."""
-    threshold: Annotated[float, Field(ge=0, le=1)] = 0.995
-    """Dynamic thresholding of the guided clean picture at this quantile; 0 is off (Saharia et al. 2022, section 2.3)."""
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Dynamic thresholding of the guided clean picture at this quantile, e.g. 0.995; 0 is off (Saharia et al. 2022, section 2.3). It is
+    meant for sampling: it divides the whole picture, its background too, so in distillation all of space fills with noise."""
     rescale: Unit = 0.0
     """Guidance rescaling towards the conditional prediction's spread, measured over a group's views (Lin et al. 2023); 0 is off."""
 
