@@ -231,7 +231,7 @@ def test_mistakes_are_one_clear_line(body: dict[str, Any], said: str, client: Te
 @pytest.mark.parametrize(
     "id", ["%2e%2e", "..%2f..%2fetc", "x%00y", ".studio", ".trash", "link", "nothing", "x" * 500, "é"]
 )
-@pytest.mark.parametrize("rest", ["", "/asset.glb", "/run.yaml", "/front.jpg", "/live.jpg"])
+@pytest.mark.parametrize("rest", ["", "/asset.glb", "/run.yaml", "/front.jpg", "/live.jpg", "/scene.jpg"])
 def test_nothing_outside_of_the_folder_is_reached(
     id: str, rest: str, client: TestClient, desk: Desk, made_once: Path
 ) -> None:

@@ -6,9 +6,7 @@ import base64
 import io
 import os
 import shutil
-import socket
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,8 +23,8 @@ from PIL import Image, ImageDraw
 from playwright import sync_api as api
 
 from dreamfusion.studio.desk import Desk
-from dreamfusion.studio.web import make_app
 from tests.faults import environment
+from tools.studio_pictures import GPU, served
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -36,7 +34,6 @@ pytestmark = [
 ]
 
 PATIENCE = 120_000
-GPU = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox")
 
 
 class Critic:
@@ -61,8 +58,6 @@ def address(
 ) -> Iterator[str]:
     """A studio with two finished runs; each step of a new one takes some seconds."""
     words = ("looks",) if "newcomer" in request.node.name else ()
-    import uvicorn
-
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
     made = Path(os.environ.get("STUDIO_MADE", made_once))
@@ -72,20 +67,9 @@ def address(
     page["config"]["prompt"] = "a first chair"
     (finished / "run.yaml").write_text(yaml.safe_dump(page))
     shutil.copytree(finished, tmp_path / "runs" / "finished-1")
-    desk = Desk(tmp_path / "runs", worker=(sys.executable, "-m", "tests.studio_worker", str(made), "5", *words))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(make_app(desk, critic=Critic()), port=port, log_level="error"))  # type: ignore[arg-type]
-    thread = threading.Thread(target=server.run, daemon=True)
-    desk.start()
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}/"
-    server.should_exit = True
-    desk.close()
-    thread.join()
+    worker = (sys.executable, "-m", "tests.studio_worker", str(made), "5", *words)
+    with served(Desk(tmp_path / "runs", worker=worker), Critic()) as found:
+        yield found
 
 
 @pytest.fixture
@@ -159,6 +143,14 @@ def test_a_newcomer_makes_stops_resumes_and_keeps_an_asset(page: Any) -> None:
     page.keyboard.press("Enter")
     page.wait_for_selector(".card:has-text('a red armchair') .badge.stopped")
     page.click(".card:has-text('a red armchair') button")
+    seen = "document.querySelector('#scene-picture')"
+    until(page, f"{seen}.src.startsWith('blob:') && {seen}.naturalWidth === 384")  # drawn from the checkpoint
+    picture(page, "stopped")
+    front = page.evaluate(f"{seen}.src")
+    page.focus("#scene-picture")
+    page.keyboard.press("ArrowLeft")
+    until(page, f"{seen}.src !== {front!r} && {seen}.naturalWidth === 160")
+    until(page, f"{seen}.naturalWidth === 384")  # it rests
     page.click("#viewer button:has-text('Change …')")
     page.fill("#resume-find", "export.faces")
     page.fill("[id='new-export.faces']", "300")
@@ -176,6 +168,8 @@ def test_a_newcomer_makes_stops_resumes_and_keeps_an_asset(page: Any) -> None:
 
     page.click(".card:has-text('a red armchair') button")
     until(page, "document.querySelector('model-viewer')?.loaded === true")
+    bar = "document.querySelector('model-viewer').shadowRoot.querySelector('#default-progress-bar > .bar')"
+    until(page, f"getComputedStyle({bar}).backgroundColor === 'rgba(0, 0, 0, 0)'")
     box = page.query_selector("model-viewer").bounding_box()
     before = page.evaluate("document.querySelector('model-viewer').getCameraOrbit().theta")
     page.mouse.move(box["x"] + 200, box["y"] + 100)
@@ -216,6 +210,20 @@ def test_a_phone_and_two_tabs(page: Any, browser: Any, address: str) -> None:
     other.evaluate("document.querySelector('#steps').removeAttribute('pattern')")
     other.click("#make .primary")
     other.wait_for_selector("#form-error:has-text('steps = \\'-3\\' is not allowed')")
+    page.keyboard.press("Escape")
+    other.fill("#steps", "3")
+    other.click("#make .primary")
+    page.wait_for_selector("#now:not([hidden])")
+    now, form = (page.query_selector(place).bounding_box() for place in ("#now", "#make"))
+    assert now["y"] + now["height"] <= form["y"]  # what one watches comes first,
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.focus(".skip")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "now-picture"  # for the keyboard, too
+    picture(page, "phone-running")
+    now, form, every = (other.query_selector(place).bounding_box() for place in ("#now", "#make", "#all"))
+    assert form["x"] + form["width"] < now["x"] == every["x"] and form["y"] == now["y"]
+    assert now["y"] + now["height"] <= every["y"] < form["y"] + form["height"]
     other.close()
 
 

@@ -39,6 +39,7 @@ ENDS = (
     "/preview.png",
     "/run.yaml",
     "/live.jpg",
+    "/scene.jpg",
     "/prior.jpg",
     "/front.jpg",
     "/stop",

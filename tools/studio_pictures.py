@@ -58,8 +58,8 @@ def main() -> None:
         page.wait_for_selector(".card .badge.stopped")
         page.set_viewport_size({"width": 1080, "height": 800})
         page.click(f".card:has(img[src*='/{args.open}']) > button" if args.open else ".card:has(.badge.done) > button")
-        until(page, "document.querySelector('model-viewer')?.loaded === true")
-        page.wait_for_timeout(5000)  # the bar that says how far the loading is fades
+        page.wait_for_selector("model-viewer.loaded")  # then its bar is gone, too
+        page.wait_for_timeout(2000)  # the picture fades in
         keep(page, DOCS / "studio-asset.jpg")
         if args.more:
             page.set_viewport_size(PHONE)
@@ -67,7 +67,7 @@ def main() -> None:
             page.set_viewport_size(WIDE)
             page.keyboard.press("Escape")
             page.click(".card:has(.badge.stopped) > button")
-            page.wait_for_timeout(1500)
+            until(page, "document.querySelector('#scene-picture').naturalWidth === 384")
             page.screenshot(path=args.more / "stopped.png")
             page.click("#viewer button:has-text('Change …')")
             page.fill("#resume-find", "guidance")
@@ -104,29 +104,36 @@ def until(page: Any, expression: str) -> None:
 @contextmanager
 def studio(runs: Path) -> Iterator[str]:
     """The address of a studio of a copy of these runs."""
-    import uvicorn
-
     from dreamfusion.studio.desk import Desk
-    from dreamfusion.studio.web import make_app
 
-    with tempfile.TemporaryDirectory() as place, socket.socket() as free:
+    with tempfile.TemporaryDirectory() as place:
         for run in runs.iterdir():
             if (run / "asset.glb").is_file():
                 shutil.copytree(run, Path(place) / run.name, ignore=shutil.ignore_patterns("*.safetensors"))
+        with served(Desk(Path(place))) as address:
+            yield address
+
+
+@contextmanager
+def served(desk: Any, critic: Any = None) -> Iterator[str]:
+    """The address of a studio with this desk, which is started and closed."""
+    import uvicorn
+
+    from dreamfusion.studio.web import make_app
+
+    with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-        free.close()
-        desk = Desk(Path(place))
-        server = uvicorn.Server(uvicorn.Config(make_app(desk), port=port, log_level="error"))  # type: ignore[arg-type]
-        thread = threading.Thread(target=server.run, daemon=True)
-        desk.start()
-        thread.start()
-        while not server.started:
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}/"
-        desk.close()
-        server.should_exit = True
-        thread.join()
+    server = uvicorn.Server(uvicorn.Config(make_app(desk, critic=critic), port=port, log_level="error"))  # type: ignore[arg-type]
+    thread = threading.Thread(target=server.run, daemon=True)
+    desk.start()
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{port}/"
+    server.should_exit = True
+    desk.close()
+    thread.join()
 
 
 if __name__ == "__main__":

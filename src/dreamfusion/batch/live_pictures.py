@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,10 @@ LIVE_SHARE, TURNED_SHARE = 0.1, 0.5
 """Largest share of a run's time that the pictures of the scene may take; the second one while somebody turns the object."""
 TURNED_SIZE = 0.8
 """Side of the pictures while somebody turns the object, as a part of their usual side: they take two thirds of the time."""
+LAST_SECONDS = 6.0
+"""Most seconds that the preview of the last step may take when a run is stopped: somebody waits."""
+LEAST_SIZE = 48
+"""Least side of its pictures, as of the first preview of a run."""
 PRIOR_SHARE = 0.03
 """Largest share of a run's time that the pictures of what the prior sees may take; a latent prior decodes them."""
 TURN_DEG = 20
@@ -76,6 +81,21 @@ def picture_of(scene: Scene, azimuth: float, elevation: float, size: int) -> str
     from ..view.view import orbit_view
 
     return jpeg(to_uint8(render_view(scene, orbit_view(orbit_cameras([azimuth], elevation, 2.5), size)))[0])
+
+
+def last_preview(path: Path, scene: Scene) -> bool:
+    """Write a preview of a scene with four sides; whether it was written. Its first picture is drawn twice: the first time tells how
+    small they have to be to take at most ``LAST_SECONDS``. Too small ones are not drawn. UserError if the disk is full."""
+    from ..export.turntable import SHEET_KINDS, SHEET_SIZE, write_preview
+
+    begin, views = time.monotonic(), 4
+    picture_of(scene, 0.0, 15.0, SHEET_SIZE)
+    seconds = (time.monotonic() - begin) * views * len(SHEET_KINDS)
+    size = min(SHEET_SIZE, round(SHEET_SIZE * (LAST_SECONDS / seconds) ** 0.5))
+    if size < LEAST_SIZE:
+        return False
+    write_preview(path, scene, views, size)
+    return True
 
 
 @own_torch()

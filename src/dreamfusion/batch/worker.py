@@ -35,7 +35,16 @@ from ..run import CHECKPOINT, META
 from ..scene.scene import Scene
 from ..settings.presets import resolve
 from ..trainer import Progress
-from .live_pictures import LIVE_SHARE, PRIOR_SHARE, TURNED_SHARE, TURNED_SIZE, Gaze, picture_of, prior_picture
+from .live_pictures import (
+    LIVE_SHARE,
+    PRIOR_SHARE,
+    TURNED_SHARE,
+    TURNED_SIZE,
+    Gaze,
+    last_preview,
+    picture_of,
+    prior_picture,
+)
 
 Send = Callable[[dict[str, Any]], None]
 EVERY = 0.5
@@ -52,6 +61,7 @@ class Telling:
         self.send, self.every, self.live, self.sent = send, every, live, float("-inf")
         self.gaze = gaze or Gaze()
         self.drawing = self.decoding = 0.0
+        self.scene: Scene | None = None
         self.ended = time.monotonic()
 
     def due(self) -> bool:
@@ -64,7 +74,7 @@ class Telling:
 
     def step(self, progress: Progress) -> None:
         """A step is done."""
-        begin = time.monotonic()
+        begin, self.scene = time.monotonic(), progress.scene if self.live else None
         if self.due() or progress.step == progress.steps:  # reading the figures may wait for a GPU
             metrics = {k: v for k, v in progress.metrics.items() if isinstance(v, float | int)}
             metrics = {k: v for k, v in metrics.items() if v == v and abs(v) != float("inf")}
@@ -126,6 +136,8 @@ def make(
             try:
                 asset = generate(prior=load, callbacks=[telling.step], stop=stop.event, **where)
             except Stopped:
+                if telling.scene is not None:  # somebody looks at this run's pictures
+                    last_preview(folder / "preview.png", telling.scene)
                 raise SystemExit(128 + stop.signal if stop.signal else 0) from None
         return {"error": None, "geometry": asset.geometry_report()}
     except UserError as error:

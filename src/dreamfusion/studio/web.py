@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,9 +21,11 @@ from .. import __version__
 from ..batch.overview import tile
 from ..errors import UserError
 from ..prompts import LONGEST
+from ..run import CHECKPOINT, META
 from . import offers
 from .changing import asked_for, notes_about
 from .desk import HIDDEN, Busy, Desk
+from .easel import Easel
 from .exporting import export
 from .guard import LOOPBACK, App, Guard
 from .listing import FILES, curves, file_of, folder_of
@@ -87,11 +90,21 @@ class Export(BaseModel):
 
 
 def make_app(
-    desk: Desk, hosts: tuple[str, ...] = LOOPBACK, token: str = "", critic: offers.Critic | None = None
+    desk: Desk,
+    hosts: tuple[str, ...] = LOOPBACK,
+    token: str = "",
+    critic: offers.Critic | None = None,
+    easel: Easel | None = None,
 ) -> App:
-    """The studio as an ASGI application. ``desk`` is started and closed by the caller."""
-    app = FastAPI(title="dreamfusion studio", version=__version__, docs_url=None, redoc_url=None)
-    critic = critic or offers.Critic()
+    """The studio as an ASGI application. ``desk`` is started and closed by the caller; ``easel`` is closed by the server's end."""
+    critic, drawing = critic or offers.Critic(), easel or Easel(desk.root / HIDDEN / "worker.log", desk.threads)
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(drawing.close)
+
+    app = FastAPI(title="dreamfusion studio", version=__version__, docs_url=None, redoc_url=None, lifespan=life)
     streams = {"open": 0}
 
     @app.exception_handler(UserError)
@@ -249,6 +262,20 @@ def make_app(
     def prior(id: str) -> Response:
         desk.watch()
         return newest(id, "prior_picture")
+
+    @app.get("/runs/{id}/scene.jpg", summary="A run's scene as its checkpoint has it", response_class=Response)
+    def scene(
+        id: str,
+        azimuth: Annotated[float, Query(ge=-3600, le=3600, allow_inf_nan=False)] = 0.0,
+        elevation: Annotated[float, Query(ge=-85, le=85, allow_inf_nan=False)] = 15.0,
+        size: Annotated[int, Query(ge=32, le=512)] = 256,
+    ) -> Response:
+        folder = folder_of(desk.root, id)
+        if folder is None or not (folder / CHECKPOINT / META).is_file():
+            raise HTTPException(404, "there is no checkpoint yet")
+        if (now := desk.now) is not None and now["id"] == id:
+            raise Busy(f"{id} is in progress: look at live.jpg")
+        return Response(drawing.draw(folder, azimuth, elevation, size), media_type="image/jpeg")
 
     @app.get("/runs/{id}/front.jpg", summary="A small picture of the asset", response_class=Response)
     def front(id: str) -> Response:

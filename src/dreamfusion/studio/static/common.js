@@ -20,7 +20,7 @@ export async function ask(path, method = "GET", body) {
   if (!answer.ok) {
     let said = `${answer.status} ${answer.statusText}`;
     try { said = (await answer.json()).detail || said; } catch { /* not JSON */ }
-    throw new Error(said);
+    throw Object.assign(new Error(said), { status: answer.status });
   }
   return answer;
 }

@@ -1,5 +1,6 @@
 // Two assets side by side, from the same camera.
-import { $, make, run } from "./common.js";
+import { assetOf } from "./asset.js";
+import { $, make } from "./common.js";
 
 const chosen = new Map();
 
@@ -18,10 +19,7 @@ export function compareBox(found) {
 }
 
 function open(two) {
-  const viewers = two.map((found) => make("model-viewer", {
-    src: `${run(found.id)}/asset.glb?${found.step}`, "camera-controls": true, "shadow-intensity": "0.6", "interaction-prompt": "none",
-    alt: `The asset: ${found.prompt}`, "environment-image": "neutral",
-  }));
+  const viewers = two.map((found) => assetOf(found));
   viewers.forEach((viewer, k) => viewer.addEventListener("camera-change", (event) => {
     const other = viewers[1 - k];
     if (event.detail.source !== "user-interaction" || !other.loaded) return;

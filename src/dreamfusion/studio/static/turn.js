@@ -1,4 +1,4 @@
-// Turn the object while it forms: drag the picture, or use the arrow keys. Escape lets it turn by itself again.
+// Turn an object: drag its picture, or use the arrow keys. One that forms turns by itself again after Escape.
 import { ask, run } from "./common.js";
 
 const STEP = 10, PAUSE = 30, PATIENCE = 1500;
@@ -6,7 +6,7 @@ let last = 0;
 export const turning = () => performance.now() - last < PATIENCE;
 
 export function turnable(id, image) {
-  let azimuth = 0, elevation = 15, told = "", telling = false, watching = false, start = null, seen = "";
+  let azimuth = 0, elevation = 15, told = "", telling = false, watching = false, seen = "";
 
   const tell = async () => {
     if (telling) return;
@@ -45,6 +45,14 @@ export function turnable(id, image) {
     watch();
   };
 
+  steered(image, turn);
+  image.addEventListener("keydown", (event) => { if (event.key === "Escape") ask(`${run(id)}/look`, "POST", {}).catch(() => {}); });
+  return image;
+}
+
+// Call turn(right, up), in degrees, while somebody drags a picture or presses the arrow keys on it.
+export function steered(image, turn) {
+  let start = null;
   image.addEventListener("pointerdown", (event) => { start = [event.clientX, event.clientY]; image.setPointerCapture(event.pointerId); });
   image.addEventListener("pointermove", (event) => {
     if (!start) return;
@@ -55,7 +63,5 @@ export function turnable(id, image) {
   image.addEventListener("keydown", (event) => {
     const moves = { ArrowLeft: [STEP, 0], ArrowRight: [-STEP, 0], ArrowUp: [0, STEP], ArrowDown: [0, -STEP] };
     if (event.key in moves) { event.preventDefault(); turn(...moves[event.key]); }
-    else if (event.key === "Escape") ask(`${run(id)}/look`, "POST", {}).catch(() => {});
   });
-  return image;
 }

@@ -1,8 +1,10 @@
 // One run, large; and the export of its asset.
+import { assetOf } from "./asset.js";
 import { $, STATES, ask, clock, make, run } from "./common.js";
 import { again } from "./form.js";
 import { looksOf } from "./looks.js";
 import { openResume } from "./resume.js";
+import { sceneOf } from "./scene.js";
 
 let opened = null, openedLook = "";
 
@@ -14,9 +16,11 @@ export function refreshViewer(all) {
   const look = JSON.stringify([found.state, found.files, found.error]);
   if (look === openedLook) return;
   openedLook = look;
+  const busy = ["running", "queued", "stopping"].includes(found.state);
+  const scene = !busy && found.state !== "done" && found.step > 0; // it has a checkpoint that is newer than its asset
   const asset = found.files?.includes("asset.glb");
-  const stage = asset
-    ? make("model-viewer", { src: `${run(found.id)}/asset.glb?${found.step}`, "camera-controls": true, "auto-rotate": true, "shadow-intensity": "0.6", "interaction-prompt": "none", alt: `The asset: ${found.prompt}`, "environment-image": "neutral" })
+  const stage = scene ? sceneOf(found) : asset
+    ? assetOf(found, { "auto-rotate": true })
     : make("div", { class: "stand" }, found.files?.includes("preview.png") ? make("img", { src: `${run(found.id)}/preview.png?${found.step}`, alt: "The scene from all sides" }) : "There is no picture yet.");
   const figures = found.figures ?? {}, cost = found.cost;
   const said = [["preset", found.preset], ["seed", found.seed], ["steps", `${found.step} of ${found.steps}`]];
@@ -26,13 +30,12 @@ export function refreshViewer(all) {
   if (cost) said.push(["time", clock(cost.seconds)], ["energy", `${cost.wh.toFixed(2)} Wh${cost.energy.includes("estimate") ? " (estimate)" : ""}`]);
   if (cost?.cost >= 0.00005) said.push(["cost", `${cost.cost.toFixed(4)} ${cost.currency}`]);
   for (const change of found.changes ?? []) said.push([`from step ${change.step}`, Object.entries(change.settings).map(([name, value]) => `${name} = ${value}`).join(", ")]);
-  const busy = ["running", "queued", "stopping"].includes(found.state);
   const error = make("p", { class: "error", role: "alert" }, found.error ?? "");
   const attempt = async (work) => { error.textContent = ""; try { await work(); } catch (problem) { error.textContent = problem.message; } };
   $("viewer").replaceChildren(stage, make("div", { class: "inside" },
     make("div", { class: "row" }, make("h2", { id: "viewer-title" }, found.prompt || found.id), make("span", { class: `badge ${found.state}` }, STATES[found.state])),
     make("p", { class: "figures" }, ...said.map(([name, value]) => make("span", {}, `${name} `, make("b", {}, String(value))))),
-    asset && looksOf(stage),
+    asset && !scene && looksOf(stage),
     error,
     make("div", { class: "buttons" },
       asset && make("a", { class: "button primary", href: `${run(found.id)}/asset.glb`, download: `${found.id}.glb` }, "Download GLB"),
