@@ -124,7 +124,7 @@ def make(args: argparse.Namespace, presets: list[str], prompts: list[str]) -> No
     found = assets.by_prompt({p: (name_of(p, args.steps), wanted[p]) for p in presets}, args.out)
     page = {"what": "scenes", "views": VIEWS, "seed": SEED}
     page |= origins([r for records in found.values() for r in records.values()])
-    page |= results(found, {preset: wanted[preset][0].steps for preset in found})
+    page |= results(found, {preset: wanted[preset][0].steps() for preset in found})
     write_atomic(args.result, (json.dumps(page, indent=1) + "\n").encode())
     draw(args, list(found), prompts)
 
