@@ -129,7 +129,11 @@ def main() -> None:
             every = {row: assets.beside_prior(records) for row, records in every.items() if records}
             if not every:
                 raise UserError(f"there are no finished runs in {args.out}, and nothing is kept")
-            page = {"what": "ablation", "preset": "words", "clip": {"id": "bundled", "sha256": assets.key["sha256"]}}
+            page: dict[str, Any] = {
+                "what": "ablation",
+                "preset": "words",
+                "clip": {"id": "bundled", "sha256": assets.key["sha256"]},
+            }
             page |= {"suite": {"name": assets.suite_name, "prompts": len(assets.suite)}, "views": VIEWS, "seed": SEED}
             page["wide"] = {"name": assets.wide, "prompts": len(load_suite(assets.wide))}
             page |= origins([r for records in every.values() for r in records]) | results(every)

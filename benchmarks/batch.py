@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -195,8 +196,8 @@ def main() -> None:
     page |= about | {"rows": page.get("rows", {})}
     rows: dict[str, Callable[[], Figures]] = {}
     counts = [int(text) for text in args.workers.split(",")]
-    rows |= {f"crew-{n}": lambda n=n: crew(args.out, prompts, n) for n in counts}
-    rows |= {f"served-{n}": lambda n=n: served(args.out, prompts, n) for n in counts}
+    rows |= {f"crew-{n}": partial(crew, args.out, prompts, n) for n in counts}
+    rows |= {f"served-{n}": partial(served, args.out, prompts, n) for n in counts}
     rows |= {"cluster-2": lambda: cluster(args.out, prompts, 2)}
     rows |= {"traffic": lambda: traffic(args.out, args.presets.split(","))}
     for name, work in rows.items():

@@ -27,6 +27,7 @@ from dreamfusion.evaluation.summary import with_ceiling
 from dreamfusion.files import write_atomic
 from dreamfusion.loading import load_prior
 from dreamfusion.priors import bundled_prior as bundled
+from dreamfusion.priors.prior import Prior
 from dreamfusion.run import Run
 from dreamfusion.suites import load_suite
 
@@ -195,6 +196,7 @@ class Assets:
         ]
         if new:
             judge, prior, origin = TwoSuites(self.suite, self.wide), load_prior("bundled"), provenance()
+            assert isinstance(prior, Prior)
             for prompt in new:
                 judgement = judge_samples(prior, prompt, judge.judge)
                 say(f"ceiling: {said(judgement.figures)}")

@@ -9,6 +9,7 @@ import argparse
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 import torch
 from machine import machine
@@ -21,7 +22,7 @@ from dreamfusion.settings.presets import resolve
 from dreamfusion.view.cameras import orbit_cameras
 from dreamfusion.view.lights import camera_lights
 
-ROWS = {
+ROWS: dict[str, dict[str, Any]] = {
     "plain, regular samples": {"scene.fast": False, "scene.importance": 0},
     "plain, placed samples": {"scene.fast": False},
     "fast, regular samples": {"scene.importance": 0},
@@ -44,7 +45,7 @@ def spread(field: MlpField) -> None:
         field.out.bias[0] = 1.5
 
 
-def made(change: Callable[[MlpField], None], overrides: dict[str, object]) -> MlpField:
+def made(change: Callable[[MlpField], None], overrides: dict[str, Any]) -> MlpField:
     """The preset's scene, changed, and looked around in once."""
     field = make_scene(resolve("dreamfusion", overrides, "a ball").scene, torch.Generator().manual_seed(0))
     assert isinstance(field, MlpField)
@@ -86,8 +87,8 @@ def compare(change: Callable[[MlpField], None], resolution: int, repeats: int) -
         points[name] = int((where.inside.reshape(-1) & field.occupied(places.reshape(-1, 3))).sum())
     times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in works}
     for turn in range(repeats + 1):  # the first one wakes compilers and caches
-        for name, (picture, step) in works.items():
-            found = seconds(picture), seconds(step)
+        for name, (one, other) in works.items():
+            found = seconds(one), seconds(other)
             if turn:
                 times[name][0].append(found[0])
                 times[name][1].append(found[1])

@@ -28,11 +28,13 @@ from typing import Any
 
 from machine import commit, machine
 
+from dreamfusion.priors.memory import Memory
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 RESULTS = Path(__file__).parent / "results" / "priors.json"
 
 # name: (pipeline, rule, what is rendered, memory)
-CASES = {
+CASES: dict[str, tuple[str, str, int, Memory]] = {
     "if-sds": ("if", "sds", 3, "fast"),
     "if-reconstruction": ("if", "reconstruction", 3, "fast"),
     "sd-latents-sds": ("sd", "sds", 4, "fast"),
@@ -68,6 +70,7 @@ def make(name: str, folder: Path) -> None:
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     pipeline: Any
+    scheduler: Any
     if name == "if":
         tokenizer, encoder = text_folder("t5", 4096)
         unet = UNet2DConditionModel(
@@ -129,6 +132,7 @@ def measure(case: str, folder: Path, steps: int, threads: int, precision: str) -
 
     from dreamfusion.distillation.rules import make_rule
     from dreamfusion.loading import load_prior
+    from dreamfusion.priors.diffusers_prior import DiffusersPrior
     from dreamfusion.priors.question import Question
     from dreamfusion.settings.building import build
     from dreamfusion.view.cameras import orbit_cameras
@@ -136,11 +140,12 @@ def measure(case: str, folder: Path, steps: int, threads: int, precision: str) -
 
     name, kind, channels, memory = CASES[case]
     prior = load_prior(str(folder / name), "cpu", precision, memory)
+    assert isinstance(prior, DiffusersPrior)
     question = Question(prior.embed(["a front view of a corgi"]), orbit_view(orbit_cameras([0.0]), 64), "words")
     _ = prior.network, prior.vae if prior.family.latent and channels == 3 else None
     generator = torch.Generator().manual_seed(0)
     picture = torch.rand(1, channels, 64, 64, generator=generator)
-    settings = {"distillation.kind": kind, "distillation.guidance_scale": 10.0, "distillation.threshold": 0}
+    settings = {"distillation.kind": kind, "distillation.guidance_scale": 10.0}
     rule = make_rule(build(settings).distillation, prior)
 
     def step() -> None:

@@ -67,7 +67,8 @@ def random_prior(name: str, device: str) -> Any:
     if name == "bundled":
         return load_prior("bundled", device)
     torch.manual_seed(0)
-    unet = UNet2DConditionModel(**SHAPES[name]).to(device).eval().requires_grad_(False)
+    unet: Any = UNet2DConditionModel(**SHAPES[name])
+    unet = unet.to(device).eval().requires_grad_(False)
 
     class Random(Prior):
         id, hash, resolution, channels = name, "0" * 64, 64, SHAPES[name]["in_channels"]

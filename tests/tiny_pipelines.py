@@ -144,7 +144,7 @@ def make_sd3() -> Any:
 
 def make_flux() -> Any:
     (tokenizer, one), (tokenizer2, two) = clip(), t5()
-    transformer = FluxTransformer2DModel(
+    transformer: Any = FluxTransformer2DModel(
         patch_size=1, in_channels=32, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
         joint_attention_dim=32, pooled_projection_dim=32, axes_dims_rope=(4, 4, 8), guidance_embeds=True,
     )  # fmt: skip
