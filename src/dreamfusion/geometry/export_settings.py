@@ -24,7 +24,7 @@ class ExportSettings(Settings):
     """Largest number of triangles."""
     texture_size: Annotated[int, Field(ge=64, le=8192)] = 1024
     """Side of the base-colour texture in texels."""
-    unwrap_seconds: Weight = 60.0
+    unwrap_seconds: Weight = 120.0
     """Seconds after which a mesh is unwrapped no further, and its texture is projected from six sides instead; 0 projects at once."""
     maps: Maps = "auto"
     """Maps of what decimation took, beside the base colour, of half its side: normal, occlusion (ambient), both, or none. auto is
