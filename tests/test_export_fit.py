@@ -7,13 +7,19 @@ from torch import Tensor
 
 from dreamfusion.asset import Asset, poor_note
 from dreamfusion.geometry.export_settings import ExportSettings
-from dreamfusion.geometry.mesh import sample_grid
-from dreamfusion.geometry.surface import clean_surface
+from dreamfusion.geometry.mesh import Mesh, sample_grid
+from dreamfusion.geometry.surface import Surface, clean_surface, volume_surface
+from dreamfusion.scene import level_grid
 from dreamfusion.scene.fitted import fitted_surface, seen_inside, showing_level
 from dreamfusion.scene.make import make_scene
+from dreamfusion.scene.mesh_scene import MeshScene
 from dreamfusion.scene.particles import Particles
+from dreamfusion.scene.scene import Rendering, Scene
 from dreamfusion.scene.scene_settings import GridSettings, MeshSettings
 from dreamfusion.scene.silhouettes import Agreement, Silhouettes, looks_around
+from dreamfusion.scene.transfer import Volume
+from dreamfusion.view.backdrops import Groups
+from dreamfusion.view.view import View
 
 SETTINGS = ExportSettings(resolution=72, faces=20_000)
 SIZE = 96
@@ -30,15 +36,38 @@ def albedo(p: Tensor) -> Tensor:
     return torch.full_like(p, 0.5)
 
 
-def march(cameras) -> Tensor:
+def march(cameras, size: int = SIZE) -> Tensor:
     """Opacity of every pixel, by many small steps."""
-    origins, directions = cameras.rays(SIZE)
+    origins, directions = cameras.rays(size)
     step = 2.4 / 160
     total = torch.zeros(directions.shape[:-1])
     for k in range(160):
         points = origins + directions * (1.3 + step * (k + 0.5))
         total += (density(points.reshape(-1, 3)) * step).reshape(total.shape)
     return -torch.expm1(-total)
+
+
+class BallAndRing(Scene):
+    """The ball and its ring as a scene that only shows its opacity."""
+
+    def density(self, points: Tensor) -> Tensor:
+        return density(points)
+
+    def albedo(self, points: Tensor) -> Tensor:
+        return albedo(points)
+
+    def render(self, view: View, rng: torch.Generator | None = None) -> Rendering:
+        opacity = march(view.cameras, view.size)[:, None]
+        return Rendering(opacity.expand(-1, 3, -1, -1), opacity, opacity, opacity.expand(-1, 3, -1, -1))
+
+    def groups(self) -> Groups:
+        return {}
+
+    def surface(self, settings: ExportSettings) -> Surface:
+        return volume_surface(density, albedo, settings)
+
+    def as_volume(self) -> Volume:
+        return self
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +82,18 @@ def test_a_faint_part_is_kept(silhouettes: Silhouettes):
     assert lost.pieces == 1 and lost.missing > 0.3  # else this tests nothing
     found = silhouettes.agreement(fitted_surface(density, albedo, SETTINGS, silhouettes).mesh)
     assert found.pieces == 2 and found.missing < 0.03 and found.iou > 0.93
+
+
+def test_a_mesh_begins_with_what_its_scene_shows(silhouettes: Silhouettes, monkeypatch: pytest.MonkeyPatch):
+    """The ring is fainter than the exporter's level. A mesh that begins with the ball and the ring has both."""
+    monkeypatch.setattr(level_grid, "STEPS", 2)
+    scene = make_scene(MeshSettings(resolution=28), torch.Generator().manual_seed(0))
+    scene.begin_from(BallAndRing(), torch.Generator().manual_seed(0))
+    assert isinstance(scene, MeshScene)
+    with torch.no_grad():
+        vertices, faces = scene.shape.triangles()
+    found = silhouettes.agreement(Mesh(vertices.double().numpy(), faces.numpy()))
+    assert found.pieces == 2 and found.missing < 0.05 and found.iou > 0.9
 
 
 def test_the_level_is_one_that_the_rays_meet(silhouettes: Silhouettes):
