@@ -100,7 +100,7 @@ def sweep(rows: dict[str, Any], told: dict[str, dict[str, Any]]) -> list[str]:
         for w, s in sorted(scales.items())
     ]
     lines = ["", "The guidance scale w, everything else as in full:", "", *table(head, body)]
-    if max(s["haze"]["value"] for s in scales.values()) < scales[0]["haze"]["value"] + 0.05:
+    if 0 in scales and max(s["haze"]["value"] for s in scales.values()) < scales[0]["haze"]["value"] + 0.05:
         lines += ["", SAFE]
     return lines
 
