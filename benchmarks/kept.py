@@ -53,7 +53,7 @@ def settings_hash(job: Job) -> str:
     """SHA-256 of every setting that could change the asset, and of the prior's weights."""
     settings = job.all_settings()
     settings.pop("changes")  # of a run that was stopped; no benchmark makes any
-    settings["export.unwrap_seconds"] = 300.0  # no figure depends on it
+    settings["export.unwrap_seconds"] = 300.0  # nothing that is judged depends on it
     return hashlib.sha256(json.dumps([settings, prior_hash(settings["prior.id"])], sort_keys=True).encode()).hexdigest()
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dreamfusion.geometry.export_settings import ExportSettings
 from dreamfusion.geometry.mesh import Mesh
-from dreamfusion.geometry.raster import rasterise
+from dreamfusion.geometry.raster import interpolate, rasterise
 from dreamfusion.priors.bundled_prior import BundledPrior, subjects_of
 from dreamfusion.priors.layout import COVER, LIT, Light
 from dreamfusion.scene.fitted import shown_surface
@@ -31,14 +31,12 @@ def meant_normals(prior: BundledPrior, prompt: str, cameras: Cameras = CAMERAS) 
     """
     subject = subjects_of(prior.embed([prompt]))[0]
     thing, camera = prior.layout.thing(subject.shape), cameras.condition()
-    axes = torch.eye(3)
-
-    def lit(towards: Tensor) -> tuple[Tensor, Tensor]:
-        met = prior.layout.meet(thing, camera, SIZE, subject.stretch, Light(towards.expand(len(camera), 3)))
-        return met[:, LIT], met[:, COVER]
-
-    normal = torch.stack([lit(axis)[0] - lit(-axis)[0] for axis in axes], -1)
-    return torch.nn.functional.normalize(normal, dim=-1), lit(axes[0])[1]
+    lamps = torch.cat([torch.eye(3), -torch.eye(3)])
+    met = torch.stack(
+        [prior.layout.meet(thing, camera, SIZE, subject.stretch, Light(lamp.expand(len(camera), 3))) for lamp in lamps]
+    )
+    ahead, behind = met[:, :, LIT].split(3)
+    return torch.nn.functional.normalize((ahead - behind).movedim(0, -1), dim=-1), met[0, :, COVER]
 
 
 def mesh_normals(mesh: Mesh, cameras: Cameras = CAMERAS) -> NDArray[np.float64]:
@@ -49,9 +47,9 @@ def mesh_normals(mesh: Mesh, cameras: Cameras = CAMERAS) -> NDArray[np.float64]:
         screen, nearness = project(mesh.vertices, cameras[k : k + 1], SIZE)
         corners, near = screen[mesh.faces].astype(np.float32), nearness[mesh.faces].astype(np.float32)
         face, weights = rasterise(corners, near, SIZE, SIZE, 0.0)
-        normal = np.einsum("hwk,hwkc->hwc", weights, mesh.normals[mesh.faces[face]])
-        normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9)
-        seen.append(normal * (face >= 0)[..., None])
+        normal = np.zeros((SIZE, SIZE, 3))
+        normal[face >= 0] = interpolate(mesh.normals, mesh.faces, face[face >= 0], weights[face >= 0])
+        seen.append(normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9))
     return np.stack(seen)
 
 

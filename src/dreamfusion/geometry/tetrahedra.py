@@ -12,8 +12,8 @@ EDGES = torch.tensor([(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)])
 
 
 def body_centred_points(cubes: int) -> Tensor:
-    """The points (V, 3) of a body-centred cubic lattice over [-1, 1]^3, with ``cubes`` per side: their corners, then their middles, x
-    slowest."""
+    """The points (V, 3) of a body-centred cubic lattice over [-1, 1]^3, with ``cubes`` per side: the corners of the cubes, then their
+    middles, x slowest."""
     axis = torch.linspace(-1, 1, cubes + 1)
     corners, middles = (torch.cartesian_prod(x, x, x) for x in (axis, axis[:-1] + 1 / cubes))
     return torch.cat([corners, middles])

@@ -53,8 +53,6 @@ JUST = 0.02
 """Value to which the field is raised where a ray misses what it should see: the surface then just reaches it."""
 APART = 0.004
 """What a loose piece costs, in IoU."""
-
-
 LEAST = 0.002
 """A scene that is solid in fewer of its pixels than this has no silhouettes to fit a surface to."""
 
