@@ -16,12 +16,12 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from itertools import combinations
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
 import yaml
+from diversity import seen_run, spread
 from jobs import Job, choose_prompts, folder_of
 from kept import SEED, VIEWS, Assets, Record, origins
 
@@ -88,27 +88,6 @@ def results(found: dict[str, dict[str, Record]]) -> dict[str, Any]:
                 entry["over_sds"][key] = {"value": mean(away), "low": low, "high": high, "count": len(away)}
         table[row] = entry
     return {"prompts": common, "rows": table}
-
-
-def diversity(folders: Sequence[Path]) -> float | None:
-    """Mean distance (1 - cosine similarity) between the judge's embeddings of the front of runs with different seeds; None
-    where fewer than two are finished."""
-    import torch
-
-    from dreamfusion.clip import load_judge
-    from dreamfusion.export.pictures import render_view
-    from dreamfusion.recorded import load_scene
-    from dreamfusion.run import Run
-    from dreamfusion.view.cameras import orbit_cameras
-    from dreamfusion.view.view import orbit_view
-
-    done = [f for f in folders if (f / "asset.glb").is_file()]
-    if len(done) < 2:
-        return None
-    judge, view = load_judge(), orbit_view(orbit_cameras([0.0, 90.0, 180.0, 270.0]), 64)
-    with torch.no_grad():
-        seen = [judge.pictures(render_view(load_scene(Run.open(f))[0], view, "lambertian")) for f in done]
-    return mean(float(1 - (a * b).sum(-1).mean()) for a, b in combinations(seen, 2))
 
 
 def measure(steps: int = 6) -> dict[str, float]:
@@ -190,7 +169,8 @@ def make(args: argparse.Namespace, rows: list[str], prompts: list[str]) -> None:
     page = {"what": "rules", "equal": args.equal, "budget": args.budget, "views": VIEWS, "seed": SEED}
     page |= origins([r for records in found.values() for r in records.values()]) | results(found)
     for row, entry in page["rows"].items():
-        apart = [diversity([job.folder for job in jobs]) for jobs in several[row].values()]
+        finished = [[job.folder for job in jobs if job.ask() is None] for jobs in several[row].values()]
+        apart = [spread([seen_run(folder, "lambertian") for folder in folders]) for folders in finished]
         entry["diversity"] = [round(x, 4) for x in apart if x is not None]
     write_atomic(
         args.result.with_stem(f"{args.result.stem}-{args.equal}"), (json.dumps(page, indent=1) + "\n").encode()

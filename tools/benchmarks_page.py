@@ -12,6 +12,9 @@ sys.path.append(str(Path(__file__).parent))
 from page.ablation import ablation
 from page.assets import assets, maps, opinion
 from page.batch import batch
+from page.directions import directions
+from page.diversity import diversity
+from page.images import images
 from page.live_view import live_view
 from page.rules import costs, rules, scenes
 from page.suites import suites
@@ -49,6 +52,9 @@ def page() -> str:
             *rules({equal: kept(f"rules-{equal}") for equal in ("calls", "time")}),
             *costs(kept("rules-cost")),
             *scenes(kept("scenes")),
+            *directions(kept("directions")),
+            *diversity({preset: kept(f"diversity-{preset}") for preset in ("fast", "words")}),
+            *images(kept("images")),
             *opinion(kept("opinion")),
             *assets(kept("assets")),
             *maps(kept("maps")),
