@@ -37,6 +37,8 @@ WIDE = {"open-153": "open-wide", "instances-24": "open-wide"}
 """The suite with everything that a suite's prompts are drawn from, by default ``bundled-2756``: its R-Precision (``wide_r1``,
 ``wide_r10``) is kept beside that of the suite."""
 WEIGHTS = {"bundled": bundled.WEIGHTS, "guide": clips.WEIGHTS / "guide.safetensors"}
+LATER: dict[str, Any] = {}
+"""Settings that are younger than kept records, and the value at which they do nothing: with it they are not hashed."""
 DROPPED = ("run", "ranks", "clay_ranks", "wide_ranks")
 """Figures that are not kept: a path of the machine, and what the precisions say already."""
 
@@ -53,6 +55,7 @@ def settings_hash(job: Job) -> str:
     """SHA-256 of every setting that could change the asset, and of the prior's weights."""
     settings = job.all_settings()
     settings.pop("changes")  # of a run that was stopped; no benchmark makes any
+    settings = {name: value for name, value in settings.items() if name not in LATER or value != LATER[name]}
     settings["export.unwrap_seconds"] = 300.0  # nothing that is judged depends on it
     return hashlib.sha256(json.dumps([settings, prior_hash(settings["prior.id"])], sort_keys=True).encode()).hexdigest()
 
