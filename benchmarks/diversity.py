@@ -33,7 +33,7 @@ from dreamfusion.evaluation.facing import bundled, shapes_meant
 from dreamfusion.evaluation.statistics import bootstrap
 from dreamfusion.export.pictures import Kind, render_view
 from dreamfusion.files import write_atomic
-from dreamfusion.priors.recognition import shape_of
+from dreamfusion.priors.outlines import shape_of
 from dreamfusion.priors.subjects import clay_look
 from dreamfusion.recorded import load_scene
 from dreamfusion.run import Run

@@ -34,9 +34,9 @@ class Paper:
         """An ellipse in a box of left, top, right, bottom."""
         self.pen.ellipse(self.at(box), fill=colour)
 
-    def box(self, colour: str, *box: float, round: float = 0) -> None:
+    def box(self, colour: str, *box: float, corner: float = 0) -> None:
         """A rectangle, with round corners of that radius."""
-        self.pen.rounded_rectangle(self.at(box), *self.at([round]), fill=colour)
+        self.pen.rounded_rectangle(self.at(box), *self.at([corner]), fill=colour)
 
     def shape(self, colour: str, *corners: float) -> None:
         """A polygon of x, y, x, y …"""
@@ -61,7 +61,7 @@ class Paper:
 
 def mug(p: Paper) -> None:
     p.bow(BLUE, 6, -90, 90, 54, 36, 86, 70)
-    p.box(BLUE, 22, 24, 68, 82, round=6)
+    p.box(BLUE, 22, 24, 68, 82, corner=6)
     p.oval(DARK_BROWN, 25, 21, 65, 31)
 
 
@@ -73,7 +73,7 @@ def apple(p: Paper) -> None:
 
 
 def mushroom(p: Paper) -> None:
-    p.box(SKIN, 40, 48, 60, 86, round=7)
+    p.box(SKIN, 40, 48, 60, 86, corner=7)
     p.pie(RED, 180, 360, 16, 16, 84, 88)
     for x, y, r in ((34, 38, 6), (52, 28, 6), (66, 41, 5)):
         p.oval(WHITE, x - r, y - r, x + r, y + r)
@@ -97,7 +97,7 @@ def car(p: Paper) -> None:
     p.shape(RED, 26, 48, 36, 30, 64, 30, 76, 48)
     p.shape(PALE_BLUE, 32, 47, 39, 34, 49, 34, 49, 47)
     p.shape(PALE_BLUE, 52, 47, 52, 34, 62, 34, 69, 47)
-    p.box(RED, 8, 46, 92, 66, round=6)
+    p.box(RED, 8, 46, 92, 66, corner=6)
     for x in (27, 73):
         p.oval(BLACK, x - 10, 56, x + 10, 76)
         p.oval(SILVER, x - 4, 62, x + 4, 70)
@@ -113,7 +113,7 @@ def fish(p: Paper) -> None:
 
 def sword(p: Paper) -> None:
     p.shape(SILVER, 45, 66, 45, 14, 50, 6, 55, 14, 55, 66)
-    p.box(YELLOW, 32, 66, 68, 71, round=2)
+    p.box(YELLOW, 32, 66, 68, 71, corner=2)
     p.box(DARK_BROWN, 46.5, 71, 53.5, 88)
     p.oval(YELLOW, 44.5, 86, 55.5, 96)
 
@@ -157,14 +157,14 @@ def snowman(p: Paper) -> None:
 
 def candle(p: Paper) -> None:
     p.oval(GRAY, 28, 82, 72, 94)
-    p.box(WHITE, 41, 36, 59, 88, round=2)
+    p.box(WHITE, 41, 36, 59, 88, corner=2)
     p.oval(ORANGE, 44, 10, 56, 36)
     p.oval(YELLOW, 47, 20, 53, 35)
 
 
 def hammer(p: Paper) -> None:
-    p.box(BROWN, 46, 26, 54, 92, round=3)
-    p.box(GRAY, 28, 12, 60, 30, round=2)
+    p.box(BROWN, 46, 26, 54, 92, corner=3)
+    p.box(GRAY, 28, 12, 60, 30, corner=2)
     p.shape(GRAY, 60, 14, 60, 28, 80, 32, 72, 18)
 
 
@@ -189,7 +189,7 @@ def umbrella(p: Paper) -> None:
 
 def guitar(p: Paper) -> None:
     p.box(DARK_BROWN, 47, 12, 53, 60)
-    p.box(BLACK, 44, 4, 56, 17, round=2)
+    p.box(BLACK, 44, 4, 56, 17, corner=2)
     p.oval(ORANGE, 32, 42, 68, 70)
     p.oval(ORANGE, 26, 58, 74, 96)
     p.oval(BLACK, 43, 58, 57, 72)

@@ -12,7 +12,7 @@ from dreamfusion.errors import UserError
 from dreamfusion.evaluation.facing import STEPS, around, azimuths, beliefs, bundled, shapes_meant
 from dreamfusion.evaluation.janus import VIEWS, judge_ring, ring_belief
 from dreamfusion.evaluation.judged_views import ring
-from dreamfusion.priors.recognition import shape_of
+from dreamfusion.priors.outlines import shape_of
 
 PROMPT = "a red armchair"
 

@@ -13,8 +13,8 @@ from dreamfusion.errors import UserError
 from dreamfusion.generation import generate
 from dreamfusion.loading import load_prior
 from dreamfusion.priors.bundled_prior import BundledPrior
+from dreamfusion.priors.outlines import boxes, framed, outline_cameras
 from dreamfusion.priors.question import Question
-from dreamfusion.priors.recognition import boxes, framed, outline_cameras
 from dreamfusion.settings.presets import resolve
 from dreamfusion.view.cameras import orbit_cameras
 from dreamfusion.view.view import orbit_view

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 
 from .distillation.rule_settings import GuidedSettings
+from .priors.phrases import named, words_of
 from .priors.prior import Frozen, Unknown
 from .settings.config import Config
 from .view.view_words import VIEWS, with_clay, with_view
@@ -16,26 +17,9 @@ LONGEST_TAIL = 60
 """Characters of an unread end that are shown."""
 
 
-def words_of(text: str) -> list[str]:
-    """The words of a text in lower case, without punctuation."""
-    return "".join(c if c.isalnum() or c in "'-" else " " for c in text.lower()).split()
-
-
 def things_of(prompt: str, names: Collection[str]) -> list[str]:
-    """The known things that a prompt names, each once: the longest names first ('a desk lamp' names no desk). Names that
-    follow one another are one thing, the last ('a toy train table')."""
-    words, known = words_of(prompt), set(names)
-    most = max((len(name.split()) for name in known), default=0)
-    found: list[str] = []
-    at, last_end = 0, -1
-    while at < len(words):
-        size = next((n for n in range(most, 0, -1) if " ".join(words[at : at + n]) in known), 0)
-        if size:
-            name = " ".join(words[at : at + size])
-            found = [*(found[:-1] if at == last_end else found), name]
-            last_end = at + size
-        at += max(size, 1)
-    return list(dict.fromkeys(found))
+    """The known things that a prompt names, each once (``phrases.named``)."""
+    return list(dict.fromkeys(found.name for found in named(words_of(prompt), names)))
 
 
 def readable(word: str) -> bool:
@@ -48,7 +32,10 @@ def prompt_notes(prior: Frozen, prompt: str) -> list[str]:
     unknown, names = prior.unknown_words(prompt), prior.names
     if not names and not unknown:
         return []
-    notes, things, asked = [], things_of(prompt, names), prior.familiar(prompt)
+    notes, asked, ignored = [], prior.familiar(prompt), prior.ignored(prompt)
+    things = things_of(asked if ignored else prompt, names)
+    unheard = {word for phrase in ignored for word in words_of(phrase)}
+    unknown = [u for u in unknown if u.word not in unheard]  # of a part that is ignored anyway
     instead = f"; it will be asked for {asked!r}" if asked != prompt else ""
     if names and not things and not any(readable(u.word) for u in unknown):
         guess = f"{instead}, which is a guess" if instead else ", so it draws something of its own choice"
@@ -60,8 +47,13 @@ def prompt_notes(prior: Frozen, prompt: str) -> list[str]:
             f"the prompt names {len(things)} things ({', '.join(things)}), and the bundled prior draws one; "
             "make them one by one"
         )
-    if named := re.search(rf"\b({'|'.join(VIEWS)}) view\b", prompt.lower()):
-        notes.append(f"the prompt asks for {named[0]!r}, but a run looks from all sides; leave the side out")
+    if ignored:
+        notes.append(
+            f"the bundled prior draws whole things in one look; it ignores {', '.join(map(repr, ignored))}"
+            + (instead if not unknown else "")
+        )
+    if side := re.search(rf"\b({'|'.join(VIEWS)}) view\b", prompt.lower()):
+        notes.append(f"the prompt asks for {side[0]!r}, but a run looks from all sides; leave the side out")
     return notes
 
 

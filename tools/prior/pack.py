@@ -25,7 +25,7 @@ from dreamfusion.models.hashes import file_sha256
 from dreamfusion.priors import name_meanings
 from dreamfusion.priors.appearance import COLOURS, MATERIALS, PATTERN_WORDS, PROPORTION_WORDS, PROPORTIONS
 from dreamfusion.priors.bundled_prior import NAMES, WEIGHTS, BundledPrior
-from dreamfusion.priors.recognition import outlines
+from dreamfusion.priors.outlines import outlines
 
 LEVELS = 127
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..priors.bundled_prior import BundledPrior
-from ..priors.recognition import shape_of
+from ..priors.outlines import shape_of
 from .janus import VIEWS
 
 STEPS = 2 * VIEWS

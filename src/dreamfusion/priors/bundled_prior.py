@@ -23,10 +23,11 @@ from . import name_meanings, posterior
 from .hypotheses import Hypotheses
 from .inference import SIDES, SPREAD, Inference, Inferred, Noisy
 from .layout import INSTANCES, Layout, Light, Sizes, restricted
+from .phrases import paint_of, tail_of, without_tail, words_of
 from .prior import Prior, Unknown, cosine_schedule, pixels
 from .question import Question, Words
 from .recognition import Recognised, Recogniser
-from .subjects import Subjects, asks_clay, clay_look
+from .subjects import Subjects, asks_clay, clay_look, plain_look
 
 WEIGHTS = Path(__file__).parent / "weights" / "bundled.safetensors"
 NAMES = "names.safetensors"
@@ -35,11 +36,6 @@ SIZE = 64
 STOP_WORDS = frozenset(
     "a an the of with and in on at to its it is very from for by or that this front side back overhead view".split()
 )
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text in lower case, without punctuation."""
-    return "".join(c if c.isalnum() or c in "'-" else " " for c in text.lower()).split()
 
 
 def sides_of(captions: Sequence[str]) -> Tensor:
@@ -127,7 +123,8 @@ class BundledPrior(Prior):
         words = self.layout.understood(tokens, mask, sides_of(captions), self.instance, self.possible(read))
         # The network learned that clay hides one colour, but not that it hides two, a pattern or brick.
         clay = asks_clay(captions).to(self.device)
-        words = replace(words, look=torch.where(clay, clay_look(self.layout.sizes.looks).to(words.look), words.look))
+        look = torch.stack([self._painted(c, look) for c, look in zip(read, words.look, strict=True)])
+        words = replace(words, look=torch.where(clay, clay_look(self.layout.sizes.looks).to(look), look))
         if not images:
             return words
         seen = self.recognise(images, captions[0]).subject(self.layout)
@@ -135,6 +132,12 @@ class BundledPrior(Prior):
         return Subjects(
             seen.shape.to(words.shape).expand_as(words.shape), look, torch.ones_like(words.stretch), words.sides
         )
+
+    def _painted(self, caption: str, look: Tensor) -> Tensor:
+        """A look (K,) as it was read, or the one paint that the caption says: the network is less sure of 'a wooden house'."""
+        paint = paint_of(caption, self._number)
+        mains = [*self.record.get("colours", ()), *self.record.get("materials", ())]
+        return plain_look(self.layout.sizes.looks, 2 + mains.index(paint)).to(look) if paint in mains else look
 
     def recognise(self, images: Sequence[Tensor], caption: str = "") -> Recognised:
         """What a reference picture (4, S, S) shows; the caption, where it has a known name, says of which name it is."""
@@ -256,17 +259,24 @@ class BundledPrior(Prior):
         return self.encoder.unread(caption)
 
     def familiar(self, caption: str) -> str:
-        """The caption with the unknown word that is most like a name replaced by that name: 'a red automobile' is 'a red car'.
+        """The caption without the tail behind its thing ('with a red roof'), or with the unknown word that is most like a name replaced
+        by that name: 'a red automobile' is 'a red car'.
 
-        A caption stays as it is if it holds a known name or no unknown word. The networks cannot draw things that they never
-        saw; from unknown words alone they would draw a random thing.
+        A word is only replaced where no name is known. The networks cannot draw things that they never saw; from unknown words
+        alone they would draw a random thing. Nor can they draw parts: a red roof would make a red house.
         """
+        caption = without_tail(caption, self._number)
         plain = f" {' '.join(words_of(caption))} "
         strange = self.unknown_words(caption)
         if not strange or any(f" {name} " in plain for name in self.names):
             return caption
         best = max(strange, key=lambda u: u.similarity)
         return re.sub(rf"\b{re.escape(best.word)}\b", best.nearest, caption, flags=re.IGNORECASE)
+
+    def ignored(self, prompt: str) -> list[str]:
+        tail = tail_of(prompt, self._number)
+        idle = [w for w in words_of(without_tail(prompt, self._number)) if w in self.record.get("idle", ())]
+        return [*idle, tail] if tail else idle
 
     @cached_property
     def vocabulary(self) -> dict[str, dict]:

@@ -28,7 +28,7 @@ COVER, LIT = 3, 4
 INSTANCES = 12
 """A name's shapes, over and over, fill a row of so many; 12 gives up to four shapes the same share."""
 OUTLINES = (48, 32)
-"""Outlines of each shape from so many sides, and the bytes of one (``recognition.py``)."""
+"""Outlines of each shape from so many sides, and the bytes of one (``outlines.py``)."""
 NO_SHARE = 1e-5
 """A share of a thing below this counts as none: the words do not mean it."""
 

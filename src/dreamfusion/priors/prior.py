@@ -66,6 +66,10 @@ class Frozen(ABC):
         """Words of a prompt that the model is known not to have been taught."""
         return []
 
+    def ignored(self, prompt: str) -> list[str]:
+        """Words and phrases of a prompt that change nothing, as the model is known to have no pictures for them."""
+        return []
+
     def familiar(self, caption: str) -> str:
         """The caption as the model will read it, unknown words put as known ones."""
         return caption

@@ -1,35 +1,39 @@
 """Which thing, in which look, from where: the posterior over the layout's latents, given one clean picture.
 
-The picture's outline is compared with stored outlines of all shapes from all round; for the best, pictures in every paint; for the
-best of those, cameras in between. The picture's own scale and place are free: both sides are compared in the frame of what is
-compared. The model is that of ``posterior``, x = draw(shape, look, camera) + scatter, at noise level zero. Its scatter is not
-independent from pixel to pixel, so a picture counts as ``INDEPENDENT`` pixels.
+The picture's outline is compared with stored outlines of all shapes from all round. The likeliest are drawn small, and compared
+whatever their colours; the best of these are drawn from cameras around, nearer and farther; the best of those in every paint. The
+picture's own scale and place are free: both sides are compared in the frame of what is compared. The model is that of
+``posterior``, x = draw(shape, look, camera) + scatter, at noise level zero. Its scatter is not independent from pixel to
+pixel, so a picture counts as ``INDEPENDENT`` pixels.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .layout import COVER, Layout, Thing
+from .layout import COVER, Layout
+from .outlines import SIDE, boxes, differences, framed, outline_cameras, shape_of
 from .subjects import CLAY_PAINT, Subject
 
-AZIMUTHS, ELEVATIONS_DEG = 16, (0.0, 20.0, 45.0)
-SIDE = 16
-"""Pixels a side of an outline, which fills its frame."""
-SHAPES, SIDES, PAINTED, REFINED = 32, 5, 20, 4
-"""How many shapes are drawn, and from how many of their stored cameras; how many of these drawings are painted in every paint; how
-many of the painted ones are looked at from cameras in between. An outline looks nearly the same from behind, so several sides
-have to be painted."""
-STEPS_DEG = ((11.0, 9.0), (5.0, 4.0))
+SHAPES, SIDES = 160, 3
+"""How many shapes are drawn, and from how many of their stored cameras: an outline looks nearly the same from behind."""
+TURNED, SCANNED, SURE = 40, 12, 8
+"""How many of these shapes are drawn from cameras around; how many of the best then from all round, for the outline of what is round
+says nothing of its side, and in every paint; and how many of the painted ones are drawn in full at the end."""
+SMALL, PAINTED_SIDE, FULL_SIDE = 24, 32, 64
+"""Pixels a side of drawings."""
+ROUNDS = ((11.0, 9.0, 1.3), (5.5, 4.5, 1.14), (2.5, 2.0, 1.0))
+"""Steps of the cameras around: degrees of azimuth and elevation, and a factor of the distance."""
+NO_PAINT = 0.001
+"""What it costs, in mean squared error, that the picture's colours are those of no paint."""
+NEAREST, FARTHEST = 2.1, 5.0
 SPREAD, INDEPENDENT = 0.12, 60
 COVER_WEIGHT = 3.0
-DISTANCE = 2.5
 
 
 @dataclass(frozen=True)
@@ -53,51 +57,22 @@ class Recognised:
         return Subject(shape, look, torch.ones(3))
 
 
-def outline_cameras() -> Tensor:
-    """The cameras (C, 3) of the stored outlines, elevation by elevation."""
-    turn = torch.arange(AZIMUTHS) * (2 * math.pi / AZIMUTHS)
-    e, a = torch.meshgrid(torch.tensor(ELEVATIONS_DEG).deg2rad(), turn, indexing="ij")
-    return torch.stack([a, e, torch.full_like(a, DISTANCE)], -1).flatten(0, 1)
+@dataclass(frozen=True)
+class Guess:
+    """A shape in a paint from a camera (3,), and how far it is from the picture."""
+
+    shape: int
+    main: int
+    camera: Tensor
+    error: float
 
 
-def boxes(cover: Tensor) -> Tensor:
-    """Middle x, middle y and half of the longer side (N, 3) of what is covered in (N, H, W), in [-1, 1] of the picture."""
-    inside = cover > 0.5
-    inside = inside | ((cover >= cover.amax((1, 2), keepdim=True)) & ~inside.any(2, keepdim=True).any(1, keepdim=True))
-    out = []
-    for along in (1, 2):  # columns, rows
-        hit = inside.any(along).float()
-        size = hit.shape[1]
-        first = hit.argmax(1)
-        last = size - 1 - hit.flip(1).argmax(1)
-        out.append(((first + last + 1) / size - 1, (last - first + 1) / size))
-    (x, w), (y, h) = out
-    return torch.stack([x, y, torch.maximum(w, h)], 1)
-
-
-def framed(pictures: Tensor, box: Tensor, side: int, fill: float = 1.0) -> Tensor:
-    """Pictures (N, C, H, W) cut to boxes (N, 3), which fill so much of the new frame; empty beyond the edges."""
-    theta = torch.zeros(len(pictures), 2, 3)
-    theta[:, 0, 0] = theta[:, 1, 1] = box[:, 2] / fill
-    theta[:, :, 2] = box[:, :2]
-    grid = F.affine_grid(theta.to(pictures), [len(pictures), pictures.shape[1], side, side], align_corners=False)
-    return F.grid_sample(pictures, grid, align_corners=False)
-
-
-def shape_of(layout: Layout, number: int) -> Thing:
-    """One shape, whatever names it."""
-    return layout.thing(F.one_hot(torch.tensor(number), layout.sizes.shapes).float())
-
-
-@torch.no_grad()
-def outlines(layout: Layout, shapes: Tensor) -> Tensor:
-    """Outlines of shapes (S,) by number from ``outline_cameras``, (S, C, 32): one bit a pixel."""
-    cameras, out = outline_cameras(), []
-    for k in shapes.tolist():
-        found = layout.meet(shape_of(layout, k), cameras, 2 * SIDE)[:, COVER]
-        cut = framed(found[:, None], boxes(found), SIDE)[:, 0] > 0.5
-        out.append(np.packbits(cut.flatten(1).numpy(), axis=1))
-    return torch.from_numpy(np.stack(out))
+def best_of(guesses: Sequence[Guess], count: int) -> list[Guess]:
+    """The best guess of each of the best shapes."""
+    best: dict[int, Guess] = {}
+    for guess in sorted(guesses, key=lambda guess: guess.error):
+        best.setdefault(guess.shape, guess)
+    return list(best.values())[:count]
 
 
 class Recogniser:
@@ -110,72 +85,87 @@ class Recogniser:
     def __call__(self, picture: Tensor, allowed: Tensor | None = None) -> Recognised:
         """What a picture shows: (4, S, S), colours over mid-gray in [-1, 1] and the coverage in [0, 1]. ``allowed`` (I,): shares
         of shapes that are known already, from words."""
-        box = boxes(picture[None, 3])
-        found = self._by_outline(framed(picture[None, 3:], box, SIDE)[0, 0], allowed)
-        painted = self._painted(picture, box, found)
-        for step in STEPS_DEG:
-            painted = self._refined(picture, box, painted, step)
-        log = torch.tensor([-p.error * INDEPENDENT / (2 * SPREAD**2) for p in painted])
+        wanted = Wanted(picture)
+        found = best_of(self._drawn(wanted, self._by_outline(wanted, allowed)), TURNED)
+        found = best_of([self._turned(wanted, guess, ROUNDS[0]) for guess in found], SCANNED)
+        found = [self._scanned(wanted, guess) for guess in found]
+        for step in ROUNDS[1:]:
+            found = [self._turned(wanted, guess, step) for guess in found]
+        found = self._in_full(wanted, self._painted(wanted, found))
+        log = torch.tensor([-guess.error * INDEPENDENT / (2 * SPREAD**2) for guess in found])
         if allowed is not None:
-            log = log + torch.tensor([float(allowed[p.shape]) for p in painted]).clamp_min(1e-6).log()
+            log = log + torch.tensor([float(allowed[guess.shape]) for guess in found]).clamp_min(1e-6).log()
         share = log.softmax(0)
         order = share.argsort(descending=True).tolist()
         kept = [k for k in order if share[k] > 0.01]
         total = sum(float(share[k]) for k in kept)
         return Recognised(
-            tuple(painted[k].shape for k in kept), tuple(painted[k].main for k in kept),
-            tuple(float(share[k]) / total for k in kept), painted[order[0]].camera,
+            tuple(found[k].shape for k in kept), tuple(found[k].main for k in kept),
+            tuple(float(share[k]) / total for k in kept), found[order[0]].camera,
         )  # fmt: skip
 
-    def _by_outline(self, outline: Tensor, allowed: Tensor | None) -> list[Guess]:
-        """The shapes with the best outlines, each from its best two cameras."""
-        wanted = outline.flatten().numpy()
-        bits = np.unpackbits(self.stored, axis=2).astype(np.float32)
-        away = (bits.sum(2) + wanted.sum() - 2 * bits @ wanted) / SIDE**2  # (I, C)
+    def _by_outline(self, wanted: Wanted, allowed: Tensor | None) -> Iterator[tuple[int, Tensor]]:
+        """The shapes with the best outlines, each with its best cameras (SIDES, 3)."""
+        away = differences(self.stored, wanted.framed(SIDE, 1.0)[COVER].numpy())
         if allowed is not None:
-            away = away + 1e3 * (allowed.numpy() < 0.01)[:, None]
-        best = away.min(1).argsort()[:SHAPES]
+            away[allowed.numpy() < 0.01] = 2.0  # 1 is farthest
         cameras = outline_cameras()
-        return [
-            Guess(int(k), 0, cameras[c], float(away[k, c]))
-            for k in best
-            for c in away[k].argsort()[:SIDES]
-            if away[k, c] < 1e3
-        ]
+        for k in away.min(1).argsort()[:SHAPES].tolist():
+            if away[k].min() <= 1:
+                yield k, cameras[away[k].argsort()[:SIDES].tolist()]
 
-    def _painted(self, picture: Tensor, box: Tensor, guesses: list[Guess]) -> list[Guess]:
-        """The guesses in every paint, of the shapes whose full outlines fit best."""
-        layout, met = self.layout, []
-        for guess in guesses:
-            found = layout.meet(shape_of(layout, guess.shape), guess.camera[None])
-            cover = found[:, COVER]
-            ours = framed(picture[None, 3:], box, 32)[0, 0]
-            met.append((float((framed(cover[:, None], boxes(cover), 32)[0, 0] - ours).square().mean()), guess, found))
-        met.sort(key=lambda item: item[0])
+    def _drawn(self, wanted: Wanted, likely: Iterator[tuple[int, Tensor]]) -> list[Guess]:
+        """Shapes from their likely cameras."""
+        out = []
+        for shape, cameras in likely:
+            errors = self._colourless(wanted, shape, cameras)
+            out += [Guess(shape, 0, c, e) for c, e in zip(cameras, errors.tolist(), strict=True)]
+        return out
+
+    def _scanned(self, wanted: Wanted, guess: Guess) -> Guess:
+        """The best of a guess and its shape from all round."""
+        cameras = torch.cat([guess.camera[None], outline_cameras()])
+        return self._best(wanted, guess, cameras)
+
+    def _turned(self, wanted: Wanted, guess: Guess, step: tuple[float, float, float]) -> Guess:
+        """The best of a guess and those from cameras around it."""
+        around = torch.tensor([[a, e, 0.0] for a in (-step[0], 0, step[0]) for e in (-step[1], 0, step[1])]).deg2rad()
+        moved = guess.camera.repeat(2, 1)
+        moved[:, 2] = (moved[:, 2] * torch.tensor([step[2], 1 / step[2]])).clamp(NEAREST, FARTHEST)
+        return self._best(wanted, guess, torch.cat([guess.camera + around, moved]))
+
+    def _best(self, wanted: Wanted, guess: Guess, cameras: Tensor) -> Guess:
+        """The best of cameras (V, 3) for a guess's shape."""
+        errors = self._colourless(wanted, guess.shape, cameras)
+        best = int(errors.argmin())
+        return replace(guess, camera=cameras[best], error=float(errors[best]))
+
+    def _colourless(self, wanted: Wanted, shape: int, cameras: Tensor) -> Tensor:
+        """Errors (V,) of a shape from cameras (V, 3): in its own colours, or in these with another tint, whichever is less."""
+        thing = shape_of(self.layout, shape)
+        drawn = self.layout.draw(thing, self._look(0), cameras, SMALL).float()
+        return torch.minimum(wanted.errors(drawn), wanted.errors(wanted.tinted(drawn)))
+
+    def _painted(self, wanted: Wanted, guesses: list[Guess]) -> list[Guess]:
+        """The best of the guesses in every paint."""
+        mains = [m for m in range(self.layout.sizes.looks[0]) if m != CLAY_PAINT]
+        looks = torch.cat([self._look(main) for main in mains])
         out: list[Guess] = []
-        mains = [m for m in range(layout.sizes.looks[0]) if m != CLAY_PAINT]
-        for _, guess, found in met[:PAINTED]:
-            looks = torch.cat([self._look(main) for main in mains])
-            drawn = layout.colour(found, looks, layout.paint[guess.shape])
-            errors = self._errors(picture, box, drawn)
-            out += [replace(guess, main=main, error=float(e)) for main, e in zip(mains, errors, strict=True)]
-        out.sort(key=lambda guess: guess.error)
-        return out[: 8 * REFINED]
-
-    def _refined(self, picture: Tensor, box: Tensor, guesses: list[Guess], step: tuple[float, float]) -> list[Guess]:
-        """The best guesses from cameras around theirs; the others as they are."""
-        out = list(guesses)
-        for place in range(min(REFINED, len(guesses))):
-            guess = guesses[place]
-            around = torch.tensor(
-                [[a, e, 0.0] for a in (-step[0], 0, step[0]) for e in (-step[1], 0, step[1])]
-            ).deg2rad()
-            cameras = guess.camera + around
+        for guess in guesses:
             thing = shape_of(self.layout, guess.shape)
-            errors = self._errors(picture, box, self.layout.draw(thing, self._look(guess.main), cameras))
-            best = int(errors.argmin())
-            out[place] = replace(guess, camera=cameras[best], error=float(errors[best]))
-        return sorted(out, key=lambda guess: guess.error)
+            met = self.layout.meet(thing, guess.camera[None], PAINTED_SIDE)
+            errors = wanted.errors_in_paint(self.layout.colour(met, looks, thing.paint).float()).tolist()
+            out += [replace(guess, main=main, error=error) for main, error in zip(mains, errors, strict=True)]
+        return sorted(out, key=lambda guess: guess.error)[:SURE]
+
+    def _in_full(self, wanted: Wanted, guesses: list[Guess]) -> list[Guess]:
+        """The guesses with the errors of full drawings."""
+        out = []
+        for guess in guesses:
+            thing, look = shape_of(self.layout, guess.shape), self._look(guess.main)
+            drawn = self.layout.draw(thing, look, guess.camera[None], FULL_SIDE).float()
+            out.append(replace(guess, error=float(wanted.errors_in_paint(drawn))))
+        return out
 
     def _look(self, main: int) -> Tensor:
         """The look (1, K) of a main paint alone."""
@@ -183,20 +173,33 @@ class Recogniser:
         parts = [F.one_hot(torch.tensor([k]), size) for k, size in zip((main, 0, 0), sizes, strict=True)]
         return torch.cat(parts, 1).float()
 
-    def _errors(self, picture: Tensor, box: Tensor, drawn: Tensor) -> Tensor:
-        """Mean squared errors (N,) of drawn pictures (N, 4, 64, 64) in the frame of what they show; the coverage counts more."""
-        drawn = drawn.float()
-        theirs = framed(drawn, boxes(drawn[:, 3]), 32, 0.9)
-        ours = framed(picture[None], box, 32, 0.9)
-        weight = torch.tensor([1.0, 1.0, 1.0, COVER_WEIGHT])[None, :, None, None]
-        return ((theirs - ours).square() * weight).mean((1, 2, 3))
 
+class Wanted:
+    """A picture (4, S, S) that drawings are compared with, each in the frame of what it shows."""
 
-@dataclass(frozen=True)
-class Guess:
-    """A shape in a paint from a camera, and how far it is from the picture."""
+    def __init__(self, picture: Tensor):
+        self.picture, self.box = picture[None], boxes(picture[None, 3])
+        self.weight = torch.tensor([1.0, 1.0, 1.0, COVER_WEIGHT])[None, :, None, None]
 
-    shape: int
-    main: int
-    camera: Tensor
-    error: float
+    def framed(self, side: int, fill: float = 0.9) -> Tensor:
+        """The picture in its frame, (4, side, side)."""
+        return framed(self.picture, self.box, side, fill)[0]
+
+    def errors(self, drawn: Tensor) -> Tensor:
+        """Mean squared errors (N,) of drawn pictures (N, 4, R, R); the coverage counts more."""
+        side = min(drawn.shape[-1], PAINTED_SIDE)
+        theirs = framed(drawn, boxes(drawn[:, 3]), side, 0.9)
+        return ((theirs - self.framed(side)).square() * self.weight).mean((1, 2, 3))
+
+    def errors_in_paint(self, drawn: Tensor) -> Tensor:
+        """``errors``, or those of the drawings in another tint and what that costs, whichever is less."""
+        return torch.minimum(self.errors(drawn), self.errors(self.tinted(drawn)) + NO_PAINT)
+
+    def tinted(self, drawn: Tensor) -> Tensor:
+        """Drawn pictures (N, 4, R, R) with their mean colours made those of the picture."""
+        ours, cover = self.picture[0], drawn[:, 3:]
+        mean = ((ours[:3] + ours[3:]) / 2).sum((1, 2)) / ours[3].sum().clamp_min(1e-3)
+        colours = (drawn[:, :3] + cover) / 2  # over black, times the coverage
+        theirs = colours.sum((2, 3)) / cover.sum((2, 3)).clamp_min(1e-3)
+        gain = (mean / theirs.clamp_min(0.02))[:, :, None, None]
+        return torch.cat([2 * (colours * gain).clamp_max(1.0).minimum(cover) - cover, cover], 1)

@@ -57,6 +57,9 @@ class ServedPrior(Prior):
     def unknown_words(self, prompt: str) -> list[Unknown]:
         return [Unknown(*found) for found in self._tell("unknown_words", prompt)]
 
+    def ignored(self, prompt: str) -> list[str]:
+        return self._tell("ignored", prompt)
+
     def familiar(self, caption: str) -> str:
         return self._tell("familiar", caption)
 

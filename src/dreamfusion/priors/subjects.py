@@ -72,9 +72,14 @@ def asks_clay(captions: Sequence[str]) -> Tensor:
     return torch.tensor([[bool(re.search(r"\bclay models? of\b", caption, re.IGNORECASE))] for caption in captions])
 
 
+def plain_look(parts: Sequence[int], main: int) -> Tensor:
+    """The look (K,) of one main paint, no second colour and no pattern. ``parts`` as ``Sizes.looks``."""
+    return torch.cat([torch.eye(n)[main if part == 0 else 0] for part, n in enumerate(parts)])
+
+
 def clay_look(parts: Sequence[int]) -> Tensor:
-    """The look (K,) of clay: one paint, no second colour and no pattern. ``parts`` as ``Sizes.looks``."""
-    return torch.cat([torch.eye(n)[CLAY_PAINT if part == 0 else 0] for part, n in enumerate(parts)])
+    """The look (K,) of clay."""
+    return plain_look(parts, CLAY_PAINT)
 
 
 def rounded(share: Tensor) -> Tensor:

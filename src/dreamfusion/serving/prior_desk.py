@@ -19,7 +19,7 @@ from ..priors.wire import Message, Packer, Page, joined, likeness, pack, read_ab
 from ..torch_state import own_torch
 
 OK, MALFORMED, OTHER, REFUSED, BROKEN = 200, 400, 409, 422, 500
-TELLS = ("describe", "unknown_words", "familiar", "unread", "names", "info")
+TELLS = ("describe", "unknown_words", "ignored", "familiar", "unread", "names", "info")
 
 
 @dataclass(frozen=True)
@@ -190,8 +190,8 @@ class Desk:
             return list(prior.names)
         if what == "info":
             return prior.info()
-        if what in ("familiar", "unread"):
-            return prior.familiar(*words) if what == "familiar" else prior.unread(*words)
+        if what in ("ignored", "familiar", "unread"):
+            return getattr(prior, what)(*words)
         raise UserError(f"{what!s:.40} is none of {', '.join(TELLS)}")
 
     def hello(self) -> Page:

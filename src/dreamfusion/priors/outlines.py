@@ -1,0 +1,87 @@
+"""Outlines of shapes from all round, by which a picture's shapes are looked up (``recognition.py``)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from .layout import COVER, Layout, Thing
+
+AZIMUTHS, ELEVATIONS_DEG = 16, (0.0, 20.0, 45.0)
+SIDE = 16
+"""Pixels a side of an outline, which fills its frame."""
+DISTANCE = 2.5
+BLUR = 0.7
+"""Standard deviation, in pixels, of the blur of compared outlines: thin parts a pixel aside still count."""
+AT_ONCE = 256
+"""Shapes that are compared at a time, which bounds the memory."""
+
+
+def outline_cameras() -> Tensor:
+    """The cameras (C, 3) of the stored outlines, elevation by elevation."""
+    turn = torch.arange(AZIMUTHS) * (2 * math.pi / AZIMUTHS)
+    e, a = torch.meshgrid(torch.tensor(ELEVATIONS_DEG).deg2rad(), turn, indexing="ij")
+    return torch.stack([a, e, torch.full_like(a, DISTANCE)], -1).flatten(0, 1)
+
+
+def boxes(cover: Tensor) -> Tensor:
+    """Middle x, middle y and half of the longer side (N, 3) of what is covered in (N, H, W), in [-1, 1] of the picture."""
+    inside = cover > 0.5
+    inside = inside | ((cover >= cover.amax((1, 2), keepdim=True)) & ~inside.any(2, keepdim=True).any(1, keepdim=True))
+    out = []
+    for along in (1, 2):  # columns, rows
+        hit = inside.any(along).float()
+        size = hit.shape[1]
+        first = hit.argmax(1)
+        last = size - 1 - hit.flip(1).argmax(1)
+        out.append(((first + last + 1) / size - 1, (last - first + 1) / size))
+    (x, w), (y, h) = out
+    return torch.stack([x, y, torch.maximum(w, h)], 1)
+
+
+def framed(pictures: Tensor, box: Tensor, side: int, fill: float = 1.0) -> Tensor:
+    """Pictures (N, C, H, W) cut to boxes (N, 3), which fill so much of the new frame; empty beyond the edges."""
+    theta = torch.zeros(len(pictures), 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = box[:, 2] / fill
+    theta[:, :, 2] = box[:, :2]
+    grid = F.affine_grid(theta.to(pictures), [len(pictures), pictures.shape[1], side, side], align_corners=False)
+    return F.grid_sample(pictures, grid, align_corners=False)
+
+
+def shape_of(layout: Layout, number: int) -> Thing:
+    """One shape, whatever names it."""
+    return layout.thing(F.one_hot(torch.tensor(number), layout.sizes.shapes).float())
+
+
+@torch.no_grad()
+def outlines(layout: Layout, shapes: Tensor) -> Tensor:
+    """Outlines of shapes (S,) by number from ``outline_cameras``, (S, C, 32): one bit a pixel."""
+    cameras, out = outline_cameras(), []
+    for k in shapes.tolist():
+        found = layout.meet(shape_of(layout, k), cameras, 2 * SIDE)[:, COVER]
+        cut = framed(found[:, None], boxes(found), SIDE)[:, 0] > 0.5
+        out.append(np.packbits(cut.flatten(1).numpy(), axis=1))
+    return torch.from_numpy(np.stack(out))
+
+
+def differences(stored: NDArray[np.uint8], outline: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How far stored outlines (I, C, 32) are from one (SIDE, SIDE) in [0, 1], (I, C): the squared error of the blurred outlines, as a
+    share of their squares, in [0, 1]."""
+    blur = np.stack([_blurred(pixel.reshape(SIDE, SIDE)).flatten() for pixel in np.eye(SIDE**2, dtype=np.float32)])
+    wanted = _blurred(outline).flatten()
+    parts = []
+    for first in range(0, len(stored), AT_ONCE):
+        seen = np.unpackbits(stored[first : first + AT_ONCE], axis=2).astype(np.float32) @ blur
+        squares = (seen**2).sum(2) + (wanted**2).sum()
+        parts.append((squares - 2 * seen @ wanted) / squares)
+    return np.concatenate(parts)
+
+
+def _blurred(outline: NDArray[np.float32]) -> NDArray[np.float32]:
+    return gaussian_filter(outline, BLUR, mode="constant")
