@@ -36,7 +36,7 @@ class Paper:
 
     def box(self, colour: str, *box: float, corner: float = 0) -> None:
         """A rectangle, with round corners of that radius."""
-        self.pen.rounded_rectangle(self.at(box), *self.at([corner]), fill=colour)
+        self.pen.rounded_rectangle(self.at(box), self.at([corner])[0], fill=colour)
 
     def shape(self, colour: str, *corners: float) -> None:
         """A polygon of x, y, x, y …"""
@@ -45,14 +45,14 @@ class Paper:
     def line(self, colour: str, width: float, *points: float) -> None:
         """A line through x, y, x, y … with round joints."""
         pixels = self.at(points)
-        self.pen.line(pixels, fill=colour, width=round(*self.at([width])), joint="curve")
+        self.pen.line(pixels, fill=colour, width=round(self.at([width])[0]), joint="curve")
         for x, y in zip(pixels[::2], pixels[1::2], strict=True):
             r = self.at([width / 2])[0]
             self.pen.ellipse([x - r, y - r, x + r, y + r], fill=colour)
 
     def bow(self, colour: str, width: float, start: float, end: float, *box: float) -> None:
         """A part of an ellipse's edge, degrees clockwise from the right."""
-        self.pen.arc(self.at(box), start, end, fill=colour, width=round(*self.at([width])))
+        self.pen.arc(self.at(box), start, end, fill=colour, width=round(self.at([width])[0]))
 
     def pie(self, colour: str, start: float, end: float, *box: float) -> None:
         """A sector of an ellipse."""
