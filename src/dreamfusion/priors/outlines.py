@@ -31,18 +31,30 @@ def outline_cameras() -> Tensor:
 
 
 def boxes(cover: Tensor) -> Tensor:
-    """Middle x, middle y and half of the longer side (N, 3) of what is covered in (N, H, W), in [-1, 1] of the picture."""
-    inside = cover > 0.5
-    inside = inside | ((cover >= cover.amax((1, 2), keepdim=True)) & ~inside.any(2, keepdim=True).any(1, keepdim=True))
+    """Middle x, middle y and half of the longer side (N, 3) of what is covered in (N, H, W), in [-1, 1] of the picture. An edge is
+    where the coverage crosses half, between two pixels: a drawing of few pixels would otherwise be framed by its grid."""
     out = []
     for along in (1, 2):  # columns, rows
-        hit = inside.any(along).float()
-        size = hit.shape[1]
-        first = hit.argmax(1)
-        last = size - 1 - hit.flip(1).argmax(1)
+        most = cover.amax(along)
+        profile = F.pad(
+            most / most.amax(1, keepdim=True).clamp(1e-6, 1.0), (1, 1)
+        )  # what is thin may nowhere be covered whole
+        size = cover.shape[3 - along]
+        first, last = _crossed(profile), size - 1 - _crossed(profile.flip(1))
         out.append(((first + last + 1) / size - 1, (last - first + 1) / size))
     (x, w), (y, h) = out
     return torch.stack([x, y, torch.maximum(w, h)], 1)
+
+
+def _crossed(profile: Tensor) -> Tensor:
+    """Where profiles (N, 1 + S + 1) first rise above half, as the place of a pixel whose outer edge is there (N,)."""
+    place = (profile > 0.5).float().argmax(1)
+    row = torch.arange(len(profile))
+    high, low = profile[row, place], profile[row, (place - 1).clamp_min(0)]
+    inside = ((high - 0.5) / (high - low).clamp_min(1e-6)).clamp(
+        0, 1
+    )  # how far the crossing lies in front of the pixel's middle
+    return place - 1 - inside + 0.5
 
 
 def framed(pictures: Tensor, box: Tensor, side: int, fill: float = 1.0) -> Tensor:

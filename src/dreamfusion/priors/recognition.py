@@ -2,7 +2,7 @@
 
 The picture's outline is compared with stored outlines of all shapes from all round. The likeliest are drawn small, and compared
 whatever their colours; the best of these are drawn from cameras around, nearer and farther; the best of those in every paint. The
-picture's own scale and place are free: both sides are compared in the frame of what is compared. The model is that of
+picture's own scale, place, light and exposure are free: both sides are compared in the frame of what is compared. The model is that of
 ``posterior``, x = draw(shape, look, camera) + scatter, at noise level zero. Its scatter is not independent from pixel to
 pixel, so a picture counts as ``INDEPENDENT`` pixels.
 """
@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .layout import COVER, Layout
+from ..view.cameras import Cameras
+from .layout import COVER, Layout, Light
 from .outlines import SIDE, boxes, differences, framed, outline_cameras, shape_of
 from .subjects import CLAY_PAINT, Subject
 
@@ -29,8 +30,10 @@ SMALL, PAINTED_SIDE, FULL_SIDE = 24, 32, 64
 """Pixels a side of drawings."""
 ROUNDS = ((11.0, 9.0, 1.3), (5.5, 4.5, 1.14), (2.5, 2.0, 1.0))
 """Steps of the cameras around: degrees of azimuth and elevation, and a factor of the distance."""
-NO_PAINT = 0.001
-"""What it costs, in mean squared error, that the picture's colours are those of no paint."""
+LIGHTS_DEG = ((30.0, 0.0), (5.0, 0.0), (10.0, 60.0), (10.0, -60.0), (70.0, 0.0))
+"""Key lights that a picture may have been taken in: degrees above the camera and around it. The first is that of the data."""
+EXPOSURES = 0.6, 1.6
+"""How much darker or brighter than a drawing the picture may be."""
 NEAREST, FARTHEST = 2.1, 5.0
 SPREAD, INDEPENDENT = 0.12, 60
 COVER_WEIGHT = 3.0
@@ -59,12 +62,13 @@ class Recognised:
 
 @dataclass(frozen=True)
 class Guess:
-    """A shape in a paint from a camera (3,), and how far it is from the picture."""
+    """A shape in a paint from a camera (3,) in one of ``LIGHTS_DEG``, and how far it is from the picture."""
 
     shape: int
     main: int
     camera: Tensor
     error: float
+    light: int = 0
 
 
 def best_of(guesses: Sequence[Guess], count: int) -> list[Guess]:
@@ -147,15 +151,21 @@ class Recogniser:
         return torch.minimum(wanted.errors(drawn), wanted.errors(wanted.tinted(drawn)))
 
     def _painted(self, wanted: Wanted, guesses: list[Guess]) -> list[Guess]:
-        """The best of the guesses in every paint."""
+        """The best of the guesses in every paint, each in the light that suits its shape."""
         mains = [m for m in range(self.layout.sizes.looks[0]) if m != CLAY_PAINT]
         looks = torch.cat([self._look(main) for main in mains])
         out: list[Guess] = []
         for guess in guesses:
             thing = shape_of(self.layout, guess.shape)
-            met = self.layout.meet(thing, guess.camera[None], PAINTED_SIDE)
-            errors = wanted.errors_in_paint(self.layout.colour(met, looks, thing.paint).float()).tolist()
-            out += [replace(guess, main=main, error=error) for main, error in zip(mains, errors, strict=True)]
+            cameras = guess.camera.expand(len(LIGHTS_DEG), 3)
+            met = self.layout.meet(thing, cameras, PAINTED_SIDE, light=Light(lights_of(cameras)))
+            lit = self.layout.colour(met, self._look(0), thing.paint).float()
+            light = int(wanted.errors(wanted.tinted(lit)).argmin())
+            drawn = self.layout.colour(met[light : light + 1], looks, thing.paint).float()
+            errors = wanted.errors(wanted.exposed(drawn)).tolist()
+            out += [
+                replace(guess, main=main, error=error, light=light) for main, error in zip(mains, errors, strict=True)
+            ]
         return sorted(out, key=lambda guess: guess.error)[:SURE]
 
     def _in_full(self, wanted: Wanted, guesses: list[Guess]) -> list[Guess]:
@@ -163,8 +173,9 @@ class Recogniser:
         out = []
         for guess in guesses:
             thing, look = shape_of(self.layout, guess.shape), self._look(guess.main)
-            drawn = self.layout.draw(thing, look, guess.camera[None], FULL_SIDE).float()
-            out.append(replace(guess, error=float(wanted.errors_in_paint(drawn))))
+            light = Light(lights_of(guess.camera.expand(len(LIGHTS_DEG), 3))[guess.light : guess.light + 1])
+            drawn = self.layout.draw(thing, look, guess.camera[None], FULL_SIDE, light=light).float()
+            out.append(replace(guess, error=float(wanted.errors(wanted.exposed(drawn)))))
         return out
 
     def _look(self, main: int) -> Tensor:
@@ -191,15 +202,33 @@ class Wanted:
         theirs = framed(drawn, boxes(drawn[:, 3]), side, 0.9)
         return ((theirs - self.framed(side)).square() * self.weight).mean((1, 2, 3))
 
-    def errors_in_paint(self, drawn: Tensor) -> Tensor:
-        """``errors``, or those of the drawings in another tint and what that costs, whichever is less."""
-        return torch.minimum(self.errors(drawn), self.errors(self.tinted(drawn)) + NO_PAINT)
-
     def tinted(self, drawn: Tensor) -> Tensor:
         """Drawn pictures (N, 4, R, R) with their mean colours made those of the picture."""
+        colours, cover, gain = self._gain(drawn)
+        return _over_gray(colours * gain[:, :, None, None], cover)
+
+    def exposed(self, drawn: Tensor) -> Tensor:
+        """Drawn pictures (N, 4, R, R) with their mean brightness made that of the picture, within ``EXPOSURES``."""
+        colours, cover, gain = self._gain(drawn)
+        return _over_gray(colours * gain.mean(1)[:, None, None, None].clamp(*EXPOSURES), cover)
+
+    def _gain(self, drawn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Colours over black, coverage, and by what the mean colours (N, 3) differ from the picture's."""
         ours, cover = self.picture[0], drawn[:, 3:]
         mean = ((ours[:3] + ours[3:]) / 2).sum((1, 2)) / ours[3].sum().clamp_min(1e-3)
-        colours = (drawn[:, :3] + cover) / 2  # over black, times the coverage
+        colours = (drawn[:, :3] + cover) / 2  # times the coverage
         theirs = colours.sum((2, 3)) / cover.sum((2, 3)).clamp_min(1e-3)
-        gain = (mean / theirs.clamp_min(0.02))[:, :, None, None]
-        return torch.cat([2 * (colours * gain).clamp_max(1.0).minimum(cover) - cover, cover], 1)
+        return colours, cover, mean / theirs.clamp_min(0.02)
+
+
+def _over_gray(colours: Tensor, cover: Tensor) -> Tensor:
+    """Colours over black, which are not brighter than white, in front of mid-gray, (N, 4, R, R)."""
+    return torch.cat([2 * torch.minimum(colours, cover) - cover, cover], 1)
+
+
+def lights_of(cameras: Tensor) -> Tensor:
+    """Directions (V, 3) to each of ``LIGHTS_DEG``, from as many cameras (V, 3)."""
+    azimuth, elevation, distance = cameras.float().unbind(-1)
+    right, up, back = Cameras(azimuth, elevation, distance, torch.ones_like(distance)).axes()
+    above, around = torch.tensor(LIGHTS_DEG).deg2rad()[:, :, None].unbind(1)
+    return right * around.sin() * above.cos() + up * above.sin() + back * around.cos() * above.cos()
