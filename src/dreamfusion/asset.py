@@ -47,7 +47,8 @@ class Asset:
     ``fit`` and where there was nothing to compare;
     relief: a normal map and ambient occlusion, kept in GLB, OBJ and USDZ files; dense: the surface that they show, before it was
     decimated (not kept in files; None without maps).
-    finish: (S, S, 3) uint8, roughness in green and metal in blue, as glTF has them; None for a matte surface.
+    finish: (S, S, 3) uint8, roughness in green and metal in blue, as glTF has them; kept in GLB, OBJ and USDZ files; None for a
+    matte surface.
     """
 
     mesh: Mesh
