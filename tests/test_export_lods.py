@@ -9,7 +9,7 @@ import torch
 import trimesh
 
 from dreamfusion.export.formats import FileOptions, place, write_asset, write_lods
-from dreamfusion.export.lods import levels_of_detail, triangles_of
+from dreamfusion.export.lods import Level, levels_of_detail, triangles_of
 from dreamfusion.export.texture import bake, sample_texture, unwrap
 from dreamfusion.geometry.mesh import Mesh, is_watertight
 
@@ -27,20 +27,20 @@ def ball() -> tuple[Mesh, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def levels(ball) -> list[tuple[Mesh, np.ndarray]]:
+def levels(ball) -> list[Level]:
     return levels_of_detail(*ball, 3)
 
 
 def test_each_level_is_a_fourth_of_the_one_before(ball, levels):
-    faces = [len(mesh.faces) for mesh, _ in (ball, *levels)]
+    faces = [len(mesh.faces) for mesh, *_ in (ball, *levels)]
     assert faces[0] == 20480
     assert [a / b for a, b in itertools.pairwise(faces)] == pytest.approx([4, 4, 4], rel=0.05)
-    assert [len(texture) for _, texture in levels] == [128, 128, 128]
+    assert [len(level.texture) for level in levels] == [128, 128, 128]
     assert triangles_of(2000, 5) == [500, 125] and triangles_of(399, 3) == []
 
 
 def test_they_have_the_shape_and_the_colours(levels):
-    for mesh, texture in levels:
+    for mesh, texture, _ in levels:
         body = mesh.geometry()
         assert is_watertight(Mesh(np.asarray(body.vertices), np.asarray(body.faces)))
         radii = np.linalg.norm(mesh.vertices, axis=1)

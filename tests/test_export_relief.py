@@ -8,11 +8,12 @@ import pytest
 import torch
 import trimesh
 from PIL import Image
+from scipy.spatial import cKDTree
 
 from dreamfusion import cli
 from dreamfusion.asset import Asset
 from dreamfusion.export.dense_rays import DenseRays, plain_nearest
-from dreamfusion.export.formats import write_asset, write_lods
+from dreamfusion.export.formats import place, write_asset, write_lods
 from dreamfusion.export.occlusion import occlusion, plain_occlusion
 from dreamfusion.export.packing import charts_of
 from dreamfusion.export.relief import Dense, Relief, bake_relief
@@ -297,8 +298,9 @@ def test_usd_reads_the_maps(low: Mesh, relief: Relief, tmp_path: Path, some: str
     assert [str(c.GetMessage()) for c in complaints] == []
 
 
-def test_a_compressed_glb_has_the_maps_and_no_tangents(low: Mesh, relief: Relief, tmp_path: Path):
-    pytest.importorskip("DracoPy")
+def test_a_compressed_glb_has_the_maps_and_tangents_in_bytes(low: Mesh, relief: Relief, tmp_path: Path):
+    """In the order of the vertices that a Draco decoder makes, each matched with the one that it was."""
+    draco = pytest.importorskip("DracoPy")
     pygltflib = pytest.importorskip("pygltflib")
     from dreamfusion.export.formats import FileOptions
 
@@ -308,7 +310,23 @@ def test_a_compressed_glb_has_the_maps_and_no_tangents(low: Mesh, relief: Relief
     assert tree.materials[0].normalTexture.index == 1 and tree.materials[0].occlusionTexture.index == 2
     assert [image.mimeType for image in tree.images] == ["image/webp", "image/jpeg", "image/jpeg"]
     assert tree.textures[0].source is None and tree.textures[1].source == 1
-    assert tree.meshes[0].primitives[0].attributes.TANGENT is None
+    primitive, blob = tree.meshes[0].primitives[0], tree.binary_blob()
+    accessor = tree.accessors[primitive.attributes.TANGENT]
+    assert (accessor.componentType, accessor.normalized, accessor.type) == (pygltflib.BYTE, True, "VEC4")
+    assert "KHR_mesh_quantization" in tree.extensionsRequired
+
+    def piece(view: int) -> bytes:
+        found = tree.bufferViews[view]
+        return blob[found.byteOffset : found.byteOffset + found.byteLength]
+
+    made = draco.decode(piece(primitive.extensions["KHR_draco_mesh_compression"]["bufferView"]))
+    along = np.frombuffer(piece(accessor.bufferView), np.int8).reshape(-1, 4) / 127
+    was = np.concatenate([place(low).vertices, low.uv * [1, -1] + [0, 1]], 1)
+    off, index = cKDTree(was).query(np.concatenate([made.points, made.tex_coord], 1))
+    assert len(along) == len(made.points) == len(low.vertices) and off.max() < 1e-3
+    true = tangents(low)[index]
+    assert np.array_equal(along[:, 3], true[:, 3]) and set(along[:, 3]) == {-1.0, 1.0}
+    assert np.quantile(degrees(along[:, :3], true[:, :3]), 0.99) < 2
 
 
 def test_maps_without_a_texture_are_refused(made_once: Path, capsys: pytest.CaptureFixture[str]):

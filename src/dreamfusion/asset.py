@@ -23,7 +23,7 @@ from .export.texture import Picture, bake, unwrap_within
 from .geometry.export_settings import ExportSettings
 from .geometry.mesh import Mesh
 from .paths import readable, user_path
-from .scene.fitted import LEAST, shown_surface
+from .scene.fitted import shown_surface
 from .scene.scene import Scene
 from .scene.silhouettes import Agreement, Silhouettes
 from .torch_state import own_torch
@@ -47,7 +47,8 @@ class Asset:
     ``fit`` and where there was nothing to compare;
     relief: a normal map and ambient occlusion, kept in GLB, OBJ and USDZ files; dense: the surface that they show, before it was
     decimated (not kept in files; None without maps).
-    finish: (S, S, 3) uint8, roughness in green and metal in blue, as glTF has them; None for a matte surface.
+    finish: (S, S, 3) uint8, roughness in green and metal in blue, as glTF has them; kept in GLB, OBJ and USDZ files; None for a
+    matte surface.
     """
 
     mesh: Mesh
@@ -71,14 +72,11 @@ class Asset:
     ) -> Asset:
         """Extract the surface of a scene within the unit sphere and bake its albedo. UserError if it is empty."""
         settings = settings or ExportSettings()
-        checked: Silhouettes | None = None
-        if settings.fit and isinstance(scene, Scene):  # tests and users may bring something that is drawn otherwise
-            looked = Silhouettes.to_check(scene)
-            checked = looked if looked.solid.mean() >= LEAST else None
-        surface = shown_surface(scene, settings) if checked else scene.surface(settings)
+        drawn = isinstance(scene, Scene)  # tests and users may bring something that is drawn otherwise
+        surface = shown_surface(scene, settings) if drawn else scene.surface(settings)
         agreement, notes = None, dict(surface.notes)
-        if checked is not None:
-            agreement = checked.agreement(surface.mesh)
+        if drawn and settings.fit and (shown := Silhouettes.to_check(scene)).enough:
+            agreement = shown.agreement(surface.mesh)
             notes |= poor_note(agreement)
         mesh, in_time = unwrap_within(surface.mesh, settings.texture_size, settings.unwrap_seconds)
         if not in_time:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -217,9 +217,10 @@ def write(output: Output, files: Files, scene: Scene, asset: Asset, config: Conf
     for target in files.assets:
         for path in asset.save(target, files.options):
             output.file(path)
+    like_asset = replace(files.options, finish=asset.finish)
     for target in files.with_lods:
         coarser = write_lods(
-            target, asset.mesh, asset.texture, files.lods, config.prompt, files.options, asset.dense, config.export
+            target, asset.mesh, asset.texture, files.lods, config.prompt, like_asset, asset.dense, config.export
         )
         for triangles, written in coarser:
             output.say(f"{triangles} triangles:")

@@ -40,7 +40,7 @@ ROUGHNESS = 0.9
 class FileOptions:
     """height: of the object, in metres; height_mm: in files for printing, in millimetres; flat_base: press the lowest part of
     what is printed flat; compress: smaller files that fewer programs read; like: place a coarser mesh as this one, whose size
-    differs a little; finish: roughness and metal (``Asset.finish``), for GLB files."""
+    differs a little; finish: roughness and metal (``Asset.finish``), in GLB, OBJ and USDZ files."""
 
     height: float = 1.0
     height_mm: float = 100.0
@@ -101,17 +101,31 @@ def _obj(
         body, include_normals=True, return_texture=True, mtl_name=f"{stem}.mtl", header=header, write_texture=False
     )
     files = {path.parent / k: bytes(v) for k, v in others.items()}
-    more = f"\nPr {ROUGHNESS}\nPm 0\n"  # roughness and metal, as renderers read them
-    if relief.normals is not None:
-        name = f"{stem}-normals.png"
-        files[path.parent / name] = png_bytes(relief.normals)
-        more += f"map_Bump {name}\nnorm {name}\n"  # Blender reads the first as a normal map, others the second
-    if relief.occlusion is not None:
-        name = f"{stem}-occlusion.png"
-        files[path.parent / name] = png_bytes(relief.occlusion)
-        more += f"# ambient occlusion, for which MTL has no word: {name}\n"
-    files[path.parent / f"{stem}.mtl"] += more.encode()
+    pictures, lines = material_maps(stem, relief, options.finish)
+    files |= {path.parent / name: png_bytes(picture) for name, picture in pictures.items()}
+    files[path.parent / f"{stem}.mtl"] += "".join(f"{line}\n" for line in ("", *lines)).encode()
     return {**files, path: text.replace("\nf ", "\ns 1\nf ", 1).encode()}  # s 1: smooth
+
+
+def material_maps(stem: str, relief: Relief, finish: Picture | None) -> tuple[dict[str, Picture], list[str]]:
+    """The pictures beside an OBJ other than its colours, by their names, and the lines that its material says of them.
+
+    Roughness is ``Pr`` and metal ``Pm``, as in the extension of MTL for physically based rendering that Blender reads. Readers
+    multiply ``map_Pr`` and ``map_Pm`` by these, or take the maps alone, so they are 1 beside a map.
+    """
+    pictures: dict[str, Picture] = {}
+    lines = [f"Pr {ROUGHNESS}", "Pm 0"]
+    if finish is not None:
+        roughness, metal = f"{stem}-roughness.png", f"{stem}-metal.png"
+        pictures |= {roughness: finish[..., 1], metal: finish[..., 2]}
+        lines = ["Pr 1", f"map_Pr {roughness}", "Pm 1", f"map_Pm {metal}"]
+    if relief.normals is not None:
+        pictures[name := f"{stem}-normals.png"] = relief.normals
+        lines += [f"map_Bump {name}", f"norm {name}"]  # Blender reads the first as a normal map, others the second
+    if relief.occlusion is not None:
+        pictures[name := f"{stem}-occlusion.png"] = relief.occlusion
+        lines.append(f"# ambient occlusion, for which MTL has no word: {name}")
+    return pictures, lines
 
 
 def _ply(
@@ -141,8 +155,9 @@ def _usdz(
     path: Path, mesh: Mesh, texture: Picture, details: dict[str, Any], options: FileOptions, relief: Relief
 ) -> dict[Path, bytes]:
     placed = place(mesh, options.height, like=options.like)
-    maps = {} if relief.normals is None else {"normals": normal_jpeg(relief.normals)}
-    maps |= {} if relief.occlusion is None else {"occlusion": occlusion_jpeg(relief.occlusion)}
+    maps = {} if options.finish is None else {usdz.FINISH: png_bytes(options.finish)}
+    maps |= {} if relief.normals is None else {usdz.NORMALS: normal_jpeg(relief.normals)}
+    maps |= {} if relief.occlusion is None else {usdz.OCCLUSION: occlusion_jpeg(relief.occlusion)}
     return {path: usdz.write(placed, png_bytes(texture), details["prompt"], ROUGHNESS, options.compress, maps)}
 
 
@@ -199,13 +214,16 @@ def write_lods(
     settings: ExportSettings | None = None,
 ) -> list[tuple[int, list[Path]]]:
     """Write up to ``count`` coarser versions of a mesh beside it, NAME_lod1, NAME_lod2 …, placed as the asset itself is; the
-    triangles of each, and its files. With a dense surface each has maps of it, as the settings say.
+    triangles of each, and its files. With a dense surface each has maps of it, as the settings say; with a finish among the
+    options each has its own.
     """
     options, settings = replace(options or FileOptions(), like=mesh), settings or ExportSettings()
     written = []
-    for k, (coarse, picture) in enumerate(levels_of_detail(mesh, texture, count, settings.unwrap_seconds), 1):
+    levels = levels_of_detail(mesh, texture, count, settings.unwrap_seconds, options.finish)
+    for k, (coarse, picture, finish) in enumerate(levels, 1):
         relief = bake_relief(coarse, dense, len(picture), settings.maps) if dense is not None else None
-        files = write_asset(lod_path(path, k), coarse, picture, prompt, {"lod": k}, options, relief)
+        own = replace(options, finish=finish)
+        files = write_asset(lod_path(path, k), coarse, picture, prompt, {"lod": k}, own, relief)
         written.append((len(coarse.faces), files))
     return written
 

@@ -1,6 +1,6 @@
 """GLB files: one node, one mesh, one material, in one binary (glTF 2.0).
 
-Compressed files use KHR_draco_mesh_compression (DracoPy) and EXT_texture_webp (Pillow).
+Compressed files use KHR_draco_mesh_compression (DracoPy), EXT_texture_webp (Pillow) and, for tangents, KHR_mesh_quantization.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ METADATA = "dreamfusion"
 """Key of an asset's prompt and metadata in a GLB's ``extras``: of the asset, scene, node and mesh."""
 VERTICES, INDICES = 34962, 34963  # targets of buffer views
 CLAMP, LINEAR, MIPMAPS = 33071, 9729, 9987
-DRACO, WEBP = "KHR_draco_mesh_compression", "EXT_texture_webp"
+DRACO, WEBP, QUANTIZED = "KHR_draco_mesh_compression", "EXT_texture_webp", "KHR_mesh_quantization"
 POSITION_BITS, UV_BITS, NORMAL_BITS = 14, 12, 10
 WEBP_QUALITY = 90
 NORMAL_QUALITY, OCCLUSION_QUALITY = 95, 90
@@ -68,9 +68,12 @@ class Binary:
         return len(self.views) - 1
 
     def accessor(self, values: NDArray[Any], kind: str, target: int, stored: bool = True, bounds: bool = False) -> int:
-        """An accessor of rows (N,) or (N, C) of float32, uint16 or uint32, with its data unless it is stored elsewhere."""
-        component = {"f4": 5126, "u2": 5123, "u4": 5125}[values.dtype.str[1:]]
+        """An accessor of rows (N,) or (N, C) of float32, uint16, uint32 or int8, with its data unless it is stored elsewhere. int8
+        stands for fractions, -127 to 127 for -1 to 1."""
+        component = {"f4": 5126, "u2": 5123, "u4": 5125, "i1": 5120}[values.dtype.str[1:]]
         entry: dict[str, Any] = {"componentType": component, "count": len(values), "type": kind}
+        if component == 5120:
+            entry["normalized"] = True
         if stored:
             entry["bufferView"] = self.view(values.tobytes(), target=target)
         if bounds:
@@ -92,7 +95,8 @@ def write(
     """The GLB file of a mesh; without a texture it has no material, and without a finish (roughness in green, metal in blue) it
     is matte. Indices have two bytes where that is enough. UserError if it is to be compressed and DracoPy is missing.
 
-    A normal map brings tangents, except in compressed files: programs make the same ones (glTF 2.0, section 3.7.2.1).
+    A normal map brings tangents: a program that had to make them could make others than those of the map. In compressed files they
+    are bytes beside what Draco packs, for DracoPy would keep all of their 16 bytes.
     """
     binary, extensions = Binary(), []
     attributes: dict[str, NDArray[Any]] = {"POSITION": mesh.vertices.astype("<f4")}
@@ -100,7 +104,8 @@ def write(
         attributes["NORMAL"] = unit(mesh.normals)
     if mesh.uv is not None:
         attributes["TEXCOORD_0"] = (mesh.uv * [1, -1] + [0, 1]).astype("<f4")
-    if relief is not None and relief.normals is not None and not compress:
+    bumpy = relief is not None and relief.normals is not None
+    if bumpy and not compress:
         attributes["TANGENT"] = tangents(mesh).astype("<f4")
     faces = mesh.faces
     primitive: dict[str, Any] = {"mode": 4}
@@ -112,6 +117,9 @@ def write(
         key: binary.accessor(rows, f"VEC{rows.shape[1]}", VERTICES, not compress, bounds=key == "POSITION")
         for key, rows in attributes.items()
     }
+    if bumpy and compress:
+        primitive["attributes"]["TANGENT"] = binary.accessor(byte_tangents(attributes, faces), "VEC4", VERTICES)
+        extensions.append(QUANTIZED)
     small = len(attributes["POSITION"]) < 2**16  # 65535 itself would restart a strip
     indices = faces.ravel().astype("<u2" if small else "<u4")
     primitive["indices"] = binary.accessor(indices, "SCALAR", INDICES, not compress)
@@ -183,6 +191,13 @@ def unit(normals: NDArray[Any]) -> NDArray[Any]:
     """Normals (V, 3) of unit length in single precision."""
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     return np.where(length > 0, normals / np.maximum(length, 1e-12), [0.0, 1.0, 0.0]).astype("<f4")
+
+
+def byte_tangents(attributes: dict[str, NDArray[Any]], faces: NDArray[np.int64]) -> NDArray[np.int8]:
+    """Tangents (V, 4) in steps of 1 / 127, of faces and of their vertices' attributes as a GLB has them."""
+    uv = attributes["TEXCOORD_0"] * [1, -1] + [0, 1]
+    mesh = Mesh(attributes["POSITION"].astype(np.float64), faces, attributes["NORMAL"].astype(np.float64), uv)
+    return np.round(tangents(mesh) * 127).astype(np.int8)
 
 
 def container(tree: dict[str, Any], binary: bytes) -> bytes:

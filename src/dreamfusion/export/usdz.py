@@ -1,4 +1,4 @@
-"""USDZ without the USD libraries: a text layer and a texture in an uncompressed zip.
+"""USDZ without the USD libraries: a text layer and textures in an uncompressed zip.
 
 After openusd.org, "USDZ File Format Specification" and "UsdPreviewSurface Specification".
 """
@@ -57,8 +57,7 @@ def Xform "Asset" (
         {{
             uniform token info:id = "UsdPreviewSurface"
             color3f inputs:diffuseColor.connect = </Asset/Material/Texture.outputs:rgb>
-            float inputs:metallic = 0
-            float inputs:roughness = {roughness}{inputs}
+{inputs}
             token outputs:surface
         }}
 {shaders}
@@ -87,26 +86,21 @@ _SHADER = """
 _SIGNED = """
             float4 inputs:scale = (2, 2, 2, 1)
             float4 inputs:bias = (-1, -1, -1, 0)"""
+FINISH, NORMALS, OCCLUSION = "finish.png", "normals.jpg", "occlusion.jpg"
+"""Files of maps: roughness in green and metal in blue; a normal map; ambient occlusion."""
 _TEXTURE = {"name": "Texture", "file": "texture.png", "scale": "", "space": "sRGB", "output": "float3 outputs:rgb"}
-_MAPS = {
-    "normals": {
-        "name": "Normals",
-        "file": "normals.jpg",
-        "scale": _SIGNED,
-        "space": "raw",
-        "output": "float3 outputs:rgb",
-    },
-    "occlusion": {
-        "name": "Occlusion",
-        "file": "occlusion.jpg",
-        "scale": "",
-        "space": "raw",
-        "output": "float outputs:r",
-    },
-}
+_MAPS = (
+    {"name": "Roughness", "file": FINISH, "scale": "", "space": "raw", "output": "float outputs:g"},
+    {"name": "Metallic", "file": FINISH, "scale": "", "space": "raw", "output": "float outputs:b"},
+    {"name": "Normals", "file": NORMALS, "scale": _SIGNED, "space": "raw", "output": "float3 outputs:rgb"},
+    {"name": "Occlusion", "file": OCCLUSION, "scale": "", "space": "raw", "output": "float outputs:r"},
+)
+"""Each input of the surface has a shader of its own, though two share a file."""
 _INPUTS = {
-    "normals": "normal3f inputs:normal.connect = </Asset/Material/Normals.outputs:rgb>",
-    "occlusion": "float inputs:occlusion.connect = </Asset/Material/Occlusion.outputs:r>",
+    "Roughness": "float inputs:roughness.connect = </Asset/Material/Roughness.outputs:g>",
+    "Metallic": "float inputs:metallic.connect = </Asset/Material/Metallic.outputs:b>",
+    "Normals": "normal3f inputs:normal.connect = </Asset/Material/Normals.outputs:rgb>",
+    "Occlusion": "float inputs:occlusion.connect = </Asset/Material/Occlusion.outputs:r>",
 }
 
 
@@ -121,9 +115,13 @@ def _integers(values: np.ndarray) -> str:
 
 
 def layer(mesh: Mesh, prompt: str, roughness: float, maps: Collection[str] = ()) -> str:
-    """The USD text layer of a mesh with normals and uv; its texture is the file ``texture.png`` beside it, and its maps, of
-    ``normals`` and ``occlusion``, are JPEG files of that name."""
+    """The USD text layer of a mesh with normals and uv; its texture is the file ``texture.png`` beside it, and so are the files of
+    its maps: any of ``FINISH``, ``NORMALS`` and ``OCCLUSION``. Without a finish the roughness is the same everywhere, and
+    nothing is metal."""
     assert mesh.normals is not None and mesh.uv is not None
+    shown = [shader for shader in _MAPS if shader["file"] in maps]
+    inputs = [] if FINISH in maps else ["float inputs:metallic = 0", f"float inputs:roughness = {roughness:g}"]
+    inputs += [_INPUTS[shader["name"]] for shader in shown]
     return _LAYER.format(
         doc=json.dumps(prompt, ensure_ascii=False),
         extent=_tuples(np.stack([mesh.vertices.min(0), mesh.vertices.max(0)])),
@@ -132,9 +130,8 @@ def layer(mesh: Mesh, prompt: str, roughness: float, maps: Collection[str] = ())
         points=_tuples(mesh.vertices),
         normals=_tuples(mesh.normals),
         st=_tuples(mesh.uv),
-        roughness=f"{roughness:g}",
-        inputs="".join(f"\n            {_INPUTS[name]}" for name in maps),
-        shaders="".join(_SHADER.format(**shader) for shader in (_TEXTURE, *(_MAPS[name] for name in maps))),
+        inputs="\n".join(f"            {line}" for line in inputs),
+        shaders="".join(_SHADER.format(**shader) for shader in (_TEXTURE, *shown)),
     )
 
 
@@ -161,9 +158,9 @@ def binary(text: str) -> bytes:
         raise UserError("--compress needs usd-core for usdz (pip install 'dreamfusion[compress]')") from None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "asset.usdc"
-        made = Sdf.Layer.CreateNew(str(path))
+        made = Sdf.Layer.CreateAnonymous(".usda")
         made.ImportFromString(text)
-        made.Save()
+        made.Export(str(path))  # a new binary layer that imports text stays empty on disk: saving it does nothing
         return path.read_bytes()
 
 
@@ -175,9 +172,9 @@ def write(
     compress: bool = False,
     maps: Mapping[str, bytes] | None = None,
 ) -> bytes:
-    """The USDZ file of a mesh with a texture, and with JPEG files as ``maps``, by their names. ``compress`` stores the layer in
-    USD's binary format."""
+    """The USDZ file of a mesh with a texture, and with ``maps``: picture files by their names, as in ``layer``. ``compress``
+    stores the layer in USD's binary format."""
     maps = maps or {}
     text = layer(mesh, prompt, roughness, maps)
     stage = {"asset.usdc": binary(text)} if compress else {"asset.usda": text.encode()}
-    return package(stage | {"texture.png": png} | {f"{name}.jpg": data for name, data in maps.items()})
+    return package(stage | {"texture.png": png} | dict(maps))

@@ -53,15 +53,13 @@ JUST = 0.02
 """Value to which the field is raised where a ray misses what it should see: the surface then just reaches it."""
 APART = 0.004
 """What a loose piece costs, in IoU."""
-LEAST = 0.002
-"""A scene that is solid in fewer of its pixels than this has no silhouettes to fit a surface to."""
 
 
 def shown_surface(scene: Scene, settings: ExportSettings) -> Surface:
     """The surface of any scene: fitted to what it shows if it is a volume and ``settings.fit``, else its own. UserError if it is
     empty."""
     volume = scene.as_volume() if settings.fit else None
-    if volume is None or (seen := Silhouettes.of(scene)).solid.mean() < LEAST:
+    if volume is None or not (seen := Silhouettes.of(scene)).enough:
         return scene.surface(settings)
     return fitted_surface(volume.density, volume.albedo, settings, seen)
 

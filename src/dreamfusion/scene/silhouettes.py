@@ -30,6 +30,8 @@ HIGH_AND_LOW = (55.0, -10.0)
 """More views, in which a surface is fitted but does not decide."""
 CHECKED = 20.0
 """Elevation of the views ``BETWEEN`` in which the result is measured: they take no part in the choice."""
+LEAST = 0.002
+"""A scene that is solid in fewer of the pixels than this shows nothing that a surface could be fitted to or compared with."""
 SEEN = 4
 """A loose piece of fewer pixels, in its second best view, is dust."""
 
@@ -120,6 +122,11 @@ class Silhouettes:
     def to_check(cls, scene: Scene) -> Silhouettes:
         """The silhouettes of a scene from eight sides in which no surface is fitted."""
         return cls.of(scene, looks_around(BETWEEN, (CHECKED,)))
+
+    @property
+    def enough(self) -> bool:
+        """Whether there is something to fit a surface to, and to compare it with."""
+        return bool(self.solid.mean() >= LEAST)
 
     def agreement(self, mesh: Mesh) -> Agreement:
         """How the mesh agrees with the scene. A scene that shows nothing agrees with no mesh."""
