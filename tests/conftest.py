@@ -75,6 +75,24 @@ def few_hypotheses() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def few_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the bundled prior look closely at few shapes before it recognises a picture, where the right one is plain."""
+    from dreamfusion.priors import recognition
+
+    monkeypatch.setattr(recognition, "SHAPES", 8)
+    monkeypatch.setattr(recognition, "PAINTED", 8)
+
+
+@pytest.fixture
+def few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare the sides of a thing with two shapes of its name, for questions that are not about which shape it is."""
+    from dreamfusion.evaluation import facing
+
+    meant = facing.shapes_meant
+    monkeypatch.setattr(facing, "shapes_meant", lambda prompt: meant(prompt)[:2])
+
+
 @pytest.fixture(scope="session")
 def shared(made_once: Path) -> Iterator[Path]:
     """Everything in it can be read by all but what its name says."""

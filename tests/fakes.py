@@ -29,6 +29,7 @@ SMALL = {
     "export.fit": False,
     "export.texture_size": 64,
     "export.faces": 300,
+    "export.maps": "none",
     "export.turntable_frames": 0,
 }
 

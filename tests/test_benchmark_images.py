@@ -73,6 +73,7 @@ def test_things_come_from_all_over_the_vocabulary_and_a_wrong_folder_is_one_line
         choose(tmp_path, list("abcdef"), 6)
 
 
+@pytest.mark.usefixtures("few_guesses")
 def test_a_drawing_is_recognised_or_not(tmp_path: Path) -> None:
     from drawings import THINGS, drawing
     from images import meant, recognised

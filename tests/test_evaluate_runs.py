@@ -20,6 +20,7 @@ from dreamfusion.priors.question import Question, Words
 from tests.fakes import SMALL, GrayBallPrior
 from tests.test_evaluation import Colours
 
+pytestmark = pytest.mark.usefixtures("few_shapes")
 QUICK = SMALL | {"scene.fast": True}
 PROMPTS = ("a red ball", "a green ball", "a blue ball", "a red armchair")
 

@@ -269,7 +269,7 @@ def test_files_have_the_usual_permissions() -> None:
 def asset() -> Asset:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()):
         use(GrayBallPrior(), patch)
-        return generate("a ball", prior=GrayBallPrior(), **SMALL | {"steps": 1})
+        return generate("a ball", prior=GrayBallPrior(), **SMALL | {"steps": 1, "export.maps": "auto"})
 
 
 def test_assets_share_no_files(asset: Asset) -> None:

@@ -34,6 +34,7 @@ FAST = TINY | {"scene.fast": True}
 """The compiled renderer: it takes the types of what it is given as they are."""
 MLP = TINY | {"scene.kind": "mlp", "scene.hidden": 16, "scene.depth": 2, "scene.fast": True}
 del MLP["scene.levels"]
+FILMED: Any = FILM | {"export.maps": "auto"}
 PRIOR = GrayBallPrior()
 
 
@@ -151,8 +152,7 @@ def looked_at(folder: Path, film: Path) -> Recorded:
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     place = tmp_path_factory.mktemp("recorded")
-    more: Any = FILM
-    made(FAST | more, out=place / "plain")
+    made(FAST | FILMED, out=place / "plain")
     return looked_at(place / "plain", place / "film")
 
 
@@ -179,10 +179,9 @@ def test_a_recorded_run_and_what_is_made_of_it(
     name: str, recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(PRIOR, monkeypatch)
-    more: Any = FILM
     with STATES[name]():
         before = state()
-        made(FAST | more, out=tmp_path / "run")
+        made(FAST | FILMED, out=tmp_path / "run")
         generate(resume=tmp_path / "run", prior=PRIOR)
         found = looked_at(tmp_path / "run", tmp_path / "film")
         assert state() == before

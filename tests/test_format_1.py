@@ -83,6 +83,7 @@ def test_it_is_drawn(old: Path, tmp_path: Path) -> None:
     assert picture.shape == (16, 16, 3) and np.ptp(picture) > 30 and (tmp_path / "r/color-90.png").is_file()
 
 
+@pytest.mark.usefixtures("few_shapes")
 def test_it_is_evaluated(old: Path, tmp_path: Path) -> None:
     suite = tmp_path / "suite.txt"
     suite.write_text("a red armchair\na green ball\n")

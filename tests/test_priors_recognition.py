@@ -69,6 +69,7 @@ def test_a_picture_is_recognised_from_its_side(
     assert words.look[0].argmax() != 1 and words.look[1, 1] > 0.5 and words.sides.tolist()[0] == [0, 0, 1, 0]
 
 
+@pytest.mark.usefixtures("few_guesses")
 def test_words_say_which_name_a_picture_is_of(prior: BundledPrior) -> None:
     picture = picture_of(prior, "a red armchair", 30, 15)
     assert "sofa" in prior.describe(picture, "a sofa") and "armchair" in prior.describe(picture)
@@ -97,6 +98,7 @@ def test_questions_that_do_not_fit_are_one_line(prior: BundledPrior, tmp_path: P
     assert config.prior.asks == "image" and config.prompt == ""
 
 
+@pytest.mark.usefixtures("few_guesses")
 def test_the_question_image_is_answered_with_its_camera(prior: BundledPrior) -> None:
     picture = picture_of(prior, "a green car", 20, 15)
     view = orbit_view(orbit_cameras([110], 15), 64)

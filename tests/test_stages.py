@@ -88,6 +88,7 @@ def test_a_stage_of_another_field_begins_with_what_the_one_before_it_looked_like
     if kind == "grid":
         monkeypatch.setattr(transfer, "STEPS", 150)  # a grid is quick to learn
     else:
+        monkeypatch.setattr(transfer, "STEPS", 200)
         monkeypatch.setattr(transfer, "POINTS", 1024)
     config = resolve("balanced", SMALL, "two balls")
     shape = {"hidden": 32, "depth": 2, "frequencies": 4} if kind == "mlp" else {"levels": (10, 32)}
