@@ -81,7 +81,7 @@ def few_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
     from dreamfusion.priors import recognition
 
     monkeypatch.setattr(recognition, "SHAPES", 8)
-    monkeypatch.setattr(recognition, "PAINTED", 8)
+    monkeypatch.setattr(recognition, "SCANNED", 4)
 
 
 @pytest.fixture
