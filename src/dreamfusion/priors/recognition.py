@@ -28,7 +28,7 @@ TURNED, SCANNED, SURE = 40, 12, 8
 says nothing of its side, and in every paint; and how many of the painted ones are drawn in full at the end."""
 SMALL, PAINTED_SIDE, FULL_SIDE = 24, 32, 64
 """Pixels a side of drawings."""
-ROUNDS = ((11.0, 9.0, 1.3), (5.5, 4.5, 1.14), (2.5, 2.0, 1.0))
+ROUNDS = ((11.0, 9.0, 1.3), (5.5, 4.5, 1.14), (2.5, 2.0, 1.07))
 """Steps of the cameras around: degrees of azimuth and elevation, and a factor of the distance."""
 LIGHTS_DEG = ((30.0, 0.0), (5.0, 0.0), (10.0, 60.0), (10.0, -60.0), (70.0, 0.0))
 """Key lights that a picture may have been taken in: degrees above the camera and around it. The first is that of the data."""
@@ -134,9 +134,10 @@ class Recogniser:
     def _turned(self, wanted: Wanted, guess: Guess, step: tuple[float, float, float]) -> Guess:
         """The best of a guess and those from cameras around it."""
         around = torch.tensor([[a, e, 0.0] for a in (-step[0], 0, step[0]) for e in (-step[1], 0, step[1])]).deg2rad()
-        moved = guess.camera.repeat(2, 1)
-        moved[:, 2] = (moved[:, 2] * torch.tensor([step[2], 1 / step[2]])).clamp(NEAREST, FARTHEST)
-        return self._best(wanted, guess, torch.cat([guess.camera + around, moved]))
+        guess = self._best(wanted, guess, guess.camera + around)
+        moved = guess.camera.repeat(3, 1)
+        moved[:, 2] = (moved[:, 2] * torch.tensor([1.0, step[2], 1 / step[2]])).clamp(NEAREST, FARTHEST)
+        return self._best(wanted, guess, moved)
 
     def _best(self, wanted: Wanted, guess: Guess, cameras: Tensor) -> Guess:
         """The best of cameras (V, 3) for a guess's shape."""
