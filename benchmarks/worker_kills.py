@@ -1,7 +1,8 @@
 """Workers that are killed by SIGKILL at random moments, for ``kills.py``: those of a local batch, and that of a running studio.
 
 Each run loses its worker once, at a moment between the appearance of its folder and the end of its export. In a batch the crew
-tries it again. In the studio it is resumed through the REST interface.
+tries it again. In the studio it is resumed through the REST interface. Workers and the studio's server are processes of their
+own, forked from one that has torch, kernels and the prior in memory, so that a trial takes seconds.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count as numbers
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from urllib.request import Request, urlopen
 
 from jobs import Lines
 
-from dreamfusion.batch import jobs
-from dreamfusion.batch.crew import WORKER, Worker, make_all
+from dreamfusion import cli
+from dreamfusion.batch import jobs, worker
+from dreamfusion.batch.crew import Worker, make_all
 from dreamfusion.ray_cluster import free_ports
 from dreamfusion.run import CHECKPOINT, CONFIG, META
+from dreamfusion.studio import desk
 
 PROMPT = "a red chair"
 PATIENCE = 900.0
@@ -71,22 +74,43 @@ def tally(moments: dict[Path, str], exact: Exact) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def work() -> None:
+    """Be a worker, in a child of this process that has its pipes already, and end."""
+    os.closerange(3, 4096)  # Popen waits until the child has closed the last of its own pipes
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        worker.main()
+    finally:
+        os._exit(0)
+
+
+class ForkedWorker(Worker):
+    """A worker that does not start an interpreter: the child process goes on as ``batch.worker`` and never comes to an exec."""
+
+    def __init__(self, command: Sequence[str] = (), log: Path | None = None):
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with (log or Path(os.devnull)).open("ab") as stderr:
+            self.process = subprocess.Popen(
+                ("worker",), encoding="utf-8", start_new_session=True, stderr=stderr, preexec_fn=work, **pipes
+            )
+
+
 class Killer(Lines):
     """Kills the worker of each job once. The crew has one worker at a time."""
 
-    def __init__(
-        self, rng: random.Random, life: float, steps: int, command: Sequence[str] = WORKER, log: Path | None = None
-    ):
-        """``life``: seconds that a run usually takes; it is killed after a random part of them."""
-        super().__init__(print)
-        self.rng, self.life, self.steps, self.command, self.log = rng, life, steps, command, log
+    def __init__(self, rng: random.Random, life: float, steps: int, new: Callable[[], Worker]):
+        """``life``: seconds that a run usually takes; it is killed after a random part of them. ``new`` makes a worker."""
+        super().__init__(partial(print, flush=True))
+        self.rng, self.life, self.steps, self.new = rng, life, steps, new
         self.moments: dict[Path, str] = {}
         self.over: dict[Path, threading.Event] = {}
         self.newest: Worker | None = None
 
     def hire(self) -> Worker:
         """A new worker for the crew."""
-        self.newest = Worker(self.command, self.log)
+        self.newest = self.new()
         return self.newest
 
     def begun(self, job: jobs.Job) -> None:
@@ -116,16 +140,17 @@ class Killer(Lines):
 def batch_workers(count: int, rng: random.Random, place: Path, settings: dict[str, Any], exact: Exact) -> dict[str, Any]:  # fmt: skip
     """Kill the workers of a batch until so many of its runs have lost theirs; the crew resumes them."""
     log, named = place / "workers.log", numbers()
+    new = partial(ForkedWorker, log=log)
 
     def make(killer: Killer, runs: int) -> None:
         made = [jobs.Job(place / f"{next(named)}", PROMPT, settings=settings) for _ in range(runs)]
         if stopped := make_all(made, 1, killer, retries=2, hire=killer.hire).signal:
             raise SystemExit(128 + stopped)
 
-    alone = Killer(rng, PATIENCE, settings["steps"], log=log)
+    alone = Killer(rng, PATIENCE, settings["steps"], new)
     make(alone, 1)
     assert exact(place / "0"), f"a batch makes another asset than generate: {log}"
-    killer = Killer(rng, life_of(place / "0"), settings["steps"], log=log)
+    killer = Killer(rng, life_of(place / "0"), settings["steps"], new)
     while (missing := count - len(killer.moments)) > 0:  # a run that ends before its moment comes does not count
         make(killer, missing)
     return tally(killer.moments, exact)
@@ -137,13 +162,23 @@ class Studio:
     def __init__(self, root: Path):
         (port,) = free_ports(1)
         self.root, self.address = root, f"http://127.0.0.1:{port}"
-        command = (sys.executable, "-m", "dreamfusion", "studio", "--folder", str(root), "--port", str(port))
-        with root.with_suffix(".log").open("ab") as log:
-            self.process = subprocess.Popen((*command, "--threads", "1"), stdout=log, stderr=log)
+        desk.Worker = ForkedWorker  # type: ignore[misc]
+        self.server = os.fork()
+        if self.server == 0:
+            self._serve(["studio", "--folder", str(root), "--port", str(port), "--threads", "1"])
         until(self._answers)
 
+    def _serve(self, argv: list[str]) -> None:
+        with self.root.with_suffix(".log").open("ab") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        try:
+            cli.main(argv)
+        finally:
+            os._exit(0)
+
     def _answers(self) -> bool:
-        assert self.process.poll() is None, self.root.with_suffix(".log").read_text()
+        assert os.waitpid(self.server, os.WNOHANG) == (0, 0), self.root.with_suffix(".log").read_text()
         try:
             return self.ask("/runs") == []
         except OSError:
@@ -172,12 +207,12 @@ class Studio:
         """Its child processes."""
         table = subprocess.check_output(["ps", "-A", "-o", "ppid=,pid="], text=True)
         pairs = [[int(word) for word in line.split()] for line in table.splitlines()]
-        return [pid for parent, pid in pairs if parent == self.process.pid]
+        return [pid for parent, pid in pairs if parent == self.server]
 
     def close(self) -> None:
         """End the server."""
-        self.process.terminate()
-        self.process.wait()
+        os.kill(self.server, signal.SIGTERM)
+        os.waitpid(self.server, 0)
 
 
 def studio_workers(count: int, rng: random.Random, place: Path, settings: dict[str, Any], exact: Exact) -> dict[str, Any]:  # fmt: skip
