@@ -55,6 +55,11 @@ def life_of(run: Path) -> float:
     return max(times) - min(times)
 
 
+def random_moment(rng: random.Random, life: float) -> float:
+    """Seconds into a run that takes ``life``. Half of them are in its first quarter, where the steps are."""
+    return life * rng.random() ** 2
+
+
 def until(true: Callable[[], Any]) -> Any:
     """Wait for something that is true, and return it. TimeoutError if it takes too long."""
     end = time.monotonic() + PATIENCE
@@ -117,7 +122,7 @@ class Killer(Lines):
         assert self.newest is not None
         self.over[job.folder] = threading.Event()
         if job.folder not in self.moments:
-            what = (self.newest.process, job.folder, self.rng.uniform(0, self.life), self.over[job.folder])
+            what = (self.newest.process, job.folder, random_moment(self.rng, self.life), self.over[job.folder])
             threading.Thread(target=self._kill, args=what, daemon=True).start()
 
     def _kill(self, process: subprocess.Popen[str], run: Path, seconds: float, over: threading.Event) -> None:
@@ -225,7 +230,7 @@ def studio_workers(count: int, rng: random.Random, place: Path, settings: dict[s
         while len(moments) < count:
             run = studio.begin(settings)
             until(lambda run=run: (run / CONFIG).exists())
-            time.sleep(rng.uniform(0, life))
+            time.sleep(random_moment(rng, life))
             for pid in studio.workers():
                 os.kill(pid, signal.SIGKILL)
             if studio.ended(run) == "done":

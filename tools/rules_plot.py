@@ -1,4 +1,4 @@
-"""Draw docs/rules.png: where each rule ends on a mixture of two Gaussians in the plane. ``python tools/rules_plot.py``
+"""Draw docs/rules.png: where each rule ends on a mixture of two normals in the plane. ``python tools/rules_plot.py``
 
 The plane is the space of a prior whose score is known in closed form, and a point is a "picture" of two numbers. Each rule
 moves the same 256 points until they rest. Needs matplotlib. The figure is the same in every run.
@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from dreamfusion.distillation.rules import make_rule
@@ -99,7 +101,7 @@ PANELS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("SDS, w = 0", "sds", {}),
     ("SDS, w = 4", "sds", {"guidance_scale": 4.0}),
     ("SJC", "sjc", {}),
-    ("VSD (small network)", "vsd", {"learner": "network", "learner_lr": 3e-3, "width": 16}),
+    ("VSD", "vsd", {"learner": "network", "learner_lr": 3e-3, "width": 16}),
     ("CSD", "csd", {"guidance_scale": 1.0}),
     ("SSD", "ssd", {"guidance_scale": 1.0}),
     ("NFSD, w = 1", "nfsd", {"guidance_scale": 1.0}),
@@ -142,14 +144,13 @@ def show(place: Any, title: str, points: Tensor, colour: str) -> None:
         place.plot(x + reach * turn.cos(), y + reach * turn.sin(), style, color=GRAY, linewidth=1.2)
     shown = points.clamp(-REACH + 0.03, REACH - 0.03)
     place.scatter(shown[:, 0], shown[:, 1], s=9, color=colour, alpha=0.5, linewidths=0, zorder=3)
-    place.scatter(means[:, 0], means[:, 1], s=70, marker="+", color="black", linewidths=1.2, zorder=4)
+    place.scatter(means[:, 0], means[:, 1], s=70, marker="+", color="black", linewidths=1.2, zorder=2.5)
     place.set_title(title, fontsize=12)
     place.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), xticks=(-1, 0, 1), yticks=(-1, 0, 1), aspect="equal")
-    place.tick_params(labelsize=8, length=2, pad=2)
-    place.label_outer()
+    place.tick_params(labelsize=8, length=2, pad=2, labelleft=False, labelbottom=False)
 
 
-def legend(figure: Any, place: Any) -> None:
+def legend(figure: Any) -> None:
     """What the marks mean, in the cells of the last row that have no rule."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -171,7 +172,6 @@ def legend(figure: Any, place: Any) -> None:
         'one standard deviation of "nothing"',
         "one standard deviation of the negative words",
     ]
-    place.axis("off")
     figure.legend(marks, words, loc="lower right", bbox_to_anchor=(0.985, 0.045), fontsize=12, frameon=False)
 
 
@@ -182,20 +182,35 @@ def draw(path: Path = PAGE) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, places = plt.subplots(4, 5, figsize=(12, 10.6), constrained_layout=True)
+    rows, across = 4, 5
+    figure, places = plt.subplots(rows, across, figsize=(12, 10.9), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.07)
     cells = list(places.flat)
     show(cells[0], "the start", points_of(cloud(COUNT, torch.Generator().manual_seed(0))), GRAY)
     for place, (title, kind, settings) in zip(cells[1:], PANELS, strict=False):
         points = settle(kind, **settings)
-        said = f"{title}: {share_left(points):.0%} left"
+        said = f"{title}: {100 * share_left(points):.0f} % left"
         show(place, said, points, RED)
         print(said, flush=True)
-    for place in cells[1 + len(PANELS) :]:
-        legend(figure, place) if place is cells[-1] else place.axis("off")
+    shown = 1 + len(PANELS)
+    for k, place in enumerate(cells[:shown]):
+        place.tick_params(labelleft=k % across == 0, labelbottom=k + across >= shown)
+    for place in cells[shown:]:
+        place.axis("off")
+    legend(figure)
     figure.suptitle(
         "Where each rule ends, on words whose pictures are a mixture of two normals in the plane", fontsize=15
     )
-    figure.savefig(path, dpi=90, metadata={"Software": None})
+    save(figure, path)
+
+
+def save(figure: Any, path: Path) -> None:
+    """As a small PNG of few colours."""
+    figure.set_dpi(90)
+    figure.canvas.draw()
+    Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3]).quantize(128, dither=Image.Dither.NONE).save(
+        path, optimize=True
+    )
 
 
 if __name__ == "__main__":
