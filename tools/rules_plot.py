@@ -199,7 +199,9 @@ def draw(path: Path = PAGE) -> None:
         place.axis("off")
     legend(figure)
     figure.suptitle(
-        "Where each rule ends, on words whose pictures are a mixture of two normals in the plane", fontsize=15
+        "Where each rule ends, on words whose pictures are a mixture of two normals in the plane\n"
+        "In the titles: the share of the points that end nearer to the left mode",
+        fontsize=14,
     )
     save(figure, path)
 
