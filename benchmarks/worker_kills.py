@@ -229,7 +229,7 @@ def studio_workers(count: int, rng: random.Random, place: Path, settings: dict[s
         life = life_of(alone)
         while len(moments) < count:
             run = studio.begin(settings)
-            until(lambda run=run: (run / CONFIG).exists())
+            until((run / CONFIG).exists)
             time.sleep(random_moment(rng, life))
             for pid in studio.workers():
                 os.kill(pid, signal.SIGKILL)
