@@ -25,6 +25,7 @@ from kept import SEED, VIEWS, Assets, Record, origins
 from dreamfusion.errors import UserError, nearest
 from dreamfusion.evaluation.summary import summarise
 from dreamfusion.files import write_atomic
+from dreamfusion.run import CHECKPOINT, META
 from dreamfusion.suites import load_suite
 
 HERE = Path(__file__).parent
@@ -42,6 +43,8 @@ SHOWN = (
     "dream-fields",
 )
 """Rows of the picture."""
+SWEPT = 5
+"""Prompts of the picture of guidance scales."""
 LEAST = 16
 """Prompts that a row needs to stand in the table, where any row has so many: else one that has begun would shorten it."""
 
@@ -89,18 +92,28 @@ def results(found: dict[str, list[Record]]) -> dict[str, Any]:
     return {"prompts": common, "rows": table, "unfinished": unfinished}
 
 
-def draw(out: Path, rows: list[str], prompts: list[str], path: Path) -> None:
-    """The picture: a line for each row, a column for each of the first prompts; of those whose runs are all there."""
+def has_run(out: Path, row: str, prompt: str) -> bool:
+    """Whether there is a scene to be drawn."""
+    return (folder_of(out / row, prompt) / CHECKPOINT / META).is_file()
+
+
+def sweep_rows(out: Path, prompts: list[str]) -> dict[str, str]:
+    """The rows with a guidance scale that have runs of all these prompts, in its order, each with its label."""
+    scales = sorted((page["guidance"], row) for row, page in ROWS.items() if "guidance" in page)
+    return {row: f"w = {w:g}" for w, row in scales if all(has_run(out, row, p) for p in prompts)}
+
+
+def draw(out: Path, labels: dict[str, str], prompts: list[str], path: Path) -> None:
+    """A picture: a line for each row, with its label, and a column for each of the first prompts whose runs are all there. Without
+    such prompts there is none."""
     from sheet import sheet
 
-    lines = [row for row in SHOWN if row in rows]
-    prompts = [p for p in prompts if all(folder_of(out / row, p).is_dir() for row in lines)][:6]
-    if not prompts:
+    prompts = [p for p in prompts if all(has_run(out, row, p) for row in labels)][:6]
+    if not prompts or not labels:
         return
+    cells = [(f"{label}: {p}", folder_of(out / row, p)) for row, label in labels.items() for p in prompts]
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet([(f"{row}: {p}", folder_of(out / row, p)) for row in lines for p in prompts], len(prompts), 96).save(
-        path, quality=85
-    )
+    sheet(cells, len(prompts), 96).save(path, quality=85)
 
 
 def main() -> None:
@@ -139,7 +152,10 @@ def main() -> None:
             page |= origins([r for records in every.values() for r in records]) | results(every)
             page["ceiling"] = summarise(assets.ceiling(page["prompts"]))
             write_atomic(args.result, (json.dumps(page, indent=1) + "\n").encode())
-            draw(args.out, list(page["rows"]), page["prompts"], args.picture)
+            shown = {row: row for row in SHOWN if row in page["rows"]}
+            draw(args.out, shown, page["prompts"], args.picture)
+            few = page["prompts"][:SWEPT]
+            draw(args.out, sweep_rows(args.out, few), few, args.picture.with_name("sweep.jpg"))
     except UserError as error:
         sys.exit(f"ablation: error: {error}")
 

@@ -1,10 +1,12 @@
-"""Runs that are killed at random moments and resumed: ``python benchmarks/kills.py --trials 100``.
+"""Runs that are killed at random moments and resumed: ``python benchmarks/kills.py --trials 100 [--of run|batch|studio]``.
 
 Each trial runs ``dreamfusion generate`` in a process of its own (forked from one that has torch and the bundled prior
 loaded) and does one of these to it at a random moment: SIGKILL, SIGTERM, SIGHUP, SIGINT, the reader of its output goes
-away, the disk is full. Half of the resumed runs are killed once more. A trial is exact if the run, resumed until it is
+away, the disk is full. Half of the resumed runs are killed once more. With ``--of batch`` or ``--of studio`` each trial kills
+the worker of a local batch or of a running studio by SIGKILL (``worker_kills.py``). A trial is exact if the run, resumed until it is
 done, has the same tensors, the same asset and the same steps in its log as a run that was left alone. The result is
-``results/kills.json``, and the exit code is 1 unless all are exact. Not for Windows.
+``results/kills.json``, with the workers' figures beside those of single runs; the exit code is 1 unless all are exact. Not for
+Windows.
 """
 
 from __future__ import annotations
@@ -131,8 +133,41 @@ def trial(kind: str, rng: random.Random, place: Path, usual: float, largest: int
     return run, codes
 
 
+def single_runs(trials: int, rng: random.Random, place: Path, usual: float, expected: dict[str, Any]) -> dict[str, Any]:
+    """Trials of ``dreamfusion generate``: how many are exact, and the exit codes by what was done to them. ``place`` has the run
+    that was left alone, which took ``usual`` seconds."""
+    kinds, codes, failed = Counter(), {kind: Counter() for kind in KINDS}, []  # type: ignore[var-annotated]
+    exact: Counter[str] = Counter()
+    largest = max(path.stat().st_size for path in (place / "alone").rglob("*") if path.is_file())
+    for k in range(trials):
+        kind = KINDS[k % len(KINDS)]
+        folder = place / f"{k}"
+        folder.mkdir()
+        run, ended = trial(kind, rng, folder, usual, largest)
+        same = done(run) and traces(run) == expected and "Traceback" not in run.with_suffix(".txt").read_text()
+        kinds[kind] += 1
+        exact[kind] += same
+        codes[kind].update(ended[:-1])
+        if not same:
+            failed.append({"trial": k, "kind": kind, "codes": ended})
+        print(f"{k + 1}/{trials} {kind}: exit codes {ended}{'' if same else '  NOT EXACT'}", flush=True)
+    return {
+        "trials": trials, "exact": sum(exact.values()), "failed": failed,
+        "kinds": {kind: {"trials": kinds[kind], "exact": exact[kind], "exit codes": dict(codes[kind])} for kind in KINDS},
+    }  # fmt: skip
+
+
+def page_with(page: dict[str, Any], of: str, found: dict[str, Any]) -> dict[str, Any]:
+    """The result with new figures of single runs, or of the workers of a batch or a studio; the others stay."""
+    workers = page.get("workers", {})
+    if of == "run":
+        return {"what": "kills", **found} | ({"workers": workers} if workers else {})
+    return {"what": "kills", **page, "workers": workers | {of: found}}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--of", choices=("run", "batch", "studio"), default="run", help="what is killed [%(default)s]")
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--result", type=Path, default=RESULT)
@@ -140,41 +175,37 @@ def main() -> int:
     import torch
 
     torch.set_num_threads(1)
+    from worker_kills import batch_workers, studio_workers
+
     from dreamfusion import cli, generation, load_prior
 
     prior = load_prior("bundled", "cpu")
     generation.load_prior = lambda *_, **__: prior  # type: ignore[assignment]
-    rng, kinds, codes, failed = random.Random(args.seed), Counter(), {kind: Counter() for kind in KINDS}, []  # type: ignore[var-annotated]
-    exact: Counter[str] = Counter()
+    rng = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
         words = ["generate", "a red chair", *options(), "--out"]
         assert cli.main([*words, f"{folder}/warm"]) == 0  # here, so that all others find modules and kernels in memory
         start = time.monotonic()
-        code = attempt("", [*words, f"{folder}/alone"], Path(folder, "alone"), 0, 0)
+        code = attempt("", [*words, f"{folder}/alone"], place / "alone", 0, 0)
         usual = time.monotonic() - start
-        assert code == 0, Path(folder, "alone.txt").read_text()
-        expected = traces(Path(folder, "alone"))
-        largest = max(path.stat().st_size for path in Path(folder, "alone").rglob("*") if path.is_file())
-        for k in range(args.trials):
-            kind = KINDS[k % len(KINDS)]
-            place = Path(folder, f"{k}")
-            place.mkdir()
-            run, ended = trial(kind, rng, place, usual, largest)
-            same = done(run) and traces(run) == expected and "Traceback" not in run.with_suffix(".txt").read_text()
-            kinds[kind] += 1
-            exact[kind] += same
-            codes[kind].update(ended[:-1])
-            if not same:
-                failed.append({"trial": k, "kind": kind, "codes": ended})
-            print(f"{k + 1}/{args.trials} {kind}: exit codes {ended}{'' if same else '  NOT EXACT'}", flush=True)
-    page = {
-        "what": "kills", **provenance(), "seed": args.seed, "steps": SETTINGS["steps"], "trials": args.trials,
-        "exact": sum(exact.values()), "failed": failed,
-        "kinds": {kind: {"trials": kinds[kind], "exact": exact[kind], "exit codes": dict(codes[kind])} for kind in KINDS},
-    }  # fmt: skip
-    args.result.write_text(json.dumps(page, indent=1) + "\n")
-    print(f"{page['exact']} of {args.trials} exact; {args.result}")
-    return int(page["exact"] != args.trials)
+        assert code == 0, (place / "alone.txt").read_text()
+        expected = traces(place / "alone")
+
+        def exact(run: Path) -> bool:
+            return done(run) and traces(run) == expected
+
+        if args.of == "run":
+            found = single_runs(args.trials, rng, place, usual, expected)
+        else:
+            (place / args.of).mkdir()
+            kill = {"batch": batch_workers, "studio": studio_workers}[args.of]
+            found = kill(args.trials, rng, place / args.of, SETTINGS, exact)
+    found = {**provenance(), "seed": args.seed, "steps": SETTINGS["steps"], **found}
+    page = json.loads(args.result.read_text()) if args.result.exists() else {}
+    args.result.write_text(json.dumps(page_with(page, args.of, found), indent=1) + "\n")
+    print(f"{found['exact']} of {args.trials} exact; {args.result}")
+    return int(found["exact"] != args.trials)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""Priors whose noise prediction is known in closed form: normal pictures, and mixtures of them, one mixture for each caption."""
+"""Priors whose noise prediction is known in closed form: normal pictures, mixtures of them, and of a known object's renders, one
+mixture for each caption; and how a rule's average is compared with its expectation."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,9 +11,10 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from dreamfusion.priors.prior import broadcast
+from dreamfusion.priors.prior import broadcast, cosine_schedule
 from dreamfusion.priors.question import Question, Tokens, Words
 from tests.fakes import PixelPrior
+from tests.known_object import cameras_of, photograph
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,13 @@ class Normals:
             evidence = evidence + self.weights.log()
         share = evidence.softmax(1)[..., None, None, None]
         return sigma / v * (share * far).sum(1)
+
+
+def renders(azimuths_deg: Sequence[float], size: int, spread: float, weights: Sequence[float]) -> Normals:
+    """The known object in front of mid-gray, seen from one of these azimuths, with this spread around each picture."""
+    angles = torch.tensor([[math.radians(a), math.radians(15.0), 2.5] for a in azimuths_deg])
+    pictures = photograph(cameras_of(angles), size, torch.full((len(angles), 3), 0.5))
+    return Normals(pictures * 2 - 1, spread, torch.tensor(weights))
 
 
 class Oracle(PixelPrior):
@@ -74,3 +84,29 @@ class FlowOracle(Oracle):
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return 1 - t, t
+
+
+class Exact(torch.nn.Module):
+    """A learner that has learned: it knows that the scene's pictures are normal."""
+
+    def __init__(self, own: Normals):
+        super().__init__()
+        self.own = own
+
+    def predict(self, z_t: Tensor, t: Tensor, question: Question, known: Tensor | None = None) -> Tensor:
+        return self.own.noise(z_t, *parts(t, 1.0)[:2])
+
+
+def parts(t: Tensor, s: float, flow: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """alpha, sigma and k of N(., s^2), each (B, 1, 1, 1)."""
+    t = t[:, None, None, None]
+    alpha, sigma = (1 - t, t) if flow else cosine_schedule(t)
+    return alpha, sigma, sigma / (alpha**2 * s**2 + sigma**2)
+
+
+def agrees(found: Tensor, expected: Tensor, sigmas: float = 4.5) -> None:
+    """The mean difference is zero, within so many of its standard errors, everywhere; and that says something."""
+    away = (found - expected).double()
+    error = away.std(0) / len(away) ** 0.5
+    assert (away.mean(0).abs() < sigmas * error + 1e-5).all(), (away.mean(0) / error, error)
+    assert expected.double().mean(0).abs().mean() > 2 * error.mean()  # the mean itself is seen

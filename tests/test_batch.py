@@ -213,6 +213,17 @@ def test_paths_of_a_prior_and_the_words_of_a_picture_are_the_same_run(
         other.state()
 
 
+def test_a_run_that_was_killed_before_its_film_is_not_finished(tmp_path: Path) -> None:
+    film = {"export.turntable_frames": 2, "export.turntable_size": 16}
+    job = Job(tmp_path / "run", "a ball", "fast", SMALL | {"steps": 1} | film)
+    generate("a ball", "fast", out=job.folder, prior=GrayBallPrior(), **job.settings)
+    assert job.state() == ("finished", "") and job.ask() is None
+    (job.folder / "turntable.gif").unlink()
+    assert job.state() == ("stopped", "") and (asked := job.ask()) is not None and asked["resume"]
+    generate(resume=job.folder, prior=GrayBallPrior())
+    assert job.state() == ("finished", "") and (job.folder / "turntable.gif").exists()
+
+
 def test_the_board_counts(tmp_path: Path) -> None:
     import io
 

@@ -292,6 +292,39 @@ def test_the_page_says_what_the_ablation_says(pages: Any, rows: dict[str, dict[s
     assert "Most assets of *full* have no front" in "\n".join(pages.ablation(page, rows))
 
 
+def test_the_picture_of_the_sweep_has_the_scales_in_order(
+    bench: Any, pages: Any, rows: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ablation
+    from PIL import Image
+
+    begun = {"w-100": "a ball", "full": "a ball", "w-7.5": "a ball", "w-20": "a cup", "no-view": "a ball"}
+    for row, prompt in begun.items():
+        folder = bench.folder_of(tmp_path / row, prompt) / "checkpoint"
+        folder.mkdir(parents=True)
+        (folder / "checkpoint.json").touch()
+    labels = ablation.sweep_rows(tmp_path, ["a ball"])
+    assert list(labels.items()) == [("full", "w = 0"), ("w-7.5", "w = 7.5"), ("w-100", "w = 100")]
+    drawn: list[Any] = []
+    monkeypatch.setattr("sheet.sheet", lambda *given: drawn.append(given) or Image.new("RGB", (8, 8)))
+    path = tmp_path / "docs" / "benchmarks" / "sweep.jpg"
+    ablation.draw(tmp_path, labels, ["a cup"], path)
+    assert not drawn and not path.exists()
+    ablation.draw(tmp_path, labels, ["a cup", "a ball"], path)
+    cells, across, _ = drawn[0]
+    assert across == 1 and [label for label, _ in cells] == ["w = 0: a ball", "w = 7.5: a ball", "w = 100: a ball"]
+    summary = {key: figure(0.5) for key in ("wide_r10", "wide_r1", "clay_r1", "haze", "saturation_ratio")}
+    from page.ablation import sweep
+
+    embedded = []
+    for docs in (tmp_path, tmp_path / "docs"):
+        monkeypatch.setattr("page.text.DOCS", docs)
+        embedded.append(
+            "](benchmarks/sweep.jpg)" in "".join(sweep({row: {"summary": summary} for row in labels}, rows))
+        )
+    assert embedded == [False, True]
+
+
 def test_the_page_says_what_a_suite_says(pages: Any) -> None:
     from page.suites import suite
 

@@ -106,6 +106,27 @@ def test_links_lead_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_the_picture_of_where_rules_end_is_shown_with_a_panel_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import Image
+
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    import rules_plot
+
+    page = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
+    _, told = page.split("## Where they end", 1)
+    assert f"]({rules_plot.PAGE.name})" in told.split("\n## ", 1)[0] and rules_plot.PAGE.parent == ROOT / "docs"
+    with Image.open(rules_plot.PAGE) as picture:
+        picture.load()
+        assert picture.width >= 900 and picture.height >= 700
+    assert rules_plot.PAGE.stat().st_size < 200_000
+    kinds = set(re.findall(r"^\| `(\w+)` \|", page, re.M)) - {
+        "reconstruction",
+        "dds",
+        "clip",
+    }  # nothing to be seen in the plane
+    assert kinds == {kind for _, kind, _ in rules_plot.PANELS}
+
+
 def test_the_settings_page_is_up_to_date() -> None:
     code = "import settings_page as s, sys; sys.exit(s.page() != s.PAGE.read_text(encoding='utf-8'))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "tools", env=source_environment())

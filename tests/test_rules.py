@@ -30,7 +30,7 @@ from dreamfusion.priors.prior import cosine_schedule
 from dreamfusion.priors.question import Question
 from dreamfusion.settings.building import build
 from tests.fakes import ask
-from tests.oracles import FlowOracle, Normals, Oracle
+from tests.oracles import Exact, FlowOracle, Normals, Oracle, agrees, parts
 
 SHAPE = (3, 2, 2)
 COUNT = 6000
@@ -62,21 +62,6 @@ def draw(
     picture = ((z + 1) / 2).expand(COUNT, *SHAPE)
     found = rule.direction(picture, question_of(rule), t, noise).gradient
     return found * 4 / 2, t, noise  # a mean over 4 pixels, and d z / d picture = 2
-
-
-def agrees(found: Tensor, expected: Tensor, sigmas: float = 4.5) -> None:
-    """The mean difference is zero, within so many of its standard errors, everywhere; and that says something."""
-    away = (found - expected).double()
-    error = away.std(0) / len(away) ** 0.5
-    assert (away.mean(0).abs() < sigmas * error + 1e-5).all(), (away.mean(0) / error, error)
-    assert expected.double().mean(0).abs().mean() > 2 * error.mean()  # the mean itself is seen
-
-
-def parts(t: Tensor, s: float, flow: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """alpha, sigma and k of N(., s^2), each (COUNT, 1, 1, 1)."""
-    t = t[:, None, None, None]
-    alpha, sigma = (1 - t, t) if flow else cosine_schedule(t)
-    return alpha, sigma, sigma / (alpha**2 * s**2 + sigma**2)
 
 
 def pull(t: Tensor, mean: Tensor, s: float, z: Tensor = Z) -> Tensor:
@@ -268,17 +253,6 @@ def test_rfds(revised: bool) -> None:
 def test_rfds_is_for_flows() -> None:
     with pytest.raises(UserError, match="needs a rectified flow"):
         rule_of("rfds")
-
-
-class Exact(torch.nn.Module):
-    """A learner that has learned: it knows that the scene's pictures are normal."""
-
-    def __init__(self, own: Normals):
-        super().__init__()
-        self.own = own
-
-    def predict(self, z_t: Tensor, t: Tensor, question: Question, known: Tensor | None = None) -> Tensor:
-        return self.own.noise(z_t, *parts(t, 1.0)[:2])
 
 
 def test_vsd_with_a_learner_that_has_learned() -> None:

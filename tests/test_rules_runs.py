@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image, ImageDraw
 
 from dreamfusion import regularizers
 from dreamfusion.distillation.learner import LowRankLearner, SmallNetwork
@@ -32,7 +33,7 @@ from tests.fakes import SMALL, GrayBallPrior, ask
 from tests.faults import forked
 
 KINDS = [settings.model_fields["kind"].default for settings in GUIDED]
-ALL = ("oracle", "bundled camera", "bundled words", "bundled views", "if", "sd", "sdxl", "sd3")
+ALL = ("oracle", "bundled camera", "bundled words", "bundled views", "bundled image", "if", "sd", "sdxl", "sd3")
 SCENES: dict[str, dict[str, Any]] = {
     "grid": {},
     "mlp": {"scene.kind": "mlp", "scene.hidden": 8, "scene.depth": 1, "scene.importance": 0},
@@ -90,6 +91,24 @@ def prior_of(name: str, kind: str, tiny: Any) -> Prior:
     return load_prior("bundled") if name.startswith("bundled") else tiny(name)
 
 
+def picture_of_a_ball(folder: Path) -> str:
+    """The path of a small PNG: a red disc, and nothing behind it."""
+    picture = Image.new("RGBA", (48, 48))
+    ImageDraw.Draw(picture).ellipse((8, 8, 40, 40), fill=(200, 40, 30, 255))
+    picture.save(folder / "ball.png")
+    return str(folder / "ball.png")
+
+
+def bundled_question(asks: str, folder: Path) -> dict[str, Any]:
+    """The settings that ask the bundled prior so."""
+    more: dict[str, Any] = {}
+    if asks == "views":
+        more = {"prior.views": 2, "views_per_step": 2}
+    if asks == "image":
+        more = {"prior.image": picture_of_a_ball(folder)}
+    return {"prior.asks": asks, **more}
+
+
 def runs(kind: str, prior: str, scene: str, steps: int, tiny: Any, patch: pytest.MonkeyPatch, folder: Path) -> None:
     """So many steps; the scene moves, no step is skipped, the prior's weights are the same bits."""
     patch.setenv("DREAMFUSION_CACHE", str(folder))
@@ -97,9 +116,7 @@ def runs(kind: str, prior: str, scene: str, steps: int, tiny: Any, patch: pytest
         pytest.skip("a rule for flows")
     asked: dict[str, Any] = {"steps": steps}
     if prior.startswith("bundled"):
-        asked |= {"prior.asks": prior.split()[1]} | (
-            {"prior.views": 2, "views_per_step": 2} if "views" in prior else {}
-        )
+        asked |= bundled_question(prior.split()[1], folder)
     loaded = prior_of(prior, kind, tiny)
     network = loaded.adaptable() if not prior.startswith("bundled") else loaded.layout  # type: ignore[attr-defined]
     before = {n: p.clone() for n, p in network.state_dict().items()} if network is not None else {}

@@ -15,6 +15,7 @@ from page.batch import batch
 from page.directions import directions
 from page.diversity import diversity
 from page.images import images
+from page.kills import kills
 from page.live_view import live_view
 from page.rules import costs, rules, scenes
 from page.suites import suites
@@ -59,6 +60,7 @@ def page() -> str:
             *assets(kept("assets")),
             *maps(kept("maps")),
             *batch(kept("batch")),
+            *kills(kept("kills")),
             *live_view(kept("live_view")),
         ]
     )

@@ -100,6 +100,8 @@ def sweep(rows: dict[str, Any], told: dict[str, dict[str, Any]]) -> list[str]:
         for w, s in sorted(scales.items())
     ]
     lines = ["", "The guidance scale w, everything else as in full:", "", *table(head, body)]
+    if shown := picture("sweep.jpg", "The same prompts with growing w, from the front and from behind"):
+        lines += ["", shown[0]]
     if 0 in scales and max(s["haze"]["value"] for s in scales.values()) < scales[0]["haze"]["value"] + 0.05:
         lines += ["", SAFE]
     return lines

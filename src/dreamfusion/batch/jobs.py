@@ -103,9 +103,14 @@ class Job:
             _, meta = run.read_checkpoint()
         except UserError as error:
             return "broken", str(error)
-        if meta["step"] == all_steps(run.config) and glb_json(self.folder / "asset.glb") is not None:
+        if meta["step"] == all_steps(run.config) and self._is_exported(run):
             return "finished", ""
         return ("stopped", "") if run.resumable else ("broken", "it is of an older version")
+
+    def _is_exported(self, run: Run) -> bool:
+        """Whether its asset is whole and its film is there: the animation is the last file of an export."""
+        has_film = run.config.export.turntable_frames == 0 or (self.folder / "turntable.gif").exists()
+        return has_film and glb_json(self.folder / "asset.glb") is not None
 
     def _has_asset(self) -> bool:
         return (self.folder / "asset.glb").exists()
@@ -121,7 +126,7 @@ class Job:
         """What a worker is asked to do: make it, or go on with it; None where it is finished."""
         run = self._found()
         done = self._done(run)
-        if run and done == all_steps(run.config) and glb_json(self.folder / "asset.glb") is not None:
+        if run and done == all_steps(run.config) and self._is_exported(run):
             return None
         start = {"prompt": self.prompt, "preset": self.preset, "settings": self.asked}
         return {"folder": str(self.folder), "resume": done is not None} | start
