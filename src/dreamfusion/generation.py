@@ -35,6 +35,7 @@ from .scene.particles import shown_of
 from .scene.scene import Scene
 from .scene.scene_settings import MeshSettings, SplatSettings
 from .scene.splat_scene import SplatScene
+from .settings.beginnings import check_beginning
 from .settings.building import stage_configs
 from .settings.config import Config
 from .settings.presets import resolve
@@ -100,6 +101,7 @@ def generate(
         if not config.prior.image:
             check_prompt(config.prompt)
         if resume is None:
+            check_beginning(config)
             resumable_anywhere(config)
         if resume is None and out is not None:
             run = held.enter_context(Run.claim(out, config))

@@ -169,7 +169,8 @@ CHECKS["distillation.t_max"] = CHECKS["distillation.t_min"]
 def without_effect(config: Config) -> list[str]:
     """A line for each setting that differs from its preset's and changes nothing in any stage."""
     stages = stage_configs(config)
-    own, usual = (list(map(_values, configs)) for configs in (stages, stage_configs(_usual(config))))
+    own = list(map(_values, stages))
+    usual = list(map(_values, stage_configs(_usual(config))))[-len(own) :]  # a file takes the place of the first stages
     defaults = _values(Config())
     lines = []
     for name, check in CHECKS.items():

@@ -163,6 +163,11 @@ class SplatSettings(AnyScene):
     """Adam's learning rate for the rotations."""
 
 
+def begins_with_file(settings: AnyScene) -> bool:
+    """Whether a scene of these settings begins with a file, whatever came before it."""
+    return isinstance(settings, MeshSettings | SplatSettings) and bool(settings.file)
+
+
 def same_thing(one: AnyScene, other: AnyScene) -> bool:
     """Whether scenes of these settings have the same state."""
     return one.model_dump(exclude=HOW) == other.model_dump(exclude=HOW)
