@@ -158,7 +158,9 @@ def resumable_anywhere(config: Config) -> None:
     config.prior.id, config.start = absolute_id(config.prior.id), absolute_file(config.start)
     if isinstance(config.scene, MeshSettings | SplatSettings):
         config.scene.file = absolute_file(config.scene.file)
-    made = {"prior.id": absolute_id, "scene.file": absolute_file}
+    else:
+        config.scene.guide = absolute_file(config.scene.guide)
+    made = {"prior.id": absolute_id, "scene.file": absolute_file, "scene.guide": absolute_file}
     config.stages = tuple(
         {name: made[name](value) if name in made else value for name, value in page.items()} for page in config.stages
     )

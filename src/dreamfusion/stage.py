@@ -24,8 +24,8 @@ from .priors.palette import latent_palette
 from .priors.prior import Frozen, Prior, Scorer, cosine_schedule
 from .scene.make import make_scene
 from .scene.scene import Scene
-from .scene.scene_settings import SceneSettings, begins_with_file
-from .schema import scheduled
+from .scene.scene_settings import FieldSettings, SceneSettings, begins_with_file
+from .schema import ever, scheduled
 from .settings.config import Config
 from .view.backdrops import Backdrop
 from .view.looks import sample_view
@@ -66,6 +66,8 @@ class Stage:
             )
         if config.prior.asks == "views" and not prior.joint:
             raise UserError(f"the prior {prior.id!r} answers each view alone; set prior.asks to 'words' or 'camera'")
+        if isinstance(config.scene, FieldSettings) and ever(config.regularizers.guide) and not config.scene.guide:
+            raise UserError("regularizers.guide needs a mesh as the guide; give one with --mesh FILE")
         self.config, self.number, self.device = config, number, pick_device(config.device)
         self.schedule_steps = config.schedule_steps or config.steps
         self.clock = clock_of(self.device)

@@ -11,7 +11,7 @@ from .building import stage_configs
 from .catalogue import STAGES
 from .config import Config
 
-FILE = "scene.file"
+FILE, GUIDE = "scene.file", "scene.guide"
 KINDS = ("mesh", "splats")
 """Kinds of scene that can begin with a file."""
 
@@ -29,6 +29,13 @@ def stage_of_file(given: Mapping[str, Any], values: Mapping[str, Any], pages: Se
     if first and others:
         raise UserError(f"a run begins with one file, but {FILE} (--mesh) and {others[0]} are given; leave one out")
     return first
+
+
+def is_guide(given: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Whether the file of a run of fields is a guide for them: where ``regularizers.guide`` is not 0."""
+    both = {**values, **given}
+    weight = both.get("regularizers.guide", 0)
+    return both.get("scene.kind", "grid") not in KINDS and (isinstance(weight, list) or str(weight) not in ("0", "0.0"))
 
 
 def from_its_file(pages: Sequence[dict[str, Any]], given: Mapping[str, Any], kind: str) -> list[dict[str, Any]]:
