@@ -37,7 +37,14 @@ WIDE = {"open-153": "open-wide", "instances-24": "open-wide"}
 """The suite with everything that a suite's prompts are drawn from, by default ``bundled-2756``: its R-Precision (``wide_r1``,
 ``wide_r10``) is kept beside that of the suite."""
 WEIGHTS = {"bundled": bundled.WEIGHTS, "guide": clips.WEIGHTS / "guide.safetensors"}
-LATER: dict[str, Any] = {}
+LATER: dict[str, Any] = {
+    "distillation.warps": 0,
+    "distillation.warp": 0.6,
+    "regularizers.total_variation": 0.0,
+    "regularizers.guide": 0.0,
+    "scene.guide": "",
+    "scene.guide_width": 0.3,
+}
 """Settings that are younger than kept records, and the value at which they do nothing: with it they are not hashed."""
 DROPPED = ("run", "ranks", "clay_ranks", "wide_ranks")
 """Figures that are not kept: a path of the machine, and what the precisions say already."""

@@ -35,6 +35,7 @@ from .scene.particles import shown_of
 from .scene.scene import Scene
 from .scene.scene_settings import MeshSettings, SplatSettings
 from .scene.splat_scene import SplatScene
+from .settings.beginnings import check_beginning
 from .settings.building import stage_configs
 from .settings.config import Config
 from .settings.presets import resolve
@@ -100,6 +101,7 @@ def generate(
         if not config.prior.image:
             check_prompt(config.prompt)
         if resume is None:
+            check_beginning(config)
             resumable_anywhere(config)
         if resume is None and out is not None:
             run = held.enter_context(Run.claim(out, config))
@@ -156,7 +158,9 @@ def resumable_anywhere(config: Config) -> None:
     config.prior.id, config.start = absolute_id(config.prior.id), absolute_file(config.start)
     if isinstance(config.scene, MeshSettings | SplatSettings):
         config.scene.file = absolute_file(config.scene.file)
-    made = {"prior.id": absolute_id, "scene.file": absolute_file}
+    else:
+        config.scene.guide = absolute_file(config.scene.guide)
+    made = {"prior.id": absolute_id, "scene.file": absolute_file, "scene.guide": absolute_file}
     config.stages = tuple(
         {name: made[name](value) if name in made else value for name, value in page.items()} for page in config.stages
     )

@@ -11,7 +11,8 @@ from .errors import UserError
 from .priors.finding import is_bundled_kind
 from .priors.mixture import is_mixture, parse_mixture
 from .priors.prior_client import is_served
-from .scene.scene_settings import GridSettings, MeshSettings, SplatSettings
+from .scene.scene_settings import FieldSettings, GridSettings, MeshSettings, SplatSettings
+from .schema import ever
 from .settings.building import stage_configs
 from .settings.catalogue import PAGES, all_settings
 from .settings.config import Config
@@ -58,11 +59,6 @@ def large(config: Config) -> bool:
 def clip(id: str) -> bool:
     """Whether an id is that of a CLIP."""
     return id.partition(":")[0] == "guide"
-
-
-def ever(schedule: Any) -> bool:
-    """Whether a schedule of weights is above 0 anywhere."""
-    return any(value > 0 for _, value in schedule) if isinstance(schedule, list) else schedule > 0
 
 
 def repeats(config: Config) -> bool:
@@ -118,6 +114,9 @@ CHECKS = {
         lambda c: not clip(c.prior.id) and not is_served(c.prior.id),
         "a CLIP runs in float32, and a served prior as its server was told",
     ),
+    "distillation.warp": Check(
+        lambda c: isinstance(c.distillation, ClipSettings) and c.distillation.warps > 0, "distillation.warps is 0"
+    ),
     "view.front_deg": Check(lambda c: c.view.words and not perp_neg(c), "no words are chosen by it in this run"),
     "view.back_deg": Check(lambda c: c.view.words and not perp_neg(c), "no words are chosen by it in this run"),
     "view.overhead_deg": Check(lambda c: c.view.words, "view.words is false"),
@@ -136,6 +135,8 @@ CHECKS = {
     "scene.radius": Check(
         lambda c: isinstance(c.scene, SplatSettings) or tets(c), "scene.shape=vertices begins with a mesh"
     ),
+    "scene.guide": Check(lambda c: ever(c.regularizers.guide), "regularizers.guide is 0"),
+    "scene.guide_width": Check(lambda c: ever(c.regularizers.guide), "regularizers.guide is 0"),
     "scene.density_bias": Check(lambda c: not signed(c), "scene.density=sdf begins with a ball"),
     "scene.lr_head": Check(lambda c: not isinstance(c.scene, SplatSettings), "splats have no MLP"),
     "scene.reach": Check(lambda c: not tets(c), "scene.shape is not vertices"),
@@ -146,6 +147,12 @@ CHECKS = {
     "regularizers.eikonal": Check(
         lambda c: (learns(c, "shape") and tets(c)) or signed(c),
         "no stage has tetrahedra (scene.kind=mesh) that learn, or a signed distance (scene.density)",
+    ),
+    "regularizers.total_variation": Check(
+        lambda c: isinstance(c.scene, GridSettings), "only a field in grids has such values (scene.kind)"
+    ),
+    "regularizers.guide": Check(
+        lambda c: isinstance(c.scene, FieldSettings), "a mesh and splats are not guided (scene.kind)"
     ),
     "regularizers.orientation": Check(
         lambda c: not isinstance(c.scene, MeshSettings | SplatSettings),
@@ -169,7 +176,8 @@ CHECKS["distillation.t_max"] = CHECKS["distillation.t_min"]
 def without_effect(config: Config) -> list[str]:
     """A line for each setting that differs from its preset's and changes nothing in any stage."""
     stages = stage_configs(config)
-    own, usual = (list(map(_values, configs)) for configs in (stages, stage_configs(_usual(config))))
+    own = list(map(_values, stages))
+    usual = list(map(_values, stage_configs(_usual(config))))[-len(own) :]  # a file takes the place of the first stages
     defaults = _values(Config())
     lines = []
     for name, check in CHECKS.items():

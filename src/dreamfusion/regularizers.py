@@ -70,7 +70,8 @@ def total(settings: RegularizerSettings, rendering: Rendering, progress: float) 
                 )
             continue
         if weight := scheduled(getattr(settings, name), progress):
-            value = penalties[name]() if name in penalties else rendering.penalties[name]
+            found = penalties[name] if name in penalties else rendering.penalties[name]
+            value = found if isinstance(found, Tensor) else found()
             loss = loss + weight * value
             figures[f"regularizer_{name}"] = value.detach()
     return loss, figures

@@ -37,6 +37,11 @@ def scheduled(value: Schedule, progress: float) -> float:
     return knots[-1][1]
 
 
+def ever(schedule: Schedule) -> bool:
+    """Whether a schedule of weights is above 0 anywhere."""
+    return any(value > 0 for _, value in schedule) if isinstance(schedule, list) else schedule > 0
+
+
 class Settings(BaseModel):
     """Base of all groups: unknown names are errors, values are checked on assignment too."""
 

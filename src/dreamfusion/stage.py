@@ -24,8 +24,8 @@ from .priors.palette import latent_palette
 from .priors.prior import Frozen, Prior, Scorer, cosine_schedule
 from .scene.make import make_scene
 from .scene.scene import Scene
-from .scene.scene_settings import SceneSettings
-from .schema import scheduled
+from .scene.scene_settings import FieldSettings, SceneSettings, begins_with_file
+from .schema import ever, scheduled
 from .settings.config import Config
 from .view.backdrops import Backdrop
 from .view.looks import sample_view
@@ -66,6 +66,8 @@ class Stage:
             )
         if config.prior.asks == "views" and not prior.joint:
             raise UserError(f"the prior {prior.id!r} answers each view alone; set prior.asks to 'words' or 'camera'")
+        if isinstance(config.scene, FieldSettings) and ever(config.regularizers.guide) and not config.scene.guide:
+            raise UserError("regularizers.guide needs a mesh as the guide; give one with --mesh FILE")
         self.config, self.number, self.device = config, number, pick_device(config.device)
         self.schedule_steps = config.schedule_steps or config.steps
         self.clock = clock_of(self.device)
@@ -190,10 +192,12 @@ _SHADINGS = {"albedo": 0.0, "lambertian": 1.0, "textureless": 2.0, "latent": 3.0
 def start_scene(
     config: Config, prior: Frozen, number: int, previous: Scene | None, device: torch.device, makers: Makers
 ) -> Scene:
-    """The scene that a stage begins with: a fresh one; one with all that the previous one has learned, where both are the
-    same kind of thing; or a fresh one that looks like the previous one."""
+    """The scene that a stage begins with: that of the file that it names; or one with all that the previous one has learned, where
+    both are the same kind of thing; or a fresh one that looks like the previous one; or a fresh one."""
     rng = torch.Generator().manual_seed((config.seed + number) % 2**63)
     scene = makers.scene(config.scene, rng, device)
+    if begins_with_file(config.scene):
+        previous, number = None, 0
     if previous is not None and scene.is_like(previous):
         scene.load_state_dict(previous.state_dict())
         return scene

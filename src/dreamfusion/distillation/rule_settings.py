@@ -184,6 +184,10 @@ class VsdSettings(GuidedSettings):
 
 class ClipSettings(RuleSettings):
     kind: Literal["clip"] = "clip"
+    warps: Annotated[int, Field(ge=0, le=32)] = 0
+    """Copies of each picture that the CLIP sees, each shifted and in a random perspective; 0: the picture as it is."""
+    warp: Unit = 0.6
+    """Strength of the perspectives: the corners of a copy come nearer to its middle by up to half of this share of its width."""
 
 
 AnyGuided = (

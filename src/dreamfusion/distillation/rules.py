@@ -73,7 +73,7 @@ def make_rule(settings: DistillationSettings, prior: Prior | Scorer) -> Rule:
             raise UserError(
                 f"distillation.kind=clip needs a prior that scores pictures (--prior guide), not {prior.id!r}"
             )
-        return ClipRule(prior)
+        return ClipRule(prior, settings.warps, settings.warp)
     if not isinstance(prior, Prior):
         raise UserError(
             f"the prior {prior.id!r} scores pictures and predicts no noise: it needs distillation.kind=clip"

@@ -237,6 +237,15 @@ def winding_number(point: Floats, vertices: Floats, faces: Ints) -> float:
     return total / (2 * math.pi)
 
 
+@njit(nogil=True)
+def winding_numbers(points: Floats, vertices: Floats, faces: Ints) -> Floats:
+    """``winding_number`` (N,) of points (N, 3)."""
+    found = np.empty(len(points))
+    for n in range(len(points)):
+        found[n] = winding_number(points[n], vertices, faces)
+    return found
+
+
 def fill_cavities(mesh: Mesh) -> Mesh:
     """Drop what no camera outside can see: the inner walls of hollow bodies, and bodies enclosed in a cavity.
 

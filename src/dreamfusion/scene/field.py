@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..geometry.export_settings import ExportSettings
+from ..geometry.mesh_file import read_mesh
 from ..geometry.surface import Surface, volume_surface
 from ..schema import scheduled
 from ..torch_state import plain_torch
 from ..view.view import Shading, View
 from . import ray_samples, volume
+from .mesh_guide import MeshGuide
 from .occupancy import Occupancy
 from .ray_samples import Samples
 from .rays import RayRendering, Rays, camera_rays
@@ -77,6 +80,7 @@ class RadianceField(Scene):
     def __init__(self, settings: FieldSettings, occupancy_side: int):
         super().__init__()
         self.settings = settings
+        self._guide: MeshGuide | None = None
         self.occupancy = Occupancy(occupancy_side, settings.samples)
         # A linear map turns a field's latents into colours, except in renderings of the latents themselves.
         self.palette: nn.Module = nn.Identity() if settings.channels == 3 else nn.Linear(settings.channels, 3)
@@ -173,8 +177,21 @@ class RadianceField(Scene):
         device = self.occupancy.values.device
         rays = camera_rays(view.cameras, view.size, device)
         lights = view.lights.to(device).repeat_interleave(view.size**2, 0)
-        seen = self.render_rays(rays, view.shading, lights, view.ambient, rng)
-        return seen.as_pictures(view.size)
+        seen = self.render_rays(rays, view.shading, lights, view.ambient, rng).as_pictures(view.size)
+        if not torch.is_grad_enabled() or not self.settings.guide:
+            return seen
+        price = partial(self.mesh_guide().penalty, self.density, self.settings.guide_width, rng)
+        return replace(seen, penalties={**seen.penalties, "guide": price})
+
+    def mesh_guide(self) -> MeshGuide:
+        """The guide of ``settings.guide``, read once. UserError if it is no mesh."""
+        if self._guide is None:
+            self._guide = MeshGuide.of(read_mesh(self.settings.guide), self.occupancy.values.device)
+        return self._guide
+
+    def begin(self) -> None:
+        if self.settings.guide:
+            self.mesh_guide()  # says what is wrong with it
 
     def render_rays(
         self,

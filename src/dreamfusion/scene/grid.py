@@ -20,7 +20,7 @@ from .field import PLAIN, SHARPNESS, SHIFT, RadianceField, Way
 from .laplace import UNIT, eikonal, laplace_cdf
 from .level_grid import read_levels
 from .rays import RayRendering, Rays
-from .scene import Rendering
+from .scene import Penalties, Rendering
 from .scene_settings import GridSettings
 from .shading import CLAY
 from .transfer import Volume
@@ -95,10 +95,22 @@ class GridField(RadianceField):
 
     def render(self, view: View, rng: torch.Generator | None = None) -> Rendering:
         rendering = super().render(view, rng)
-        if not self.signed or not torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
             return rendering
-        step = 2 / (max(self.settings.levels) - 1)
-        return replace(rendering, penalties=rendering.penalties | {"eikonal": eikonal(self.distance, step, rng)})
+        penalties: Penalties = {**rendering.penalties, "total_variation": self.total_variation}
+        if self.signed:
+            step = 2 / (max(self.settings.levels) - 1)
+            penalties = {**penalties, "eikonal": eikonal(self.distance, step, rng)}
+        return replace(rendering, penalties=penalties)
+
+    def total_variation(self) -> Tensor:
+        """Mean |difference| of the values of neighbouring vertices, over all axes and levels (Rudin et al. 1992)."""
+        sizes = [side**3 for side in self.settings.levels]
+        found = []
+        for side, level in zip(self.settings.levels, self.table.split(sizes), strict=True):
+            lattice = level.reshape(side, side, side, -1)
+            found += [lattice.diff(dim=axis).abs().mean() for axis in range(3)]
+        return torch.stack(found).mean()
 
     def as_volume(self) -> Volume | None:
         return None if self.signed else super().as_volume()  # no other level than zero is to be looked for

@@ -21,7 +21,7 @@ from .level_grid import Texture
 from .mesh_camera import clip_positions
 from .pbr import lit
 from .rasteriser import PLAIN, Rasteriser
-from .scene import Rendering, Scene
+from .scene import Penalties, Rendering, Scene
 from .scene_settings import MeshSettings, same_thing
 from .shading import shade
 from .shapes import Shape, Tetrahedra, Vertices
@@ -123,7 +123,7 @@ class MeshScene(Scene):
         fair = laplacian(body.vertices, body.faces)
         return {"normal_consistency": smooth, "laplacian": fair} | self.shape.penalties()
 
-    def draw(self, body: Body, view: View, penalties: dict[str, Tensor]) -> Rendering:
+    def draw(self, body: Body, view: View, penalties: Penalties) -> Rendering:
         """Pictures of a mesh: shaded at each drawn pixel's centre, softened along silhouettes, averaged over the picture's
         pixels."""
         made, device = self.rasteriser(), body.vertices.device

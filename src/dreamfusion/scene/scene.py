@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -17,6 +18,9 @@ from ..view.cameras import Cameras
 from ..view.view import View
 from .transfer import Volume
 
+Penalties = Mapping[str, Tensor | Callable[[], Tensor]]
+"""Penalties by name: each a number, or a function that computes it."""
+
 
 @dataclass(frozen=True)
 class Rendering:
@@ -24,14 +28,14 @@ class Rendering:
 
     colour (B, 3, H, W), or latents (B, channels, H, W) where the shading is 'latent', premultiplied by the opacity; opacity
     (B, 1, H, W); depth (B, 1, H, W): expected distance times opacity; normal (B, 3, H, W) in world axes, times opacity.
-    penalties: the scene's own, by name, each a number; the settings' ``regularizers.<name>`` weighs them.
+    penalties: the scene's own; the settings' ``regularizers.<name>`` weighs them.
     """
 
     colour: Tensor
     opacity: Tensor
     depth: Tensor
     normal: Tensor
-    penalties: dict[str, Tensor] = field(default_factory=dict)
+    penalties: Penalties = field(default_factory=dict)
 
     def facing(self, cameras: Cameras) -> Tensor:
         """The normals in the axes of the B cameras (right, up, towards the camera) as colours (n + 1) / 2, (B, 3, H, W),

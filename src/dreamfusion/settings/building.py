@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from ..errors import UserError
+from ..scene.scene_settings import begins_with_file
 from .catalogue import CHANGES, PAGES, STAGES, all_settings
 from .config import Config
 from .names import as_text, flatten, from_text, full_name, of_a_change, of_a_stage
@@ -90,6 +91,8 @@ def stage_configs(config: Config, step: int = 0) -> list[Config]:
     for k, page in enumerate(config.stages):
         try:
             found.append(_with_changes(build(fitting(base, page) | page), new))
+            if begins_with_file(found[-1].scene):
+                base.pop("scene.file", None)  # the stages after it begin with what it has made
         except UserError as error:
             raise UserError(f"in stage {k + 1}: {error}") from None
     return found

@@ -40,6 +40,11 @@ class RegularizerSettings(Settings):
     eikonal: WeightSchedule = 0.0
     """Penalty on signed distances whose slope is not 1, in a tetrahedral grid or in a field with scene.density=sdf: mean of
     (|slope| - 1)^2."""
+    total_variation: WeightSchedule = 0.0
+    """Penalty on the differences of neighbouring vertices' values in a field's grids: the mean of their amounts (PureCLIPNeRF)."""
+    guide: WeightSchedule = 0.0
+    """Penalty on a field that is solid outside of the mesh ``scene.guide``, or empty inside, more so far from its surface
+    (Sketch-Shape)."""
     transmittance: WeightSchedule = 0.0
     """Reward for empty space, up to a target: -min(target, mean transmittance) (Dream Fields)."""
     transmittance_target: UnitSchedule = 0.9

@@ -16,6 +16,7 @@ from ..errors import UserError, nearest
 from ..paths import reason, user_path
 from ..prompts import check_prompt
 from . import plain_yaml
+from .beginnings import FILE, GUIDE, check_beginning, from_its_file, is_guide, stage_of_file
 from .building import build, fitting
 from .catalogue import CHANGES, STAGES
 from .config import Config
@@ -76,19 +77,27 @@ def resolve(preset: str = "balanced", overrides: Mapping[str, Any] | None = None
     """The settings of a run: defaults, then the preset's page, then the overrides, then the prompt.
 
     Overrides have dotted names, with '.' or '__', and values or their text: {'view.fov_deg': 50}, {'steps': '20'}. They hold
-    in every stage; 'stages.2.steps' is of one stage. With the prompt '' the page's prompt is used. Every mistake is a UserError of one
+    in every stage; 'stages.2.steps' is of one stage. A file to begin with is one of the first stage that can begin with it, and the
+    stages before it are left out. With the prompt '' the page's prompt is used. Every mistake is a UserError of one
     line.
     """
     values = load_preset(preset)
+    pages = [full_names(flatten(page)) for page in values.pop(STAGES, ())]
     given = full_names(flatten(overrides or {}))
+    if file := given.get(FILE, values.get(FILE)):
+        stage = stage_of_file(given, values, pages)
+        name = f"{STAGES}.{stage}.{FILE}" if stage else GUIDE if is_guide(given, values) else FILE
+        given = {n: value for n, value in given.items() if n != FILE} | {name: file}
+        values.pop(FILE, None)
     everywhere = {name: value for name, value in given.items() if not name.startswith(f"{STAGES}.")}
     values = fitting(values, everywhere) | everywhere
-    pages = [{n: v for n, v in flatten(page).items() if n not in everywhere} for page in values.pop(STAGES, ())]
+    pages = [{n: v for n, v in page.items() if n not in everywhere} for page in pages]
     for name in given.keys() - everywhere.keys():
         _, number, inside = name.split(".", 2)
         if not 1 <= int(number) <= len(pages):
             raise UserError(f"{name}: the preset {preset} has {len(pages) or 'no'} stages")
         pages[int(number) - 1][inside] = given[name]
+    pages = from_its_file(pages, given, values.get("scene.kind", ""))
     changes = [
         {**change, "settings": {n: v for n, v in flatten(change["settings"]).items() if n not in everywhere}}
         for change in values.pop(CHANGES, ())
@@ -103,4 +112,6 @@ def resolve(preset: str = "balanced", overrides: Mapping[str, Any] | None = None
     prompt = prompt or values.get("prompt", "")
     # With a picture, the prompt may be left open: the prior then says what it sees.
     values["prompt"] = prompt if not prompt and values.get("prior.image") else check_prompt(prompt)
-    return build(values | ({STAGES: pages} if pages else {}) | ({CHANGES: changes} if changes else {}))
+    config = build(values | ({STAGES: pages} if pages else {}) | ({CHANGES: changes} if changes else {}))
+    check_beginning(config)
+    return config

@@ -26,6 +26,7 @@ REFUSED = (
     "prior.memory",
     "prior.text_8bit",
     "scene.file",
+    "scene.guide",
     "start",
 )
 """Settings that a page cannot change: they name files, models to load, or what the machine has."""
@@ -38,7 +39,7 @@ MAIN = (
     "export.texture_size",
 )
 """The few settings that are not folded away."""
-NEED_A_FILE = ("text2mesh", "latent-paint")
+NEED_A_FILE = ("text2mesh", "latent-paint", "sketch-shape")
 """Presets that need a mesh."""
 OWN = ("bundled", "guide")
 """Priors that are in the package: nothing is ever fetched for a page."""
