@@ -155,24 +155,24 @@ def meant(prior: BundledPrior, path: Path, cameras: Cameras) -> Tensor:
     return (prior.layout.draw(thing, subject.look[None], cameras.condition(), light=plain)[:, :3] + 1) / 2
 
 
-def measure(out: Path, data: Path, stems: dict[str, str], prior: BundledPrior, failed: Sequence[Job]) -> dict[str, Any]:
-    """The figures of the finished runs of things."""
+def measure(out: Path, data: Path, stems: dict[str, str], prior: BundledPrior) -> dict[str, Any]:
+    """What is recognised of each thing; and of those whose runs are finished, how like the model the asset is."""
     found = {}
     for name, stem in stems.items():
         job, path = job_of(out, "things", name), picture_of(out, "things", name)
-        if job in failed or job.ask() is not None:
-            continue
         truth = Truth.read(data / f"{stem}.0.npz")
-        cameras, wanted = truth.cameras[1:], truth.over_gray()[1:]
         seen = prior.recognise([read_reference(path)])
-        scene = load_scene(Run.open(job.folder))[0]
-        found[name] = recognised(prior, name, path) | {
-            "turned_by": round(turned_by(seen.camera, truth.cameras), 1),
-            "psnr": round(psnr(albedo_of(scene, cameras), wanted), 2),
-            "psnr_prior": round(psnr(meant(prior, path, cameras), wanted), 2),
-            "psnr_gray": round(psnr(torch.full_like(wanted, GRAY), wanted), 2),
-            "cpu_seconds": made(job.folder)["cpu_seconds"],
-        }
+        found[name] = recognised(prior, name, path)
+        found[name]["turned_by"] = round(turned_by(seen.camera, truth.cameras), 1)
+        if job.ask() is None:
+            cameras, wanted = truth.cameras[1:], truth.over_gray()[1:]
+            scene = load_scene(Run.open(job.folder))[0]
+            found[name] |= {
+                "psnr": round(psnr(albedo_of(scene, cameras), wanted), 2),
+                "psnr_prior": round(psnr(meant(prior, path, cameras), wanted), 2),
+                "psnr_gray": round(psnr(torch.full_like(wanted, GRAY), wanted), 2),
+                "cpu_seconds": made(job.folder)["cpu_seconds"],
+            }
         print(f"{name}: {json.dumps(found[name])}", flush=True)
     return found
 
@@ -188,10 +188,14 @@ def summary(things: dict[str, Any]) -> dict[str, Any]:
     share = sum(row["right"] for row in rows) / len(rows)
     low, high = wilson(share, len(rows))
     found: dict[str, Any] = {"count": len(rows), "right": {"value": share, "low": low, "high": high}}
-    found |= {key: mean_of([row[key] for row in rows]) for key in ("psnr", "psnr_prior", "psnr_gray", "cpu_seconds")}
-    if right := [row for row in rows if row["right"]]:
-        found["psnr_right"] = mean_of([row["psnr"] for row in right])
+    right, assets = [row for row in rows if row["right"]], [row for row in rows if "psnr" in row]
+    found["assets"] = len(assets)
+    if right:
         found["turned_by"] = float(np.median([row["turned_by"] for row in right]))
+    if assets:
+        found |= {key: mean_of([r[key] for r in assets]) for key in ("psnr", "psnr_prior", "psnr_gray", "cpu_seconds")}
+    if known := [row["psnr"] for row in assets if row["right"]]:
+        found["psnr_right"] = mean_of(known)
     return found
 
 
@@ -218,6 +222,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--data", type=Path, required=True, help="the judge's views (tools/clip/draw.py)")
     parser.add_argument("--things", type=int, default=50, help="models of the vocabulary")
+    parser.add_argument("--only", choices=("make", "judge"), help="half of the work")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="runs at a time, a core each")
     parser.add_argument("--result", type=Path, default=HERE / "results" / "images.json")
     parser.add_argument("--pictures", type=Path, default=HERE.parent / "docs" / "benchmarks", help="folder")
@@ -231,8 +236,11 @@ def main() -> None:
         for name in THINGS:
             save_picture(drawing(name), picture_of(args.out, "drawings", name))
         jobs = [job_of(args.out, "drawings", name) for name in THINGS] + [job_of(args.out, "things", n) for n in stems]
-        failed = run(jobs, args.workers)
-        things = measure(args.out, args.data, stems, prior, failed)
+        if args.only != "judge":
+            run(jobs, args.workers)
+        if args.only == "make":
+            return
+        things = measure(args.out, args.data, stems, prior)
         made_of = {n: recognised(prior, n, picture_of(args.out, "drawings", n)) for n in THINGS}
         page = {"what": "images", "novel": NOVEL} | provenance()
         page |= {"summary": summary(things), "things": things, "drawings": made_of}
@@ -240,13 +248,14 @@ def main() -> None:
         said = {"drawings": made_of, "things": things}
         for kind, names in (
             ("drawings", list(THINGS)),
-            ("things", list(things)[:: max(1, len(things) // SHOWN)][:SHOWN]),
+            ("things", list(things)),
         ):
             cells = [
                 (f"{n}: {said[kind][n]['said']}", picture_of(args.out, kind, n), job_of(args.out, kind, n).folder)
                 for n in names
-                if job_of(args.out, kind, n) not in failed
+                if job_of(args.out, kind, n).ask() is None
             ]
+            cells = cells[:: max(1, len(cells) // SHOWN)][:SHOWN] if kind == "things" else cells
             draw(cells, args.pictures / f"images-{kind}.jpg", across=4)
     except UserError as error:
         sys.exit(f"images: error: {error}")

@@ -100,8 +100,15 @@ def test_the_summary_and_the_page_say_what_the_records_say() -> None:
 
     row = {"right": True, "turned_by": 4.0, "psnr_prior": 24.0, "psnr_gray": 10.0, "cpu_seconds": 60.0}
     things = {"a": row | {"psnr": 22.0}, "b": row | {"psnr": 18.0, "right": False}}
+    unmade = {"right": True, "turned_by": 9.0}
+    assert summary({"a": unmade})["assets"] == 0 and summary({**things, "c": unmade})["psnr"]["value"] == 20
     found = summary(things)
-    assert found["right"]["value"] == 0.5 and found["psnr"]["value"] == 20 and found["psnr_right"]["value"] == 22
+    assert (
+        found["assets"] == 2
+        and found["right"]["value"] == 0.5
+        and found["psnr"]["value"] == 20
+        and found["psnr_right"]["value"] == 22
+    )
     origin = {"commit": "abc", "date": "2026-01-02", "machine": "a machine", "novel": 8}
     drawings = {"mug": {"right": True, "said": "a mug"}, "star": {"right": False, "said": "a coin"}}
     said = "\n".join(images({"summary": found, "drawings": drawings, **origin}))
