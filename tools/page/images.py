@@ -26,7 +26,8 @@ def images(page: Page | None) -> list[str]:
     return [
         *lines,
         f"{found['count']} models of the vocabulary, from all over it, in pictures of 64 x 64 pixels that neither the prior nor its shapes "
-        f"were trained on, and the asset that the preset `zero123` makes of {found['assets']} of them. It is compared with the model from {page['novel']} "
+        f"were trained on, and the asset that the preset `zero123` makes of {found['assets']} of them. "
+        f"It is compared with the model from {page['novel']} "
         "other views, in front of mid-gray. The views are the judge's ([how they are drawn](evaluation.md#train-the-clips-again)).",
         "",
         *table([f"{found['count']} models", ""], body),
