@@ -45,8 +45,8 @@ export function refreshViewer(all) {
       busy && make("button", { type: "button", onclick: () => attempt(() => ask(`${run(found.id)}/stop`, "POST", {})) }, found.state === "queued" ? "Take out of the queue" : "Stop"),
       !busy && found.state !== "done" && found.steps > 0 && make("button", { type: "button", class: "primary", onclick: () => attempt(() => ask(`${run(found.id)}/resume`, "POST", {})) }, "Resume"),
       !busy && found.step > 0 && make("button", { type: "button", onclick: () => attempt(() => openResume(found)) }, "Change …"),
-      !busy && make("button", { type: "button", onclick: () => { $("viewer").close(); again(found); } }, "Use these settings"),
-      !busy && found.step > 0 && make("button", { type: "button", onclick: () => { $("viewer").close(); again(found, true); } }, "Begin from this"),
+      !busy && make("button", { type: "button", onclick: () => attempt(async () => { await again(found); $("viewer").close(); $("prompt").focus(); }) }, "Use these settings"),
+      !busy && found.step > 0 && make("button", { type: "button", onclick: () => attempt(async () => { await again(found, true); $("viewer").close(); $("prompt").focus(); }) }, "Begin from this"),
       !busy && make("button", { type: "button", class: "danger", onclick: () => attempt(async () => {
         if (confirm(`Move “${found.prompt}” to the trash?`)) { await ask(run(found.id), "DELETE"); $("viewer").close(); }
       }) }, "Delete"),
