@@ -47,7 +47,7 @@ def repeated(client: TestClient, desk: Desk, id: str) -> tuple[dict[str, Any], C
     found = client.get(f"/runs/{id}").json()
     answer = client.post("/runs", json=found["again"])
     assert answer.status_code == 201, answer.text
-    entry = desk.queue[-1]
+    entry = desk.queue.entries[-1]
     return found, resolve(entry["preset"], entry["settings"], entry["prompt"])
 
 
@@ -82,7 +82,9 @@ def test_what_a_page_cannot_say_is_named(client: TestClient, desk: Desk, made_on
     lines = ["stages.2.steps", "the scene that it began with", "prior.id", "what was changed after step 1"]
     assert found["left_out"] == lines and found["again"]["settings"] == {}
     assert new == resolve("magic3d", {"threads": 3}, "a cat")
-    recorded(desk.root / "own", made_once, resolve("fast", {"seed": 2}, "a dog").model_copy(update={"preset": "my.yaml"}))
+    recorded(
+        desk.root / "own", made_once, resolve("fast", {"seed": 2}, "a dog").model_copy(update={"preset": "my.yaml"})
+    )
     found, new = repeated(client, desk, "own")
     assert found["again"]["preset"] == "balanced" and found["preset"] == "my.yaml"
     assert new == resolve("fast", {"seed": 2, "threads": 3}, "a dog").model_copy(update={"preset": "balanced"})
@@ -99,9 +101,17 @@ def test_the_picture_and_the_start_come_back(client: TestClient, desk: Desk, mad
     assert client.get("/runs/mug").json()["left_out"] == ["its picture"]
     (mine / REFERENCE).write_bytes(disc(200))
     found, new = repeated(client, desk, "mug")
-    assert found["again"] == {"prompt": "a mug", "preset": "zero123", "settings": {}, "picture": "mug", "start": "first"}
+    assert found["again"] == {
+        "prompt": "a mug",
+        "preset": "zero123",
+        "settings": {},
+        "picture": "mug",
+        "start": "first",
+    }
     kept = Path(new.prior.image)
-    assert kept.parent == desk.root / ".studio" / "pictures" and kept.read_bytes() == disc(200)  # PNG of the same pixels
+    assert kept.parent == desk.root / ".studio" / "pictures" and kept.read_bytes() == disc(
+        200
+    )  # PNG of the same pixels
     assert new.start == str(first) and new.prior.asks == "image"
     (mine / REFERENCE).unlink()
     (mine / REFERENCE).symlink_to("/etc/passwd")

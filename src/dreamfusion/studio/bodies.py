@@ -30,7 +30,8 @@ class Resume(BaseModel):
     steps: int | None = Field(None, ge=1, le=1_000_000)
     """The new number of steps, for a run that is to get more."""
     settings: dict[str, Given] = Field(default_factory=dict, max_length=100)
-    """Settings that hold from the run's checkpoint on: those of ``GET /settings`` that are "mid_run"."""
+    """Settings that hold from the run's checkpoint on: those of ``GET /settings`` that are "mid_run". A run in progress writes a
+    checkpoint, and goes on with them at once."""
 
 
 class Look(BaseModel):
@@ -60,7 +61,7 @@ class RunNow(BaseModel):
     preset: str
     seed: int
     state: str
-    """One of queued, running, stopping, stopped, done, failed, broken."""
+    """One of queued, running, stopping, paused, stopped, done, failed, broken."""
     step: int
     steps: int
     files: list[str]

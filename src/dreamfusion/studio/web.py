@@ -22,7 +22,7 @@ from ..prompts import LONGEST
 from ..run import CHECKPOINT, META
 from . import offers
 from .bodies import Export, Look, NewRun, Resume, RunNow, WholeRun
-from .changing import asked_for, notes_about
+from .changing import asked_for
 from .desk import HIDDEN, Busy, Desk
 from .easel import Easel
 from .exporting import export
@@ -133,7 +133,19 @@ def make_app(
         desk.stop(id)
         return desk.run(id) or {"id": id, "state": "removed"}
 
-    @app.post("/runs/{id}/resume", summary="Go on with a run, or give it more steps")
+    @app.post(
+        "/runs/{id}/pause", summary="Let a run wait, at its place in the queue, until it is resumed", **shape(RunNow)
+    )
+    def pause(id: str) -> dict[str, Any]:
+        known(id)
+        desk.pause(id)
+        return known(id)
+
+    @app.post(
+        "/runs/{id}/resume",
+        summary="Go on with a run; give it more steps, or other settings from here on",
+        **shape(RunNow),
+    )
     def resume(id: str, asked: Resume) -> dict[str, Any]:
         known(id)
         desk.resume(id, asked.steps, offers.full_settings(asked.settings))
@@ -141,11 +153,8 @@ def make_app(
 
     @app.post("/runs/{id}/resume/check", summary="Which of these changes would change nothing, a line each")
     def check_resume(id: str, asked: Resume) -> dict[str, list[str]]:
-        folder = folder_of(desk.root, id)
-        if folder is None:
-            raise HTTPException(404, "there is no such run")
-        more = asked_for(asked.steps, offers.full_settings(asked.settings))
-        return {"notes": notes_about(folder, more, known(id)["prompt"])}
+        known(id)
+        return {"notes": desk.notes_about(id, asked_for(asked.steps, offers.full_settings(asked.settings)))}
 
     @app.post("/runs/{id}/look", status_code=204, summary="Turn the run in progress to a side")
     def look(id: str, asked: Look) -> Response:
@@ -176,10 +185,9 @@ def make_app(
         return streams.answer(request, lambda: desk.run(id))
 
     def newest(id: str, which: Literal["picture", "prior_picture"]) -> Response:
-        with desk.changed:
-            number, data = getattr(desk, which)
-            if not data or desk.now is None or desk.now["id"] != id:
-                raise HTTPException(404, "there is no picture yet")
+        number, data = desk.picture(id, which)
+        if not data:
+            raise HTTPException(404, "there is no picture yet")
         return Response(data, media_type="image/jpeg", headers={"etag": f'"{number}"'})
 
     @app.get("/runs/{id}/live.jpg", summary="The newest picture of the run in progress", response_class=Response)
@@ -201,7 +209,7 @@ def make_app(
         folder = folder_of(desk.root, id)
         if folder is None or not (folder / CHECKPOINT / META).is_file():
             raise HTTPException(404, "there is no checkpoint yet")
-        if (now := desk.now) is not None and now["id"] == id:
+        if id in desk.active:
             raise Busy(f"{id} is in progress: look at live.jpg")
         return Response(drawing.draw(folder, azimuth, elevation, size), media_type="image/jpeg")
 
