@@ -47,7 +47,7 @@ class Critic:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=BROWSER, args=list(GPU))
+        found = playwright.chromium.launch(executable_path=BROWSER, args=list(GPU), timeout=PATIENCE)
         yield found
         found.close()
 
@@ -232,9 +232,8 @@ def test_the_settings_of_a_run_replace_those_of_the_form(page: Any) -> None:
     until(page, "!document.querySelector('#viewer').open")
     again = page.evaluate("fetch('/runs/finished-0').then((r) => r.json()).then((run) => run.again)")
     assert len(again["settings"]) > 10 and page.input_value("#prompt") == again["prompt"] == "a first chair"
-    filled = page.evaluate(
-        "Object.fromEntries([...document.querySelectorAll('#make [data-name]')].filter((i) => i.value).map((i) => [i.dataset.name, i.value]))"
-    )
+    inputs = "[...document.querySelectorAll('#make [data-name]')].filter((input) => input.value)"
+    filled = page.evaluate(f"Object.fromEntries({inputs}.map((input) => [input.dataset.name, input.value]))")
     assert filled == {"seed": "0"} | again["settings"] and page.input_value("#preset") == again["preset"]
     with page.expect_request("**/runs") as sent:
         page.click("#make .primary")
