@@ -23,7 +23,7 @@ function buildNow(id) {
           make("button", { type: "button", id: "now-pause", onclick: () => act(id, newest.state === "paused" ? "resume" : "pause") }),
           make("button", { type: "button", id: "now-change", onclick: () => openResume(newest).catch((error) => say(error.message)) }, "Change …"),
           make("button", { type: "button", id: "now-stop", onclick: () => act(id, "stop") }, "Stop")),
-        make("p", { class: "hint", id: "now-hint" }, "")))));
+        make("p", { class: "hint", id: "now-hint" }))));
 }
 
 // One button for each run that is in progress or paused, where there are several.
