@@ -188,6 +188,7 @@ def test_a_newcomer_makes_pauses_stops_resumes_and_keeps_an_asset_by_keyboard(pa
     picture(page, "change")
     for _ in "0x":
         keys.press("Backspace")
+    keys.type("1")
     keys.press("Enter")
     until(page, "!document.querySelector('#resume').open")
     keys.press("Escape")
@@ -199,9 +200,13 @@ def test_a_newcomer_makes_pauses_stops_resumes_and_keeps_an_asset_by_keyboard(pa
     until(page, "document.querySelector('model-viewer')?.loaded === true")
     page.wait_for_selector("#viewer .plot[data-key=opacity] path")  # it is over, and its curves are there
     tab_to(page, "model-viewer")
-    before = page.evaluate("document.querySelector('model-viewer').getCameraOrbit().theta")
+    until(
+        page, "document.activeElement.shadowRoot?.activeElement?.classList.contains('userInput')"
+    )  # its poster is gone
+    turned = "Math.abs(document.querySelector('model-viewer').getCameraOrbit().theta)"
+    assert page.evaluate(turned) < 0.1
     keys.press("ArrowLeft")
-    until(page, f"Math.abs(document.querySelector('model-viewer').getCameraOrbit().theta - {before}) > 0.1")
+    until(page, f"{turned} > 0.1")
     picture(page, "viewer")
     tab_to(page, "#viewer a", "Download GLB")
     with page.expect_download() as download:

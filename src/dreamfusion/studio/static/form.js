@@ -210,7 +210,7 @@ export async function again(found, branch = false) {
   if (body.picture) setPicture(body.picture, `The picture of “${found.prompt}” (${body.picture}).`);
   const from = branch ? found.id : body.start ?? "";
   setStart(from, branch ? `Begins with the scene of “${found.prompt}” (${from}).` : `Begins with the scene of ${from}, as that run did.`);
-  $("form-error").textContent = "";
+  $("form-error").textContent = $("main-help").textContent = "";
   $("left-out").textContent = whole.left_out.length ? `Not taken over: ${whole.left_out.join(", ")}.` : "";
   countOthers();
   check();

@@ -21,7 +21,7 @@ export async function openResume(found) {
   let number = 0;
   const check = later(350, async () => {
     const own = ++number;
-    const show = (lines, bad) => { if (own === number) notes.replaceChildren(...lines.map((line) => make("li", bad ? { class: "bad" } : {}, line))); };
+    const show = (lines, bad) => { if (own === number && !error.textContent) notes.replaceChildren(...lines.map((line) => make("li", bad ? { class: "bad" } : {}, line))); };
     try { show((await (await ask(`${run(found.id)}/resume/check`, "POST", asked())).json()).notes); }
     catch (problem) { show([problem.message], true); }
   });
