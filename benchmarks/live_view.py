@@ -58,13 +58,13 @@ def turn(root: Path, prompt: str, preset: str, threads: int, seconds: float) -> 
 
     while not said()["step"] >= FIRST:
         time.sleep(0.1)
-    steps = -said()["step"], -desk.picture[0]
+    steps = -said()["step"], -desk.picture(id, "picture")[0]
     begin, azimuth = time.monotonic(), 0.0
     while (spent := time.monotonic() - begin) < seconds:
         desk.look(id, (azimuth % 360, 15.0))
         azimuth += 4
         time.sleep(1 / MOVES)
-    done, frames = said()["step"] + steps[0], desk.picture[0] + steps[1]
+    done, frames = said()["step"] + steps[0], desk.picture(id, "picture")[0] + steps[1]
     cpu = cpu_ms(lambda: client.get(f"/runs/{id}/live.jpg"), 1.0)
     desk.stop(id)
     desk.close()

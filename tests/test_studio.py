@@ -125,7 +125,7 @@ def test_progress_stop_and_resume(tmp_path: Path, made_once: Path, desk: Desk) -
     wait(lambda: state(client, id) == "running")
     slow.close()  # the server ends in the middle
     again = new_desk(tmp_path / "slow", made_once)
-    assert [entry["id"] for entry in again.queue] == [id] and again.queue[0]["more"] == {"steps": 9}
+    assert [entry["id"] for entry in again.queue.entries] == [id] and again.queue.entries[0]["more"] == {"steps": 9}
     again.start()
     wait(lambda: state(client_of(again), id) == "done")
     again.close()
@@ -169,16 +169,22 @@ def test_a_stopped_run_is_given_other_settings(tmp_path: Path, made_once: Path) 
     ):  # fmt: skip
         assert client.post("/runs/ball-0/resume/check", json=asked).json() == {"notes": notes}
     assert client.post("/runs/nothing/resume/check", json={}).status_code == 404
-    assert desk.queue == []
+    assert desk.queue.entries == []
     answer = client.post(
         "/runs/ball-0/resume", json={"settings": {"guidance_scale": 5, "shading.albedo": " "}, "steps": 10}
     )
     assert answer.json()["state"] == "queued"
-    assert desk.queue[0]["more"] == {"steps": 10, "distillation.guidance_scale": "5"} and desk.queue[0]["resume"]
+    assert (
+        desk.queue.entries[0]["more"] == {"steps": 10, "distillation.guidance_scale": "5"}
+        and desk.queue.entries[0]["resume"]
+    )
     desk.stop("ball-0")
     shutil.rmtree(folder / "checkpoint")  # without one it begins anew, with them
     client.post("/runs/ball-0/resume", json={"settings": {"guidance_scale": 5}})
-    assert desk.queue[0]["settings"] == {"distillation.guidance_scale": "5"} and not desk.queue[0]["resume"]
+    assert (
+        desk.queue.entries[0]["settings"] == {"distillation.guidance_scale": "5"}
+        and not desk.queue.entries[0]["resume"]
+    )
 
 
 def test_a_crash_ends_the_run_and_not_the_studio(client: TestClient, tmp_path: Path, made_once: Path) -> None:
@@ -373,13 +379,12 @@ def test_a_run_that_the_server_lost_goes_on_exactly(
     asked = {name: str(value) for name, value in SMALL.items()} | {"steps": "30", "run.checkpoint_seconds": "1e-6"}
     id = first.submit("a ball", "fast", asked)
     first.start()
-    wait(lambda: first.watch() or first.prior_picture[0] > 2)  # type: ignore[func-returns-value]
-    wait(lambda: first.picture[0] > 2 and (root / id / "checkpoint" / "checkpoint.json").exists())
-    assert first.own is not None
-    first.own.kill()
+    wait(lambda: first.watch() or first.picture(id, "prior_picture")[0] > 2)  # type: ignore[func-returns-value]
+    wait(lambda: first.picture(id, "picture")[0] > 2 and (root / id / "checkpoint" / "checkpoint.json").exists())
+    first.active[id].own.kill()
     wait(lambda: first.run(id)["state"] == "failed")  # type: ignore[index]
     first.resume(id, settings=new)
-    wait(lambda: (first.run(id) or {}).get("state") == "running" and "step" in first.said)
+    wait(lambda: id in first.active and "step" in first.active[id].said)
     first.close()
     again = Desk(root, worker=words)
     again.start()
@@ -414,6 +419,6 @@ def test_a_damaged_queue_is_an_empty_one(tmp_path: Path, made_once: Path) -> Non
     (tmp_path / HIDDEN).mkdir()
     for text in ("", "[]", '{"queue": 3}', '{"queue": [1, {"id": "x"}], "failed": {}}'):
         (tmp_path / HIDDEN / "queue.json").write_text(text)
-        assert new_desk(tmp_path, made_once).queue == []
+        assert new_desk(tmp_path, made_once).queue.entries == []
     with pytest.raises(Busy):
         new_desk(tmp_path, made_once).stop("x")

@@ -47,7 +47,7 @@ class Critic:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=BROWSER, args=list(GPU))
+        found = playwright.chromium.launch(executable_path=BROWSER, args=list(GPU), timeout=PATIENCE)
         yield found
         found.close()
 
@@ -103,24 +103,38 @@ def picture(page: Any, name: str) -> None:
         page.screenshot(path=f"{folder}/{name}.png")
 
 
-def test_a_newcomer_makes_stops_resumes_and_keeps_an_asset(page: Any) -> None:
-    """With the keyboard alone, but for the confirmation."""
-    page.focus("#prompt")
-    page.keyboard.type("a red arm")
+def tab_to(page: Any, selector: str, text: str = "") -> None:
+    """Press Tab until the element that matches, and whose text begins so, has the focus."""
+    has_it = "([selector, text]) => document.activeElement.matches(selector) && document.activeElement.textContent.startsWith(text)"
+    for _ in range(80):
+        if page.evaluate(has_it, [selector, text]):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"Tab does not lead to {selector} {text}")
+
+
+def test_a_newcomer_makes_pauses_stops_resumes_and_keeps_an_asset_by_keyboard(page: Any) -> None:
+    """Nothing is clicked, and nothing but the keyboard moves the focus."""
+    keys = page.keyboard
+    tab_to(page, "#prompt")
+    keys.type("a red arm")
     page.wait_for_selector("#words li")
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("Enter")
+    keys.press("ArrowDown")
+    keys.press("Enter")
     assert page.input_value("#prompt") == "a red armchair"
     page.wait_for_selector("#notes .good")
-    page.keyboard.type(" limousine")
+    keys.type(" limousine")
     page.wait_for_selector("#notes li:has-text('never taught')")
     picture(page, "warning")
     for _ in " limousine":
-        page.keyboard.press("Backspace")
-    page.keyboard.press("Enter")
+        keys.press("Backspace")
+    tab_to(page, "[id='set-distillation.guidance_scale']")  # not folded away
+    assert "distillation.guidance_scale" in page.inner_text("#main-help")
+    tab_to(page, "#make .primary")
+    keys.press("Space")
     page.wait_for_selector("#now:not([hidden])")
     until(page, "document.querySelector('#now-picture').src.includes('live.jpg')")
-    until(page, "document.querySelector('#now-curve').getAttribute('points').includes(' ')")
+    until(page, "document.querySelectorAll('#now-plots .plot path').length === 3")
     until(page, "document.querySelector('#now-prior img')?.naturalWidth > 0")
     assert "noise level t = 0.42" in page.inner_text("#now-prior figcaption")
     assert "step" in page.inner_text("#now-figures") and page.inner_text("#now-title") == "a red armchair"
@@ -130,65 +144,110 @@ def test_a_newcomer_makes_stops_resumes_and_keeps_an_asset(page: Any) -> None:
         ".observe(image, { attributes: true }); }",
         page.query_selector("#now-picture"),
     )
-    page.focus("#now-picture")
-    page.keyboard.press("ArrowLeft")
+    tab_to(page, "#now-picture")
+    keys.press("ArrowLeft")
     until(page, "window.own > 0")  # a picture that the page has fetched itself
-    until(page, "fetch('/runs').then((r) => r.json()).then((runs) => runs[0].metrics?.azimuth === 10)")
-    page.keyboard.press("Escape")
-    until(page, "fetch('/runs').then((r) => r.json()).then((runs) => runs[0].step >= 3)")  # the worker waits for that
+    newest = "fetch('/runs').then((r) => r.json()).then((runs) => runs[0])"
+    until(page, f"{newest}.then((run) => run.metrics?.azimuth === 10)")
+    keys.press("Escape")
+    until(page, f"{newest}.then((run) => run.step >= 3)")  # the worker waits for that
 
+    tab_to(page, "#now-pause", "Pause")
+    keys.press("Enter")
+    page.wait_for_selector("#now-state:has-text('paused')")
+    picture(page, "paused")
+    tab_to(page, "#now-pause", "Go on")
+    keys.press("Space")
+    page.wait_for_selector("#now-state:has-text('in progress')")
     page.reload()  # the run does not mind
     page.wait_for_selector("#now-stop")
-    page.focus("#now-stop")
-    page.keyboard.press("Enter")
+    tab_to(page, "#now-stop")
+    keys.press("Enter")
     page.wait_for_selector(".card:has-text('a red armchair') .badge.stopped")
-    page.click(".card:has-text('a red armchair') button")
+    tab_to(page, ".card button[aria-label^='Open a red armchair']")
+    keys.press("Enter")
     seen = "document.querySelector('#scene-picture')"
     until(page, f"{seen}.src.startsWith('blob:') && {seen}.naturalWidth === 384")  # drawn from the checkpoint
     picture(page, "stopped")
     front = page.evaluate(f"{seen}.src")
-    page.focus("#scene-picture")
-    page.keyboard.press("ArrowLeft")
+    tab_to(page, "#scene-picture")
+    keys.press("ArrowLeft")
     until(page, f"{seen}.src !== {front!r} && {seen}.naturalWidth === 160")
     until(page, f"{seen}.naturalWidth === 384")  # it rests
-    page.click("#viewer button:has-text('Change …')")
-    page.fill("#resume-find", "export.faces")
-    page.fill("[id='new-export.faces']", "300")
+    tab_to(page, "#viewer button", "Change …")
+    keys.press("Enter")
+    page.wait_for_selector("#resume[open]")
+    tab_to(page, "#resume-find")
+    keys.type("export.faces")
+    tab_to(page, "[id='new-export.faces']")
+    keys.type("300")
     page.wait_for_selector("#resume-notes li:has-text('the run has that value already')")
-    page.fill("[id='new-export.faces']", "many")
-    page.click("#resume button:has-text('Go on')")
-    page.wait_for_selector("#resume .error:has-text(\"export.faces = 'many' is not allowed\")")
+    keys.type("x")
+    keys.press("Enter")
+    page.wait_for_selector("#resume .error:has-text(\"export.faces = '300x' is not allowed\")")
     picture(page, "change")
-    page.fill("[id='new-export.faces']", "250")
-    page.click("#resume button:has-text('Go on')")
+    for _ in "0x":
+        keys.press("Backspace")
+    keys.type("1")
+    keys.press("Enter")
     until(page, "!document.querySelector('#resume').open")
-    page.keyboard.press("Escape")
+    keys.press("Escape")
     page.wait_for_selector(".card:has-text('a red armchair') .badge.done")
     picture(page, "gallery")
 
-    page.click(".card:has-text('a red armchair') button")
+    tab_to(page, ".card button[aria-label^='Open a red armchair']")
+    keys.press("Enter")
     until(page, "document.querySelector('model-viewer')?.loaded === true")
-    bar = "document.querySelector('model-viewer').shadowRoot.querySelector('#default-progress-bar > .bar')"
-    until(page, f"getComputedStyle({bar}).backgroundColor === 'rgba(0, 0, 0, 0)'")
-    box = page.query_selector("model-viewer").bounding_box()
-    before = page.evaluate("document.querySelector('model-viewer').getCameraOrbit().theta")
-    page.mouse.move(box["x"] + 200, box["y"] + 100)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 300, box["y"] + 100, steps=3)
-    page.mouse.up()
-    until(page, f"Math.abs(document.querySelector('model-viewer').getCameraOrbit().theta - {before}) > 0.1")
-    page.wait_for_timeout(500)
+    page.wait_for_selector("#viewer .plot[data-key=opacity] path")  # it is over, and its curves are there
+    tab_to(page, "model-viewer")
+    until(
+        page, "document.activeElement.shadowRoot?.activeElement?.classList.contains('userInput')"
+    )  # its poster is gone
+    turned = "Math.abs(document.querySelector('model-viewer').getCameraOrbit().theta)"
+    assert page.evaluate(turned) < 0.1
+    keys.press("ArrowLeft")
+    until(page, f"{turned} > 0.1")
     picture(page, "viewer")
+    tab_to(page, "#viewer a", "Download GLB")
     with page.expect_download() as download:
-        page.click("#viewer a:has-text('Download GLB')")
+        keys.press("Enter")
     assert Path(download.value.path()).read_bytes()[:4] == b"glTF"
-    page.click("#viewer button:has-text('Export')")
+    tab_to(page, "#viewer button", "Export")
+    keys.press("Space")
     page.wait_for_selector("#export[open] #export-format")
     picture(page, "export")
-    page.keyboard.press("Escape")
+    keys.press("Escape")
     page.on("dialog", lambda dialog: dialog.accept())
-    page.click("#viewer button:has-text('Delete')")
+    tab_to(page, "#viewer button", "Delete")
+    keys.press("Enter")
     until(page, "!document.querySelector('#gallery').innerText.includes('a red armchair')")
+
+
+def test_the_settings_of_a_run_replace_those_of_the_form(page: Any) -> None:
+    """What was typed before is gone, and what is sent then is what the studio says of the run."""
+    page.fill("#steps", "77")
+    page.fill("[id='set-distillation.guidance_scale']", "9")
+    page.click("#make summary")
+    page.fill("[id='set-scene.lr_head']", "0.5")
+    assert page.inner_text("#others") == "(1 set)"
+    page.fill("[id='set-view.fov_deg']", "33")
+    picture(page, "form")
+    page.click(".card:has-text('a first chair') button")
+    page.click("#viewer button:has-text('Use these settings')")
+    until(page, "!document.querySelector('#viewer').open")
+    again = page.evaluate("fetch('/runs/finished-0').then((r) => r.json()).then((run) => run.again)")
+    assert len(again["settings"]) > 10 and page.input_value("#prompt") == again["prompt"] == "a first chair"
+    inputs = "[...document.querySelectorAll('#make [data-name]')].filter((input) => input.value)"
+    filled = page.evaluate(f"Object.fromEntries({inputs}.map((input) => [input.dataset.name, input.value]))")
+    assert filled == {"seed": "0"} | again["settings"] and page.input_value("#preset") == again["preset"]
+    with page.expect_request("**/runs") as sent:
+        page.click("#make .primary")
+    body = sent.value.post_data_json
+    assert body == again | {"settings": filled, "picture": "", "start": ""}
+    page.click(".card:has-text('a first chair') button")
+    page.click("#viewer button:has-text('Begin from this')")
+    page.wait_for_selector("#begins:has-text('finished-')")
+    picture(page, "begin")
 
 
 def test_a_phone_and_two_tabs(page: Any, browser: Any, address: str) -> None:

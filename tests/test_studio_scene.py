@@ -138,7 +138,7 @@ def test_a_run_in_progress_has_its_own_pictures(tmp_path: Path, made_once: Path,
     desk = Desk(tmp_path / "runs")
     client = TestClient(make_app(desk, easel=fake()), base_url=HERE)
     assert client.get("/runs/ball-0/scene.jpg").status_code == 200
-    desk.now = {"id": "ball-0"}
+    desk.active["ball-0"] = None  # type: ignore[assignment]
     answer = client.get("/runs/ball-0/scene.jpg")
     assert answer.status_code == 409 and "live.jpg" in answer.json()["detail"]
 

@@ -62,8 +62,10 @@ def main() -> None:
         page.wait_for_timeout(2000)  # the picture fades in
         keep(page, DOCS / "studio-asset.jpg")
         if args.more:
-            page.set_viewport_size(PHONE)
-            page.screenshot(path=args.more / "asset.png")
+            for name in ("asset-below.png", "asset-phone.png"):
+                page.evaluate("document.querySelector('#viewer').scrollTo(0, 1e4)")
+                page.screenshot(path=args.more / name)
+                page.set_viewport_size(PHONE)
             page.set_viewport_size(WIDE)
             page.keyboard.press("Escape")
             page.click(".card:has(.badge.stopped) > button")

@@ -1,38 +1,33 @@
-"""The studio's queue: one run at a time, each in a process of its own. Nothing here knows the web.
+"""The studio's queue: one run at a time or several, each in a process of its own. Nothing here knows the web.
 
 The queue is kept in ``.studio/queue.json``. A run leaves it when it has ended, so that a server that is started again goes on
-with the run that was in progress and with those that waited.
+with the runs that were in progress and with those that waited. One that is paused keeps its place in it: its process has written a
+checkpoint and ended, so that nothing is lost whatever happens meanwhile.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
-from base64 import b64decode
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ..batch.crew import WORKER, Worker
 from ..errors import UserError
-from ..files import locked, make_folder, write_atomic
+from ..files import locked, make_folder
 from ..paths import check_folder
 from ..prompts import check_prompt, slug
-from ..run import CHECKPOINT, CONFIG, META
+from ..run import CONFIG
 from ..settings.presets import resolve
-from .changing import asked_for, notes_about
+from .changing import asked_for, begun, notes_about, notes_about_entry
+from .in_progress import InProgress
 from .listing import folder_of, runs_in, summary
+from .waiting import Entry, WaitingList, asked_to_change
 
 HIDDEN, TRASH, QUEUE = ".studio", ".trash", "queue.json"
 MOST_WAITING = 20
 LIVE = {"every": 0.4, "live": 160}
-WATCHED_SECONDS = 6.0
-"""For so long after the last look at the run in progress its process shows what the prior sees."""
-
-Entry = dict[str, Any]
 
 
 class Busy(Exception):
@@ -42,39 +37,35 @@ class Busy(Exception):
 class Desk:
     """The runs of a folder, and the queue of those that are to be made. All methods may be called by any thread."""
 
-    def __init__(self, root: Path, threads: int = 0, worker: Sequence[str] = ()):
-        """``root`` is made if it is missing. UserError if it cannot be written to."""
+    def __init__(self, root: Path, threads: int = 0, worker: Sequence[str] = (), at_once: int = 1):
+        """``root`` is made if it is missing; ``threads`` of the CPU that a run gets, 0 for all; ``at_once``: runs at a time. UserError
+        if the folder cannot be written to."""
         self.root, self.threads, self.worker = root, threads, worker
         check_folder(root)
         make_folder(root / HIDDEN)
         self.changed = threading.Condition(threading.RLock())
         self.version = 0
-        self.queue: list[Entry] = []
-        self.failed: dict[str, str] = {}
-        self.now: Entry | None = None
-        self.said: dict[str, Any] = {}
+        self.queue = WaitingList(root / HIDDEN / QUEUE)
+        self.active: dict[str, InProgress] = {}
         self.notes: dict[str, list[str]] = {}
-        self.picture: tuple[int, bytes] = (0, b"")
-        self.prior_picture: tuple[int, bytes] = (0, b"")
-        self.watched = float("-inf")
-        self.own: Worker | None = None
-        self.closing = self.stopping = False
-        self._read()
-        self.thread = threading.Thread(target=self._work, daemon=True)
+        self.closing = False
+        self.workers = [threading.Thread(target=self._work, daemon=True) for _ in range(at_once)]
 
     def start(self) -> None:
         """Begin with the queue."""
-        self.thread.start()
+        for thread in self.workers:
+            thread.start()
 
     def close(self) -> None:
-        """Stop the run in progress, which writes its checkpoint. It stays the first of the queue."""
+        """Stop the runs in progress, which write their checkpoints. They stay the first of the queue."""
         with self.changed:
             self.closing = True
-            if self.own:
-                self.own.stop()
+            for progress in self.active.values():
+                progress.end("close")
             self.changed.notify_all()
-        if self.thread.is_alive():
-            self.thread.join()
+        for thread in self.workers:
+            if thread.is_alive():
+                thread.join()
 
     def submit(self, prompt: str, preset: str, settings: dict[str, Any], picture: Path | None = None) -> str:
         """Put a new run into the queue; its id. With ``picture`` the prompt may be empty. UserError for a mistake in it, Busy if the
@@ -92,16 +83,17 @@ class Desk:
             return id
 
     def resume(self, id: str, steps: int | None = None, settings: Mapping[str, Any] | None = None) -> None:
-        """Put a run that was stopped, or that is done and gets more ``steps``, into the queue; ``settings`` hold from its checkpoint
-        on. UserError, Busy."""
+        """Go on with a run that is paused, was stopped or failed, or that is done and gets more ``steps``; ``settings`` hold from its
+        checkpoint on. A run in progress writes one, and goes on with them at once. UserError, Busy."""
         with self.changed:
-            folder = folder_of(self.root, id)
-            if self._entry(id) or folder is None:
-                raise Busy(
-                    f"{id} cannot be resumed: " + ("it is in the queue" if self._entry(id) else "there is no such run")
-                )
+            folder, entry, more = folder_of(self.root, id), self.queue[id], asked_for(steps, settings)
+            if entry is not None:
+                self._change(entry, more)
+                return
+            if folder is None:
+                raise Busy(f"{id} cannot be resumed: there is no such run")
             self._check_room()
-            found, more = summary(folder), asked_for(steps, settings)
+            found = summary(folder)
             notes_about(folder, more, found["prompt"])  # says what is wrong
             start = {"prompt": found["prompt"], "preset": found["preset"], "settings": {}}
             if not found.get("step") and found["state"] != "broken":  # it has no checkpoint yet, and begins anew
@@ -109,49 +101,80 @@ class Desk:
             else:
                 self._add({"id": id, "resume": True, "more": more, **start})
 
+    def notes_about(self, id: str, more: Mapping[str, Any]) -> list[str]:
+        """A line for each of these settings that would change nothing from a run's checkpoint on. UserError for what may not change."""
+        with self.changed:
+            entry = self.queue[id]
+            if entry is not None:
+                return notes_about_entry(self.root / id, entry, more)
+            if (folder := folder_of(self.root, id)) is None:
+                raise Busy(f"{id} has no folder")
+            return notes_about(folder, more, summary(folder)["prompt"])
+
+    def _change(self, entry: Entry, more: dict[str, Any]) -> None:
+        id, progress = entry["id"], self.active.get(entry["id"])
+        if not more and not entry.get("paused"):
+            raise Busy(f"{id} cannot be resumed: it is in the queue")
+        if progress is not None and progress.ending == "stop":
+            raise Busy(f"{id} is stopping; resume it when it has stopped")
+        notes_about_entry(self.root / id, entry, more)  # says what is wrong
+        entry.pop("paused", None)
+        if more:
+            asked_to_change(entry, more)
+        self.queue.save()
+        if progress is not None:
+            progress.end("change")
+        self._tell()
+
+    def pause(self, id: str) -> None:
+        """Let a run wait, at its place in the queue, until it is resumed; one in progress writes its checkpoint. Busy if it is not in
+        the queue."""
+        with self.changed:
+            entry = self._waiting(id)
+            entry["paused"] = True
+            self.queue.save()
+            if (progress := self.active.get(id)) is not None:
+                progress.end("pause")
+            self._tell()
+
     def stop(self, id: str) -> None:
         """Take a run out of the queue; one in progress writes its checkpoint. Busy if it is not in it."""
         with self.changed:
-            entry = self._entry(id)
-            if entry is None:
-                raise Busy(f"{id} is not in the queue")
-            if entry is self.now:
-                self.stopping = True
-                if self.own:
-                    self.own.stop()
+            self._waiting(id)
+            if (progress := self.active.get(id)) is not None:
+                progress.end("stop")
             else:
-                self.queue.remove(entry)
-                self._write()
+                self.queue.remove(id)
             self._tell()
 
     def look(self, id: str, wanted: tuple[float, float] | None) -> None:
-        """Show the run in progress from this azimuth and elevation in degrees; None: from changing sides. Busy if it is another."""
+        """Show a run in progress from this azimuth and elevation in degrees; None: from changing sides. Busy if it is not."""
         with self.changed:
-            if self.now is None or self.now["id"] != id or self.own is None:
+            if (progress := self.active.get(id)) is None:
                 raise Busy(f"{id} is not in progress")
-            if "step" in self.said or "doing" in self.said:
-                self.own.look(wanted)
+            progress.look(wanted)
 
     def watch(self) -> None:
-        """Somebody watches the run in progress now, and wants to see what the prior sees."""
+        """Somebody watches the runs in progress now, and wants to see what the prior sees."""
         with self.changed:
-            if self.own is not None and time.monotonic() - self.watched > WATCHED_SECONDS / 3:
-                self.watched = time.monotonic()
-                self.own.watch(WATCHED_SECONDS)
+            for progress in self.active.values():
+                progress.watch()
+
+    def picture(self, id: str, which: Literal["picture", "prior_picture"]) -> tuple[int, bytes]:
+        """The newest JPEG of a run in progress, and its number; (0, b"") if there is none."""
+        with self.changed:
+            progress = self.active.get(id)
+            return progress.pictures[which] if progress is not None else (0, b"")
 
     def delete(self, id: str) -> None:
         """Move a run into the trash, ``.trash`` in the studio's folder. Busy if it is in progress, KeyError if there is none."""
         with self.changed:
-            entry = self._entry(id)
-            if entry is not None and entry is self.now:
+            if id in self.active:
                 raise Busy(f"{id} is in progress; stop it first")
             folder = folder_of(self.root, id)
-            if entry is None and folder is None and id not in self.failed:
+            if self.queue[id] is None and folder is None and id not in self.queue.failed:
                 raise KeyError(id)
-            if entry is not None:
-                self.queue.remove(entry)
-            self.failed.pop(id, None)
-            self._write()
+            self.queue.remove(id)
             if folder is not None:
                 with locked(folder):
                     trash = self.root / TRASH
@@ -162,16 +185,16 @@ class Desk:
     def runs(self) -> list[dict[str, Any]]:
         """All runs: those in progress and in the queue, then the others, the newest first."""
         with self.changed:
-            waiting = [entry["id"] for entry in self.queue]
+            waiting = [entry["id"] for entry in self.queue.entries]
             others = [path.name for path in runs_in(self.root) if path.name not in waiting]
-            lost = [id for id in self.failed if id not in waiting and id not in others]
+            lost = [id for id in self.queue.failed if id not in waiting and id not in others]
             return [found for id in [*waiting, *lost, *others] if (found := self.run(id)) is not None]
 
     def run(self, id: str) -> dict[str, Any] | None:
         """What there is to say about a run, now; None if there is none."""
         with self.changed:
-            entry, folder = self._entry(id), folder_of(self.root, id)
-            if entry is None and folder is None and id not in self.failed:
+            entry, folder = self.queue[id], folder_of(self.root, id)
+            if entry is None and folder is None and id not in self.queue.failed:
                 return None
             found: dict[str, Any] = {
                 "id": id,
@@ -185,39 +208,37 @@ class Desk:
             if folder is not None:
                 found |= summary(folder)
             if entry is not None:
-                found |= {"prompt": entry["prompt"], "preset": entry["preset"], "state": "queued"}
-                found["place"] = self.queue.index(entry)
+                found |= {"prompt": entry["prompt"], "preset": entry["preset"]}
+                found |= {
+                    "state": "paused" if entry.get("paused") else "queued",
+                    "place": self.queue.entries.index(entry),
+                }
                 if folder is None:
                     found["seed"] = int(entry["settings"].get("seed", 0))
-                if entry is self.now:
-                    found |= self.said | {
-                        "state": "stopping" if self.stopping else "running",
-                        "picture": self.picture[0],
-                        "prior_picture": self.prior_picture[0],
-                    }
-            elif id in self.failed:
-                found |= {"state": "failed", "error": self.failed[id]}
+                if id in self.active:
+                    found |= self.active[id].now()
+            elif id in self.queue.failed:
+                found |= {"state": "failed", "error": self.queue.failed[id]}
             found["notes"] = self.notes.get(id, [])
             return found
 
     def _check_room(self) -> None:
-        if len(self.queue) >= MOST_WAITING:
+        if len(self.queue.entries) >= MOST_WAITING:
             raise Busy(f"the queue is full: {MOST_WAITING} runs wait already")
 
     def _free_id(self, name: str) -> str:
         names = (name, *(f"{name}-{k}" for k in range(2, 1_000_000)))
-        return next(
-            n for n in names if not os.path.lexists(self.root / n) and not self._entry(n) and n not in self.failed
-        )
+        taken = {entry["id"] for entry in self.queue.entries} | self.queue.failed.keys()
+        return next(n for n in names if n not in taken and not os.path.lexists(self.root / n))
 
-    def _entry(self, id: str) -> Entry | None:
-        return next((entry for entry in self.queue if entry["id"] == id), None)
+    def _waiting(self, id: str) -> Entry:
+        if (entry := self.queue[id]) is None:
+            raise Busy(f"{id} is not in the queue")
+        return entry
 
     def _add(self, entry: Entry) -> None:
-        self.queue.append(entry)
-        self.failed.pop(entry["id"], None)
+        self.queue.add(entry)
         self.notes.pop(entry["id"], None)
-        self._write()
         self._tell()
 
     def _tell(self) -> None:
@@ -225,69 +246,52 @@ class Desk:
         self.changed.notify_all()
 
     def _work(self) -> None:
+        """What each of the threads does: one run after the other."""
         while True:
             with self.changed:
-                while not self.queue and not self.closing:
+                while (entry := self.queue.next(self.active)) is None and not self.closing:
                     self.changed.wait()
-                if self.closing:
+                if entry is None or self.closing:
                     return
-                entry = self.now = self.queue[0]
-                self.said, self.stopping = {"doing": "starting"}, False
-                self.picture = self.prior_picture = (0, b"")
-                self.watched = float("-inf")
-                self.own = Worker(self.worker or WORKER, self.root / HIDDEN / "worker.log")
+                id, folder = entry["id"], self.root / entry["id"]
+                if problem := begun(folder, entry):
+                    self._note(id, problem)
+                self.queue.save()
+                progress = self.active[id] = InProgress(id, self.worker, self.root / HIDDEN / "worker.log")
+                ask = {**entry, **LIVE, "folder": str(folder), "preset": entry.get("page", entry["preset"])}
                 self._tell()
-            answer = self._make(self.own, entry)
+            answer = progress.own.make(ask, lambda message, entry=entry: self._heard(entry, message))  # type: ignore[misc]
+            progress.own.close()
             with self.changed:
-                self.now = self.own = None
-                if not self.closing:
-                    self.queue.remove(entry)
-                    if answer["error"] is not None and not self.stopping:
-                        self.failed[entry["id"]] = answer["error"]
-                        while len(self.failed) > 100:
-                            self.failed.pop(next(iter(self.failed)))
-                    self._write()
+                del self.active[id]
+                self._ended(entry, progress, answer["error"])
                 self._tell()
 
-    def _make(self, own: Worker, entry: Entry) -> dict[str, Any]:
-        folder = self.root / entry["id"]
-        ask = {**entry, **LIVE, "folder": str(folder), "preset": entry.get("page", entry["preset"])}
-        if folder_of(self.root, entry["id"]) is not None and (folder / CHECKPOINT / META).exists():
-            ask["resume"] = True  # it was in progress when the server ended
-        answer = own.make(ask, lambda message: self._heard(entry["id"], message))
-        own.close()
-        return answer
+    def _ended(self, entry: Entry, progress: InProgress, error: str | None) -> None:
+        """The process of a run has ended: whether the run leaves the queue, and with what error."""
+        id = entry["id"]
+        if progress.ending == "stop":
+            self.queue.remove(id)
+        elif error is None:
+            try:
+                notes_about_entry(self.root / id, entry, entry.get("change", {}))
+            except UserError as problem:
+                self._note(id, f"the change came too late: {problem}")
+                entry.pop("change")
+            if "change" not in entry:
+                self.queue.remove(id)
+        elif not progress.ending:
+            self.queue.remove(id, error)
 
-    def _heard(self, id: str, message: dict[str, Any]) -> None:
+    def _heard(self, entry: Entry, message: dict[str, Any]) -> None:
         with self.changed:
             if "warning" in message:
-                self.notes.setdefault(id, []).append(message["warning"])
-            elif "step" in message:
-                picture = message.pop("picture", None)
-                if picture:
-                    self.picture = (self.picture[0] + 1, b64decode(picture))
-                if seen := message.pop("prior", None):
-                    self.prior_picture = (self.prior_picture[0] + 1, b64decode(seen))
-                elif "prior_t" in self.said:
-                    message["prior_t"] = self.said["prior_t"]
-                if "first" not in self.said:
-                    self.said["first"] = [message["step"], message["seconds"]]
-                first, spent = self.said["first"]
-                done, seconds = message["step"] - first, message["seconds"] - spent
-                left = (message["steps"] - message["step"]) * seconds / done if done > 0 else None
-                self.said = {"first": self.said["first"], **message, "left": left}
-            elif "doing" in message:
-                self.said = {**self.said, "doing": message["doing"], "share": message["share"], "left": None}
+                self._note(entry["id"], message["warning"])
+            if "step" in message:
+                entry.pop("more", None)  # its run.yaml has them now
+            self.active[entry["id"]].heard(message)
             self._tell()
 
-    def _read(self) -> None:
-        with suppress(OSError, ValueError, TypeError, AttributeError):
-            page = json.loads((self.root / HIDDEN / QUEUE).read_bytes())
-            keys = {"id", "prompt", "preset", "settings", "resume"}
-            self.queue = [entry for entry in page["queue"] if isinstance(entry, dict) and keys <= entry.keys()]
-            self.failed = {str(id): str(why) for id, why in page["failed"].items()}
-
-    def _write(self) -> None:
-        page = {"queue": self.queue, "failed": self.failed}
-        with suppress(UserError):  # a full disk costs the queue's memory, and not the page
-            write_atomic(self.root / HIDDEN / QUEUE, json.dumps(page, indent=1).encode())
+    def _note(self, id: str, line: str) -> None:
+        if line not in (lines := self.notes.setdefault(id, [])):
+            lines.append(line)

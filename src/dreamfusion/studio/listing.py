@@ -24,7 +24,7 @@ FILES = {
 """What of a run's folder can be asked for."""
 POINTS = 240
 """Points of a run's curves."""
-CURVES = ("residual_norm", "opacity", "t")
+CURVES = ("residual_norm", "similarity", "opacity", "t")
 
 
 def folder_of(root: Path, id: str) -> Path | None:

@@ -12,7 +12,9 @@ from PIL import Image
 
 from ..errors import UserError
 from ..files import make_folder, write_atomic
+from ..generation import REFERENCE
 from ..reference import FORMATS, LARGEST, read_reference
+from .listing import folder_of
 
 FOLDER = "pictures"
 MOST_BYTES = 8_000_000
@@ -55,3 +57,15 @@ def picture_at(hidden: Path, id: str) -> Path:
     if not ID.fullmatch(id) or not path.is_file():
         raise UserError("the picture is not here any more; choose it again")
     return path
+
+
+def reference_at(root: Path, hidden: Path, id: str) -> Path:
+    """The file of a kept picture, or of the one that the run ``id`` in ``root`` was made with, which is kept as well: that run may be
+    deleted before another one begins. UserError if there is none."""
+    folder = folder_of(root, id)
+    path = folder / REFERENCE if folder is not None else None
+    if path is None or path.is_symlink() or not path.is_file():
+        return picture_at(hidden, id)
+    if path.stat().st_size > LARGEST:
+        raise UserError("the picture of that run is too large")
+    return picture_at(hidden, keep_picture(hidden, path.read_bytes()))

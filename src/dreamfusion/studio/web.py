@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +13,6 @@ from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.background import BackgroundTask
 
 from .. import __version__
@@ -23,22 +21,18 @@ from ..errors import UserError
 from ..prompts import LONGEST
 from ..run import CHECKPOINT, META
 from . import offers
-from .changing import asked_for, notes_about
+from .bodies import Export, Look, NewRun, Resume, RunNow, WholeRun
+from .changing import asked_for
 from .desk import HIDDEN, Busy, Desk
 from .easel import Easel
 from .exporting import export
 from .guard import LOOPBACK, App, Guard
 from .listing import FILES, curves, file_of, folder_of
-from .uploads import keep_picture, picture_at
+from .repeating import again_at
+from .streaming import Streams
+from .uploads import keep_picture, picture_at, reference_at
 
 STATIC = Path(__file__).parent / "static"
-MOST_STREAMS = 32
-PAUSE = 0.3
-"""Seconds between two looks at what has changed."""
-BEAT = 15.0
-"""Seconds after which a silent stream says that it is alive."""
-
-
 PICTURE = {
     "required": True,
     "content": {
@@ -47,46 +41,9 @@ PICTURE = {
 }
 
 
-class NewRun(BaseModel):
-    """A run to be made."""
-
-    model_config = ConfigDict(extra="forbid")
-    prompt: str = Field(max_length=4 * LONGEST, examples=["a red armchair"])
-    preset: str = Field("balanced", max_length=60)
-    settings: dict[str, str | int | float | bool] = Field(default_factory=dict, max_length=100)
-    """Any of ``GET /settings``, by dotted names."""
-    picture: str = Field("", max_length=16)
-    """A reference picture, by the id of ``POST /pictures``. With it the prompt may be empty."""
-    start: str = Field("", max_length=200)
-    """The id of a run whose scene this one begins with."""
-
-
-class Resume(BaseModel):
-    """How to go on with a run."""
-
-    model_config = ConfigDict(extra="forbid")
-    steps: int | None = Field(None, ge=1, le=1_000_000)
-    """The new number of steps, for a run that is to get more."""
-    settings: dict[str, str | int | float | bool] = Field(default_factory=dict, max_length=100)
-    """Settings that hold from the run's checkpoint on: those of ``GET /settings`` that are "mid_run"."""
-
-
-class Look(BaseModel):
-    """From where to look at the run in progress, in degrees. Without an azimuth: from changing sides."""
-
-    model_config = ConfigDict(extra="forbid")
-    azimuth: float | None = Field(None, ge=-3600, le=3600)
-    elevation: float = Field(15.0, ge=-85, le=85)
-
-
-class Export(BaseModel):
-    """What file to make of an asset."""
-
-    model_config = ConfigDict(extra="forbid")
-    format: str = Field("glb", max_length=10)
-    faces: int = Field(20_000, ge=100, le=2_000_000)
-    texture_size: int = Field(1024, ge=64, le=4096)
-    compress: bool = False
+def shape(model: Any) -> dict[str, Any]:
+    """The options of a route whose answer is described by a model, and sent as it is."""
+    return {"response_model": model, "response_model_exclude_unset": True}
 
 
 def make_app(
@@ -105,7 +62,7 @@ def make_app(
         await asyncio.to_thread(drawing.close)
 
     app = FastAPI(title="dreamfusion studio", version=__version__, docs_url=None, redoc_url=None, lifespan=life)
-    streams = {"open": 0}
+    streams = Streams(desk)
 
     @app.exception_handler(UserError)
     async def mistake(_: Request, error: UserError) -> JSONResponse:
@@ -127,14 +84,14 @@ def make_app(
             raise HTTPException(404, "there is no such run")
         return found
 
-    @app.get("/runs", summary="All runs: the queue first, then the newest")
+    @app.get("/runs", summary="All runs: the queue first, then the newest", **shape(list[RunNow]))
     def runs() -> list[dict[str, Any]]:
         return desk.runs()
 
-    @app.post("/runs", status_code=201, summary="Put a new run into the queue")
+    @app.post("/runs", status_code=201, summary="Put a new run into the queue", **shape(RunNow))
     def new_run(asked: NewRun) -> dict[str, Any]:
         settings = offers.check_settings(asked.preset, asked.settings)
-        picture = picture_at(desk.root / HIDDEN, asked.picture) if asked.picture else None
+        picture = reference_at(desk.root, desk.root / HIDDEN, asked.picture) if asked.picture else None
         if asked.start:
             begin = folder_of(desk.root, asked.start)
             if begin is None:
@@ -156,11 +113,11 @@ def make_app(
         seen = await asyncio.to_thread(critic.seen, picture_at(desk.root / HIDDEN, id))
         return {"id": id, "seen": seen}
 
-    @app.get("/runs/{id}", summary="A run, with the curves of its log")
+    @app.get("/runs/{id}", summary="A run, with the curves of its log, and what repeats it", **shape(WholeRun))
     def run(id: str) -> dict[str, Any]:
         found = known(id)
         folder = folder_of(desk.root, id)
-        return found | {"curves": curves(folder) if folder else []}
+        return found | {"curves": curves(folder)} | again_at(folder) if folder else found | {"curves": []}
 
     @app.delete("/runs/{id}", status_code=204, summary="Move a run into the trash, or take it out of the queue")
     def delete(id: str) -> Response:
@@ -176,7 +133,19 @@ def make_app(
         desk.stop(id)
         return desk.run(id) or {"id": id, "state": "removed"}
 
-    @app.post("/runs/{id}/resume", summary="Go on with a run, or give it more steps")
+    @app.post(
+        "/runs/{id}/pause", summary="Let a run wait, at its place in the queue, until it is resumed", **shape(RunNow)
+    )
+    def pause(id: str) -> dict[str, Any]:
+        known(id)
+        desk.pause(id)
+        return known(id)
+
+    @app.post(
+        "/runs/{id}/resume",
+        summary="Go on with a run; give it more steps, or other settings from here on",
+        **shape(RunNow),
+    )
     def resume(id: str, asked: Resume) -> dict[str, Any]:
         known(id)
         desk.resume(id, asked.steps, offers.full_settings(asked.settings))
@@ -184,11 +153,8 @@ def make_app(
 
     @app.post("/runs/{id}/resume/check", summary="Which of these changes would change nothing, a line each")
     def check_resume(id: str, asked: Resume) -> dict[str, list[str]]:
-        folder = folder_of(desk.root, id)
-        if folder is None:
-            raise HTTPException(404, "there is no such run")
-        more = asked_for(asked.steps, offers.full_settings(asked.settings))
-        return {"notes": notes_about(folder, more, known(id)["prompt"])}
+        known(id)
+        return {"notes": desk.notes_about(id, asked_for(asked.steps, offers.full_settings(asked.settings)))}
 
     @app.post("/runs/{id}/look", status_code=204, summary="Turn the run in progress to a side")
     def look(id: str, asked: Look) -> Response:
@@ -205,53 +171,23 @@ def make_app(
         after = BackgroundTask(shutil.rmtree, path.parent, ignore_errors=True)
         return FileResponse(path, filename=f"{id}{path.suffix}", background=after)
 
-    def event_stream(request: Request, look: Callable[[], Any]) -> StreamingResponse:
-        if streams["open"] >= MOST_STREAMS:
-            raise HTTPException(503, "too many pages watch already; close some")
-
-        def watched() -> Any:
-            desk.watch()
-            return look()
-
-        async def events() -> AsyncIterator[str]:
-            streams["open"] += 1
-            try:
-                seen, last, silent = -1, "", 0.0
-                while not desk.closing and not await request.is_disconnected():
-                    if desk.version != seen:
-                        seen = desk.version
-                        text = json.dumps(await asyncio.to_thread(watched), allow_nan=False)
-                        if text != last:
-                            last, silent = text, 0.0
-                            yield f"data: {text}\n\n"
-                    elif silent >= BEAT:
-                        silent = 0.0
-                        yield ": still here\n\n"
-                    silent += PAUSE
-                    await asyncio.sleep(PAUSE)
-            finally:
-                streams["open"] -= 1
-
-        return StreamingResponse(events(), media_type="text/event-stream")
-
     @app.get(
         "/events", summary="All runs, whenever something changes (server-sent events)", response_class=StreamingResponse
     )
     async def all_events(request: Request) -> StreamingResponse:
-        return event_stream(request, desk.runs)
+        return streams.answer(request, desk.runs)
 
     @app.get(
         "/runs/{id}/events", summary="A run, whenever it changes (server-sent events)", response_class=StreamingResponse
     )
     async def run_events(id: str, request: Request) -> StreamingResponse:
         await asyncio.to_thread(known, id)
-        return event_stream(request, lambda: desk.run(id))
+        return streams.answer(request, lambda: desk.run(id))
 
     def newest(id: str, which: Literal["picture", "prior_picture"]) -> Response:
-        with desk.changed:
-            number, data = getattr(desk, which)
-            if not data or desk.now is None or desk.now["id"] != id:
-                raise HTTPException(404, "there is no picture yet")
+        number, data = desk.picture(id, which)
+        if not data:
+            raise HTTPException(404, "there is no picture yet")
         return Response(data, media_type="image/jpeg", headers={"etag": f'"{number}"'})
 
     @app.get("/runs/{id}/live.jpg", summary="The newest picture of the run in progress", response_class=Response)
@@ -273,7 +209,7 @@ def make_app(
         folder = folder_of(desk.root, id)
         if folder is None or not (folder / CHECKPOINT / META).is_file():
             raise HTTPException(404, "there is no checkpoint yet")
-        if (now := desk.now) is not None and now["id"] == id:
+        if id in desk.active:
             raise Busy(f"{id} is in progress: look at live.jpg")
         return Response(drawing.draw(folder, azimuth, elevation, size), media_type="image/jpeg")
 

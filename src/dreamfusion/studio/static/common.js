@@ -33,5 +33,5 @@ export const clock = (seconds) => {
   return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
 };
 export const later = (wait, act) => { let timer; return (...given) => { clearTimeout(timer); timer = setTimeout(() => act(...given), wait); }; };
-export const STATES = { queued: "in the queue", running: "in progress", stopping: "stopping", stopped: "stopped", done: "done", failed: "failed", broken: "broken" };
+export const STATES = { queued: "in the queue", running: "in progress", stopping: "stopping", paused: "paused", stopped: "stopped", done: "done", failed: "failed", broken: "broken" };
 export const say = (text) => { $("status").textContent = text; };

@@ -1,26 +1,48 @@
 // The form of a new run: presets, settings, suggestions of words, what the prior does not know.
-import { $, ask, get, later, make } from "./common.js";
+import { $, ask, get, later, make, run } from "./common.js";
 
 let presets = {}, words = { things: [], looks: [] };
-const changed = new Set();
 
 export function field(setting, place = "set") {
   const id = `${place}-${setting.name}`;
   const input = make("input", { id, "data-name": setting.name, placeholder: setting.default, "aria-describedby": `${id}-help` });
-  if (place === "set") input.addEventListener("input", () => (input.value.trim() ? changed.add(setting.name) : changed.delete(setting.name)));
   return make("div", { class: "setting", "data-words": `${setting.name} ${setting.help}`.toLowerCase() },
     make("label", { for: id }, setting.name), input, make("p", { class: "hint", id: `${id}-help` }, `${setting.help} [${setting.allowed}]`));
 }
 
+// The few settings that are always there, by the words that stand above them.
+const LABELS = { "distillation.guidance_scale": "Guidance", "distillation.negative_prompt": "Without", "export.faces": "Triangles, at most", "export.texture_size": "Texture size" };
+
+function mainField(setting) {
+  const id = `set-${setting.name}`;
+  return make("div", { class: "setting" }, make("label", { for: id }, LABELS[setting.name] ?? setting.name), make("input", { id, "data-name": setting.name }));
+}
+
+// The help of a field stands below all of them while it is used, and stays: nothing moves under the pointer.
+function explain(input, setting) {
+  input.title = setting.help;
+  input.setAttribute("aria-description", setting.help);
+  input.addEventListener("focus", () => { $("main-help").textContent = `${setting.name}: ${setting.help} [${setting.allowed}]`; });
+}
+
+const mainInputs = () => [...$("main-settings").querySelectorAll("[data-name]")];
+
+// What the preset says stands in the empty fields; one that it does not have is not there.
 function showPreset() {
   const chosen = presets[$("preset").value];
   if (!chosen) return;
   $("about").textContent = chosen.about;
-  $("steps").placeholder = chosen.values.steps ?? "";
-  for (const [name, value] of Object.entries(chosen.values)) {
-    const input = document.getElementById(`set-${name}`);
-    if (input) input.placeholder = value;
+  for (const input of mainInputs()) {
+    const value = chosen.values[input.dataset.name];
+    input.placeholder = value || "–";
+    input.disabled = value == null;
+    input.closest(".setting").hidden = input.disabled;
   }
+}
+
+function countOthers() {
+  const count = [...$("other-settings").querySelectorAll("input")].filter((input) => input.value.trim()).length;
+  $("others").textContent = count ? `(${count} set)` : "";
 }
 
 export async function fillForm() {
@@ -29,12 +51,14 @@ export async function fillForm() {
   $("preset").append(...Object.keys(presets).map((name) => make("option", { value: name }, name)));
   $("preset").value = "fast" in presets ? "fast" : Object.keys(presets)[0];
   for (const setting of settings) {
-    if (["seed", "steps"].includes(setting.name)) continue;
-    (setting.main ? $("main-settings") : $("other-settings")).append(field(setting));
+    if (!setting.main) { $("other-settings").append(field(setting)); continue; }
+    if (!["seed", "steps"].includes(setting.name)) $("main-settings").append(mainField(setting));
+    explain(mainInputs().find((input) => input.dataset.name === setting.name), setting);
   }
   showPreset();
 }
 
+$("other-settings").addEventListener("input", countOthers);
 $("preset").addEventListener("change", showPreset);
 $("dice").addEventListener("click", () => { $("seed").value = Math.floor(Math.random() * 1e6); });
 $("find").addEventListener("input", () => {
@@ -116,8 +140,15 @@ const check = later(350, async () => {
   } catch (error) { answered = true; if (number === asked) $("notes").replaceChildren(make("li", { class: "bad" }, error.message)); }
 });
 
-// A reference picture in place of words, or beside them.
+// A reference picture in place of words, or beside them. ``picture``: its id, or that of a run that has it.
 let picture = "", presetBefore = "";
+
+function setPicture(id, text) {
+  picture = id;
+  $("seen").textContent = text;
+  $("no-picture").hidden = false;
+  box.required = false;
+}
 
 function dropPicture() {
   picture = "";
@@ -134,10 +165,7 @@ $("picture").addEventListener("change", async () => {
     const answer = await fetch("/pictures", { method: "POST", headers: { "Content-Type": file.type || "application/octet-stream" }, body: file });
     const said = answer.headers.get("Content-Type")?.includes("json") ? await answer.json() : { detail: await answer.text() };
     if (!answer.ok) throw new Error(said.detail);
-    picture = said.id;
-    $("seen").textContent = `The prior sees ${said.seen}.`;
-    $("no-picture").hidden = false;
-    box.required = false;
+    setPicture(said.id, `The prior sees ${said.seen}.`);
     const asks = Object.keys(presets).find((name) => presets[name].picture);
     if (asks && !presets[$("preset").value].picture) { presetBefore = $("preset").value; $("preset").value = asks; showPreset(); }
   } catch (error) { dropPicture(); $("seen").textContent = error.message; }
@@ -146,31 +174,44 @@ $("no-picture").addEventListener("click", dropPicture);
 
 let start = "";
 
-function setStart(found) {
-  start = found?.id ?? "";
+function setStart(id, text = "") {
+  start = id;
   $("begins").hidden = !start;
-  $("begins").firstElementChild.textContent = start ? `Begins with the scene of “${found.prompt}” (${start}).` : "";
+  $("begins").firstElementChild.textContent = text;
 }
-$("no-start").addEventListener("click", () => setStart(null));
+$("no-start").addEventListener("click", () => setStart(""));
+
+// The settings that somebody has typed, by name.
+const fields = () => [...$("make").querySelectorAll("[data-name]")];
+function given() {
+  const filled = fields().filter((input) => input.value.trim() && !input.disabled);
+  return Object.fromEntries(filled.map((input) => [input.dataset.name, input.value.trim()]));
+}
 
 $("make").addEventListener("submit", async (event) => {
   event.preventDefault();
-  $("form-error").textContent = "";
-  const settings = { seed: $("seed").value.trim() || "0" };
-  if ($("steps").value.trim()) settings.steps = $("steps").value.trim();
-  for (const name of changed) settings[name] = document.getElementById(`set-${name}`).value.trim();
+  $("form-error").textContent = $("left-out").textContent = "";
   const button = $("make").querySelector(".primary");
   button.disabled = true;
   try {
-    await ask("/runs", "POST", { prompt: box.value, preset: $("preset").value, settings, picture, start });
+    await ask("/runs", "POST", { prompt: box.value, preset: $("preset").value, settings: { seed: "0", ...given() }, picture, start });
   } catch (error) { $("form-error").textContent = error.message; }
   button.disabled = false;
 });
 
-// Fill in the settings of a run; ``branch``: begin with its scene, too.
-export function again(found, branch = false) {
-  setStart(branch ? found : null);
-  box.value = found.prompt; $("seed").value = found.seed;
-  if (found.preset in presets) { $("preset").value = found.preset; showPreset(); }
-  box.focus(); check();
+// Fill the form with what makes a run once more, and with nothing else; ``branch``: let it begin with that run's scene.
+export async function again(found, branch = false) {
+  const whole = await get(run(found.id)), body = whole.again;
+  if (!body) throw new Error("this run's settings cannot be read");
+  presetBefore = ""; dropPicture();
+  box.value = body.prompt; $("preset").value = body.preset; showPreset();
+  const settings = { seed: "0", ...body.settings };
+  for (const input of fields()) input.value = settings[input.dataset.name] ?? "";
+  if (body.picture) setPicture(body.picture, `The picture of “${found.prompt}” (${body.picture}).`);
+  const from = branch ? found.id : body.start ?? "";
+  setStart(from, branch ? `Begins with the scene of “${found.prompt}” (${from}).` : `Begins with the scene of ${from}, as that run did.`);
+  $("form-error").textContent = $("main-help").textContent = "";
+  $("left-out").textContent = whole.left_out.length ? `Not taken over: ${whole.left_out.join(", ")}.` : "";
+  countOthers();
+  check();
 }

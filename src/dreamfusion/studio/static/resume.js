@@ -1,4 +1,4 @@
-// Go on with a stopped run with other settings from here on, or with more steps.
+// Go on with a run with other settings from here on, or with more steps. One in progress stops for that, and goes on at once.
 import { $, ask, get, later, make, run } from "./common.js";
 import { field } from "./form.js";
 
@@ -7,7 +7,7 @@ export async function openResume(found) {
   const fields = settings.map((setting) => field(setting, "new"));
   const inputs = fields.map((part) => part.querySelector("input"));
   for (const input of inputs) input.placeholder = "unchanged";
-  const steps = make("input", { id: "resume-steps", inputmode: "numeric", placeholder: String(found.steps) });
+  const steps = make("input", { id: "resume-steps", inputmode: "numeric", placeholder: found.steps ? String(found.steps) : "unchanged" });
   const find = make("input", { id: "resume-find", type: "search", placeholder: "find a setting …", "aria-controls": "resume-settings", oninput: () => {
     const wanted = find.value.toLowerCase().trim();
     for (const part of fields) part.hidden = Boolean(wanted) && !part.dataset.words.includes(wanted);
@@ -21,7 +21,7 @@ export async function openResume(found) {
   let number = 0;
   const check = later(350, async () => {
     const own = ++number;
-    const show = (lines, bad) => { if (own === number) notes.replaceChildren(...lines.map((line) => make("li", bad ? { class: "bad" } : {}, line))); };
+    const show = (lines, bad) => { if (own === number && !error.textContent) notes.replaceChildren(...lines.map((line) => make("li", bad ? { class: "bad" } : {}, line))); };
     try { show((await (await ask(`${run(found.id)}/resume/check`, "POST", asked())).json()).notes); }
     catch (problem) { show([problem.message], true); }
   });
@@ -34,7 +34,8 @@ export async function openResume(found) {
     } catch (problem) { number++; notes.replaceChildren(); error.textContent = problem.message; }
   } },
     make("h2", { id: "resume-title" }, `Go on with “${found.prompt}”`),
-    make("p", { class: "hint" }, `What you change here holds from step ${found.step} on, and is recorded with the run.`),
+    make("p", { class: "hint" }, found.state === "running" ? "What you change here holds from the next step on, and is recorded with the run. It saves a checkpoint and goes on from there."
+      : `What you change here holds from step ${found.step} on, and is recorded with the run.`),
     make("label", { for: "resume-steps" }, "Steps"), steps,
     make("label", { for: "resume-find" }, "Settings"), find,
     make("div", { id: "resume-settings" }, ...fields),

@@ -43,11 +43,12 @@ $("filter").addEventListener("input", showGallery);
 
 function update(found) {
   all = found;
-  const now = all.find((one) => ["running", "stopping"].includes(one.state));
+  const now = all.filter((one) => ["running", "stopping"].includes(one.state)), paused = all.filter((one) => one.state === "paused");
   const waiting = all.filter((one) => one.state === "queued").length;
-  showNow(now);
+  showNow([...now, ...paused]);
   showGallery();
-  say(`${now ? `making “${now.prompt}”` : "idle"}${waiting ? `, ${waiting} in the queue` : ""}`);
+  const making = now.length > 1 ? `making ${now.length} assets` : now.length ? `making “${now[0].prompt || now[0].id}”` : "idle";
+  say([making, waiting && `${waiting} in the queue`, paused.length && `${paused.length} paused`].filter(Boolean).join(", "));
   if ($("viewer").open) refreshViewer(all);
 }
 

@@ -1,8 +1,9 @@
 // One run, large; and the export of its asset.
 import { assetOf } from "./asset.js";
-import { $, STATES, ask, clock, make, run } from "./common.js";
+import { $, STATES, ask, clock, get, make, run } from "./common.js";
 import { again } from "./form.js";
 import { looksOf } from "./looks.js";
+import { showPlots } from "./plots.js";
 import { openResume } from "./resume.js";
 import { sceneOf } from "./scene.js";
 
@@ -16,7 +17,9 @@ export function refreshViewer(all) {
   const look = JSON.stringify([found.state, found.files, found.error]);
   if (look === openedLook) return;
   openedLook = look;
-  const busy = ["running", "queued", "stopping"].includes(found.state);
+  const busy = ["running", "queued", "stopping"].includes(found.state), paused = found.state === "paused";
+  const plots = make("div", { class: "plots", hidden: true });
+  if (found.step > 0 || busy) get(run(found.id)).then((whole) => showPlots(plots, whole.curves)).catch(() => {});
   const scene = !busy && found.state !== "done" && found.step > 0; // it has a checkpoint that is newer than its asset
   const asset = found.files?.includes("asset.glb");
   const stage = scene ? sceneOf(found) : asset
@@ -36,17 +39,19 @@ export function refreshViewer(all) {
     make("div", { class: "row" }, make("h2", { id: "viewer-title" }, found.prompt || found.id), make("span", { class: `badge ${found.state}` }, STATES[found.state])),
     make("p", { class: "figures" }, ...said.map(([name, value]) => make("span", {}, `${name} `, make("b", {}, String(value))))),
     asset && !scene && looksOf(stage),
+    plots,
     error,
     make("div", { class: "buttons" },
       asset && make("a", { class: "button primary", href: `${run(found.id)}/asset.glb`, download: `${found.id}.glb` }, "Download GLB"),
       asset && make("button", { type: "button", onclick: () => openExport(found) }, "Export …"),
       found.files?.includes("turntable.mp4") && make("a", { class: "button", href: `${run(found.id)}/turntable.mp4`, download: `${found.id}.mp4` }, "Film"),
       found.files?.includes("preview.png") && make("a", { class: "button", href: `${run(found.id)}/preview.png`, target: "_blank", rel: "noopener" }, "All sides"),
-      busy && make("button", { type: "button", onclick: () => attempt(() => ask(`${run(found.id)}/stop`, "POST", {})) }, found.state === "queued" ? "Take out of the queue" : "Stop"),
-      !busy && found.state !== "done" && found.steps > 0 && make("button", { type: "button", class: "primary", onclick: () => attempt(() => ask(`${run(found.id)}/resume`, "POST", {})) }, "Resume"),
-      !busy && found.step > 0 && make("button", { type: "button", onclick: () => attempt(() => openResume(found)) }, "Change …"),
-      !busy && make("button", { type: "button", onclick: () => { $("viewer").close(); again(found); } }, "Use these settings"),
-      !busy && found.step > 0 && make("button", { type: "button", onclick: () => { $("viewer").close(); again(found, true); } }, "Begin from this"),
+      (busy || paused) && make("button", { type: "button", onclick: () => attempt(() => ask(`${run(found.id)}/stop`, "POST", {})) }, found.state === "queued" ? "Take out of the queue" : "Stop"),
+      busy && found.state !== "stopping" && make("button", { type: "button", onclick: () => attempt(() => ask(`${run(found.id)}/pause`, "POST", {})) }, "Pause"),
+      !busy && found.state !== "done" && (found.steps > 0 || paused) && make("button", { type: "button", class: "primary", onclick: () => attempt(() => ask(`${run(found.id)}/resume`, "POST", {})) }, paused ? "Go on" : "Resume"),
+      (busy ? found.state !== "stopping" : paused || found.step > 0) && make("button", { type: "button", onclick: () => attempt(() => openResume(found)) }, "Change …"),
+      !busy && make("button", { type: "button", onclick: () => attempt(async () => { await again(found); $("viewer").close(); $("prompt").focus(); }) }, "Use these settings"),
+      !busy && found.step > 0 && make("button", { type: "button", onclick: () => attempt(async () => { await again(found, true); $("viewer").close(); $("prompt").focus(); }) }, "Begin from this"),
       !busy && make("button", { type: "button", class: "danger", onclick: () => attempt(async () => {
         if (confirm(`Move “${found.prompt}” to the trash?`)) { await ask(run(found.id), "DELETE"); $("viewer").close(); }
       }) }, "Delete"),
