@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
+from dreamfusion import Stopped
 from dreamfusion.errors import UserError
-from dreamfusion.generation import generate
+from dreamfusion.generation import REFERENCE, generate
 from dreamfusion.loading import load_prior
 from dreamfusion.priors.bundled_prior import BundledPrior
 from dreamfusion.priors.outlines import boxes, framed, outline_cameras
 from dreamfusion.priors.question import Question
+from dreamfusion.run import Run
 from dreamfusion.settings.presets import resolve
 from dreamfusion.view.cameras import orbit_cameras
 from dreamfusion.view.view import orbit_view
+from tests.fakes import SMALL
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +112,28 @@ def test_the_question_image_is_answered_with_its_camera(prior: BundledPrior) -> 
     told = prior.mean_picture(Question(words, view, "image"))
     expected = prior.mean_picture(Question(prior.embed(["a green car"]), view))
     assert (told - expected).square().mean() < 0.01
+
+
+@pytest.mark.usefixtures("few_guesses")
+def test_a_run_of_a_picture_is_made_stopped_and_resumed(prior: BundledPrior, tmp_path: Path) -> None:
+    given = tmp_path / "mug.png"
+    pixels = (picture_of(prior, "a red mug", 30, 15) * 255).round().byte().permute(1, 2, 0).numpy()
+    Image.fromarray(pixels, "RGBA").save(given)
+    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    small = SMALL | {"steps": 4, "image": str(given), "views_per_step": 1}
+    with pytest.warns(UserWarning, match="mug.png is read as a red mug"):
+        generate("", "zero123", out=whole, **small)
+    stop = threading.Event()
+
+    def after_two(progress: Any) -> None:
+        if progress.step == 2:
+            stop.set()
+
+    with pytest.warns(UserWarning, match="is read as"), pytest.raises(Stopped):
+        generate("", "zero123", out=stopped, callbacks=[after_two], stop=stop, **small)
+    assert (stopped / REFERENCE).read_bytes() == given.read_bytes()
+    given.unlink()
+    with pytest.warns(UserWarning, match="is read as"):
+        generate(resume=stopped)
+    mine, other = (Run.open(path).load_checkpoint()[0] for path in (stopped, whole))
+    assert all(torch.equal(mine[key], other[key]) for key in other)

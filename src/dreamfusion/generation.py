@@ -237,9 +237,9 @@ def begin(run: Run, trainer: Trainer, prior: Frozen, resumed: bool) -> None:
             run.rewrite_config()
     else:
         trainer.config.prior.id = pinned_id(trainer.config.prior.id, prior)
+        run.write_config(prior.id, prior.hash)  # first, for a folder with anything else in it is none of ours
         if trainer.config.prior.image:
             write_atomic(run.path / REFERENCE, Path(trainer.config.prior.image).read_bytes())
-        run.write_config(prior.id, prior.hash)
 
 
 def finish(scene: Scene, config: Config, run: Run | None) -> Asset:
