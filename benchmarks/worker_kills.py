@@ -29,7 +29,7 @@ from dreamfusion.batch import jobs, worker
 from dreamfusion.batch.crew import Worker, make_all
 from dreamfusion.ray_cluster import free_ports
 from dreamfusion.run import CHECKPOINT, CONFIG, META
-from dreamfusion.studio import desk
+from dreamfusion.studio import in_progress
 
 PROMPT = "a red chair"
 PATIENCE = 900.0
@@ -167,7 +167,7 @@ class Studio:
     def __init__(self, root: Path):
         (port,) = free_ports(1)
         self.root, self.address = root, f"http://127.0.0.1:{port}"
-        desk.Worker = ForkedWorker  # type: ignore[misc]
+        in_progress.Worker = ForkedWorker  # type: ignore[misc]
         self.server = os.fork()
         if self.server == 0:
             self._serve(["studio", "--folder", str(root), "--port", str(port), "--threads", "1"])
