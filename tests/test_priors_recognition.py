@@ -19,6 +19,7 @@ from dreamfusion.loading import load_prior
 from dreamfusion.priors.bundled_prior import BundledPrior
 from dreamfusion.priors.outlines import boxes, framed, outline_cameras
 from dreamfusion.priors.question import Question
+from dreamfusion.priors.recognition import Recognised
 from dreamfusion.run import Run
 from dreamfusion.settings.presets import resolve
 from dreamfusion.view.cameras import orbit_cameras
@@ -73,6 +74,17 @@ def test_a_picture_is_recognised_from_its_side(
     words = prior.embed([f"a back view of {prompt}", f"a clay model of {prompt}"], [smaller])
     assert words.shape[0].argmax() == prior.embed([prompt]).shape[0].argmax()
     assert words.look[0].argmax() != 1 and words.look[1, 1] > 0.5 and words.sides.tolist()[0] == [0, 0, 1, 0]
+
+
+def test_the_best_shape_is_meant_in_the_mean_of_its_colours(prior: BundledPrior) -> None:
+    red, blue, mains = 2, 7, prior.layout.sizes.looks[0]
+    seen = Recognised((9, 4, 9), (red, blue, blue), (0.4, 0.4, 0.2), torch.zeros(3))
+    found = seen.subject(prior.layout)
+    assert found.shape.nonzero()[:, 0].tolist() == [9] and found.shape.sum() == 1
+    torch.testing.assert_close(found.look[[red, blue]], torch.tensor([2 / 3, 1 / 3]))
+    assert (
+        found.look[:mains].sum() == pytest.approx(1) and found.look[mains] == 1 and found.look.sum() == pytest.approx(3)
+    )
 
 
 @pytest.mark.usefixtures("few_guesses")

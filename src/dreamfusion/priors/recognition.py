@@ -49,12 +49,13 @@ class Recognised:
     camera: Tensor
 
     def subject(self, layout: Layout) -> Subject:
-        """The hypotheses as shares of shapes and looks."""
+        """The best shape, in the shares of the looks that it may have: of two colours the mean is one, of two shapes it is none."""
         sizes = layout.sizes
         shape, look = torch.zeros(sizes.shapes), torch.zeros(sum(sizes.looks))
-        for k, main, share in zip(self.shapes, self.mains, self.shares, strict=True):
-            shape[k] += share
-            look[main] += share
+        best = [(m, s) for k, m, s in zip(self.shapes, self.mains, self.shares, strict=True) if k == self.shapes[0]]
+        shape[self.shapes[0]] = 1.0
+        for main, share in best:
+            look[main] += share / sum(s for _, s in best)
         for first in torch.tensor(sizes.looks).cumsum(0)[:-1].tolist():
             look[first] = 1.0  # no second colour, no pattern
         return Subject(shape, look, torch.ones(3))
