@@ -41,9 +41,9 @@ LATER: dict[str, Any] = {
     "distillation.warps": 0,
     "distillation.warp": 0.6,
     "regularizers.total_variation": 0.0,
-    "regularizers.guide": 0.0,
-    "scene.guide": "",
-    "scene.guide_width": 0.3,
+    "regularizers.sketch": 0.0,
+    "scene.sketch": "",
+    "scene.sketch_width": 0.3,
 }
 """Settings that are younger than kept records, and the value at which they do nothing: with it they are not hashed."""
 DROPPED = ("run", "ranks", "clay_ranks", "wide_ranks")

@@ -92,7 +92,7 @@ def test_overlapping_parts_are_all_inside() -> None:
 
 def test_a_field_learns_to_be_solid_inside_and_empty_outside(ball_file: str) -> None:
     """By the guide alone: the prior's gradient is turned off."""
-    config = resolve("sketch-shape", TINY | {"scene.guide": ball_file}, "x")
+    config = resolve("sketch-shape", TINY | {"scene.sketch": ball_file}, "x")
     scene = Trainer(config, GrayBallPrior()).scene
     assert isinstance(scene, GridField)
     optimiser = torch.optim.Adam(scene.parameters(), lr=0.2)
@@ -110,13 +110,13 @@ def test_a_field_learns_to_be_solid_inside_and_empty_outside(ball_file: str) -> 
 def test_the_preset_is_guided_by_the_mesh_that_is_given(ball_file: str) -> None:
     """It weighs the guide's value, and that of no other preset."""
     config = resolve("sketch-shape", TINY | {"mesh": ball_file}, "x")
-    assert config.scene.guide == ball_file and without_effect(config) == []
+    assert config.scene.sketch == ball_file and without_effect(config) == []
     trainer = Trainer(config, GrayBallPrior())
     assert isinstance(trainer.scene, GridField)
     for progress in trainer.steps():
-        assert progress.metrics["skipped"] == 0 and 0.01 < float(progress.metrics["regularizer_guide"]) < 4.7
+        assert progress.metrics["skipped"] == 0 and 0.01 < float(progress.metrics["regularizer_sketch"]) < 4.7
     plain = Trainer(resolve("fast", TINY, "x"), GrayBallPrior())
-    assert "regularizer_guide" not in plain.step()
+    assert "regularizer_sketch" not in plain.step()
 
 
 def test_the_same_seed_gives_the_same_guided_step(ball_file: str) -> None:
@@ -130,24 +130,24 @@ def test_the_same_seed_gives_the_same_guided_step(ball_file: str) -> None:
 
 
 def test_a_guide_is_asked_for_and_never_ignored(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"regularizers.guide needs a mesh as the guide; give one with --mesh FILE"):
+    with pytest.raises(UserError, match=r"regularizers.sketch needs a mesh as the guide; give one with --mesh FILE"):
         Trainer(resolve("sketch-shape", TINY, "x"), GrayBallPrior())
     with pytest.raises(UserError, match=r"cannot be read|holds no faces|No such file"):
         Trainer(resolve("sketch-shape", TINY | {"mesh": str(tmp_path / "none.obj")}, "x"), GrayBallPrior())
     with pytest.raises(UserError, match=r"scene.file belongs to scene.kind=mesh or splats; this run has grid"):
         resolve("fast", {"mesh": "a.obj"}, "x")
-    lines = without_effect(resolve("fast", {"scene.guide": "a.obj", "scene.guide_width": 0.2}, "x"))
-    assert [line.partition(" = ")[0] for line in lines] == ["scene.guide", "scene.guide_width"]
-    lines = without_effect(resolve("fast", {"scene.kind": "mesh", "regularizers.guide": 0.1}, "x"))
-    assert any(line.startswith("regularizers.guide = 0.1 has no effect") for line in lines)
+    lines = without_effect(resolve("fast", {"scene.sketch": "a.obj", "scene.sketch_width": 0.2}, "x"))
+    assert [line.partition(" = ")[0] for line in lines] == ["scene.sketch", "scene.sketch_width"]
+    lines = without_effect(resolve("fast", {"scene.kind": "mesh", "regularizers.sketch": 0.1}, "x"))
+    assert any(line.startswith("regularizers.sketch = 0.1 has no effect") for line in lines)
 
 
 def test_a_mesh_after_a_guided_field_is_not_guided(ball_file: str) -> None:
-    given = {"mesh": ball_file, "regularizers.guide": 0.1}
-    kinds = [(s.scene.kind, getattr(s.scene, "guide", "")) for s in stage_configs(resolve("bridge", given, "x"))]
+    given = {"mesh": ball_file, "regularizers.sketch": 0.1}
+    kinds = [(s.scene.kind, getattr(s.scene, "sketch", "")) for s in stage_configs(resolve("bridge", given, "x"))]
     assert kinds == [("grid", ball_file), ("grid", ball_file)]
     kinds = [
-        (s.scene.kind, getattr(s.scene, "guide", ""))
-        for s in stage_configs(resolve("magic3d", {"scene.guide": ball_file, "regularizers.guide": 0.1}, "x"))
+        (s.scene.kind, getattr(s.scene, "sketch", ""))
+        for s in stage_configs(resolve("magic3d", {"scene.sketch": ball_file, "regularizers.sketch": 0.1}, "x"))
     ]
     assert kinds == [("grid", ball_file), ("mesh", "")]

@@ -159,8 +159,8 @@ def resumable_anywhere(config: Config) -> None:
     if isinstance(config.scene, MeshSettings | SplatSettings):
         config.scene.file = absolute_file(config.scene.file)
     else:
-        config.scene.guide = absolute_file(config.scene.guide)
-    made = {"prior.id": absolute_id, "scene.file": absolute_file, "scene.guide": absolute_file}
+        config.scene.sketch = absolute_file(config.scene.sketch)
+    made = {"prior.id": absolute_id, "scene.file": absolute_file, "scene.sketch": absolute_file}
     config.stages = tuple(
         {name: made[name](value) if name in made else value for name, value in page.items()} for page in config.stages
     )

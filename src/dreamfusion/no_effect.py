@@ -135,8 +135,8 @@ CHECKS = {
     "scene.radius": Check(
         lambda c: isinstance(c.scene, SplatSettings) or tets(c), "scene.shape=vertices begins with a mesh"
     ),
-    "scene.guide": Check(lambda c: ever(c.regularizers.guide), "regularizers.guide is 0"),
-    "scene.guide_width": Check(lambda c: ever(c.regularizers.guide), "regularizers.guide is 0"),
+    "scene.sketch": Check(lambda c: ever(c.regularizers.sketch), "regularizers.sketch is 0"),
+    "scene.sketch_width": Check(lambda c: ever(c.regularizers.sketch), "regularizers.sketch is 0"),
     "scene.density_bias": Check(lambda c: not signed(c), "scene.density=sdf begins with a ball"),
     "scene.lr_head": Check(lambda c: not isinstance(c.scene, SplatSettings), "splats have no MLP"),
     "scene.reach": Check(lambda c: not tets(c), "scene.shape is not vertices"),
@@ -151,7 +151,7 @@ CHECKS = {
     "regularizers.total_variation": Check(
         lambda c: isinstance(c.scene, GridSettings), "only a field in grids has such values (scene.kind)"
     ),
-    "regularizers.guide": Check(
+    "regularizers.sketch": Check(
         lambda c: isinstance(c.scene, FieldSettings), "a mesh and splats are not guided (scene.kind)"
     ),
     "regularizers.orientation": Check(

@@ -66,8 +66,8 @@ class Stage:
             )
         if config.prior.asks == "views" and not prior.joint:
             raise UserError(f"the prior {prior.id!r} answers each view alone; set prior.asks to 'words' or 'camera'")
-        if isinstance(config.scene, FieldSettings) and ever(config.regularizers.guide) and not config.scene.guide:
-            raise UserError("regularizers.guide needs a mesh as the guide; give one with --mesh FILE")
+        if isinstance(config.scene, FieldSettings) and ever(config.regularizers.sketch) and not config.scene.sketch:
+            raise UserError("regularizers.sketch needs a mesh as the guide; give one with --mesh FILE")
         self.config, self.number, self.device = config, number, pick_device(config.device)
         self.schedule_steps = config.schedule_steps or config.steps
         self.clock = clock_of(self.device)

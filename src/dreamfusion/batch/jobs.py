@@ -149,7 +149,7 @@ def _same(name: str, asked: Any, recorded: Any) -> bool:
     if name == "stages" and len(asked) == len(recorded):
         pages = zip(asked, recorded, strict=True)
         return all(a.keys() == r.keys() and all(_same(n, a[n], r[n]) for n in a) for a, r in pages)
-    if name in ("scene.file", "scene.guide", "start") and asked:
+    if name in ("scene.file", "scene.sketch", "start") and asked:
         return str(Path(asked).expanduser().resolve()) == recorded
     if name == "prior.id":
         from ..priors.mixture import absolute_id  # imports torch

@@ -178,19 +178,19 @@ class RadianceField(Scene):
         rays = camera_rays(view.cameras, view.size, device)
         lights = view.lights.to(device).repeat_interleave(view.size**2, 0)
         seen = self.render_rays(rays, view.shading, lights, view.ambient, rng).as_pictures(view.size)
-        if not torch.is_grad_enabled() or not self.settings.guide:
+        if not torch.is_grad_enabled() or not self.settings.sketch:
             return seen
-        price = partial(self.mesh_guide().penalty, self.density, self.settings.guide_width, rng)
-        return replace(seen, penalties={**seen.penalties, "guide": price})
+        price = partial(self.mesh_guide().penalty, self.density, self.settings.sketch_width, rng)
+        return replace(seen, penalties={**seen.penalties, "sketch": price})
 
     def mesh_guide(self) -> MeshGuide:
-        """The guide of ``settings.guide``, read once. UserError if it is no mesh."""
+        """The guide of ``settings.sketch``, read once. UserError if it is no mesh."""
         if self._guide is None:
-            self._guide = MeshGuide.of(read_mesh(self.settings.guide), self.occupancy.values.device)
+            self._guide = MeshGuide.of(read_mesh(self.settings.sketch), self.occupancy.values.device)
         return self._guide
 
     def begin(self) -> None:
-        if self.settings.guide:
+        if self.settings.sketch:
             self.mesh_guide()  # says what is wrong with it
 
     def render_rays(

@@ -13,7 +13,7 @@ Levels = Annotated[tuple[Annotated[int, Field(ge=2, le=512)], ...], Field(min_le
 
 HOW = {
     "particles", "samples", "importance", "mean_importance", "hardening", "lr", "lr_head", "lr_shape", "fast", "file",
-    "guide", "guide_width", "learns", "supersampling", "radius", "count", "opacity", "lr_scale", "lr_rotation", "lr_opacity", "lr_colour",
+    "sketch", "sketch_width", "learns", "supersampling", "radius", "count", "opacity", "lr_scale", "lr_rotation", "lr_opacity", "lr_colour",
     "grow_every", "grow_from", "grow_until", "grow_above", "split_above", "prune_below", "most", "reset_every", "reset_to",
 }  # fmt: skip
 """Settings that say how a scene begins, is rendered and learned, not what it is."""
@@ -49,10 +49,10 @@ class FieldSettings(AnyScene):
     hardening: PositiveSchedule = Field(default=[(0.0, 1.0), (0.7, 4.0)])
     """Factor by which the learned raw density has grown since the start of the stage. As it grows, surfaces get hard and fog gets thin (as
     in NeuS, Wang et al. 2021). A signed distance keeps its slope: its beta is divided by the factor."""
-    guide: str = ""
-    """A mesh as a loose guide, as a file that a mesh scene could begin with; ``regularizers.guide`` says how strong. --mesh names
+    sketch: str = ""
+    """A mesh as a loose guide, as a file that a mesh scene could begin with; ``regularizers.sketch`` says how strong. --mesh names
     it in a run that has such a guide (Sketch-Shape)."""
-    guide_width: Positive = 0.3
+    sketch_width: Positive = 0.3
     """Distance from the guide's surface, in world units, up to which the field is free: the standard deviation of a Gaussian."""
 
 

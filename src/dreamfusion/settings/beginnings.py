@@ -11,7 +11,7 @@ from .building import stage_configs
 from .catalogue import STAGES
 from .config import Config
 
-FILE, GUIDE = "scene.file", "scene.guide"
+FILE, SKETCH = "scene.file", "scene.sketch"
 KINDS = ("mesh", "splats")
 """Kinds of scene that can begin with a file."""
 
@@ -31,10 +31,10 @@ def stage_of_file(given: Mapping[str, Any], values: Mapping[str, Any], pages: Se
     return first
 
 
-def is_guide(given: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    """Whether the file of a run of fields is a guide for them: where ``regularizers.guide`` is not 0."""
+def is_sketch(given: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Whether the file of a run of fields is a guide for them: where ``regularizers.sketch`` is not 0."""
     both = {**values, **given}
-    weight = both.get("regularizers.guide", 0)
+    weight = both.get("regularizers.sketch", 0)
     return both.get("scene.kind", "grid") not in KINDS and (isinstance(weight, list) or str(weight) not in ("0", "0.0"))
 
 

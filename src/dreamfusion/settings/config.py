@@ -42,8 +42,8 @@ class RegularizerSettings(Settings):
     (|slope| - 1)^2."""
     total_variation: WeightSchedule = 0.0
     """Penalty on the differences of neighbouring vertices' values in a field's grids: the mean of their amounts (PureCLIPNeRF)."""
-    guide: WeightSchedule = 0.0
-    """Penalty on a field that is solid outside of the mesh ``scene.guide``, or empty inside, more so far from its surface
+    sketch: WeightSchedule = 0.0
+    """Penalty on a field that is solid outside of the mesh ``scene.sketch``, or empty inside, more so far from its surface
     (Sketch-Shape)."""
     transmittance: WeightSchedule = 0.0
     """Reward for empty space, up to a target: -min(target, mean transmittance) (Dream Fields)."""

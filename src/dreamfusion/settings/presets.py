@@ -16,7 +16,7 @@ from ..errors import UserError, nearest
 from ..paths import reason, user_path
 from ..prompts import check_prompt
 from . import plain_yaml
-from .beginnings import FILE, GUIDE, check_beginning, from_its_file, is_guide, stage_of_file
+from .beginnings import FILE, SKETCH, check_beginning, from_its_file, is_sketch, stage_of_file
 from .building import build, fitting
 from .catalogue import CHANGES, STAGES
 from .config import Config
@@ -86,7 +86,7 @@ def resolve(preset: str = "balanced", overrides: Mapping[str, Any] | None = None
     given = full_names(flatten(overrides or {}))
     if file := given.get(FILE, values.get(FILE)):
         stage = stage_of_file(given, values, pages)
-        name = f"{STAGES}.{stage}.{FILE}" if stage else GUIDE if is_guide(given, values) else FILE
+        name = f"{STAGES}.{stage}.{FILE}" if stage else SKETCH if is_sketch(given, values) else FILE
         given = {n: value for n, value in given.items() if n != FILE} | {name: file}
         values.pop(FILE, None)
     everywhere = {name: value for name, value in given.items() if not name.startswith(f"{STAGES}.")}

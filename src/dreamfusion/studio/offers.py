@@ -26,7 +26,7 @@ REFUSED = (
     "prior.memory",
     "prior.text_8bit",
     "scene.file",
-    "scene.guide",
+    "scene.sketch",
     "start",
 )
 """Settings that a page cannot change: they name files, models to load, or what the machine has."""
