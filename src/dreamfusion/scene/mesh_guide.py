@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ..geometry.distance import signed_distance
+from ..geometry.distance import surface_samples
 from ..geometry.mesh import Mesh, decimate, winding_numbers, with_normals
 from .level_grid import read_levels
 
@@ -20,6 +21,9 @@ SURE = 0.99
 """What the mesh says at most about a point, so that the cross entropy is finite (its code: clamp)."""
 POINTS = 1 << 14
 """Points that a step looks at."""
+SAMPLES, NEARLY = 30_000, 0.02
+"""Points of the surface from which the distance is taken, and the share by which it may be too large: the exact search is
+slow in the middle of a ball, where all of them are equally near."""
 SIDE = 48
 """Vertices per side of the lattice at which the mesh is known. Its spacing is far below the width in which the field is free."""
 FACES = 1000
@@ -54,7 +58,8 @@ class MeshGuide:
         boxed = ((places >= coarse.vertices.min(0)) & (places <= coarse.vertices.max(0))).all(1)
         winding = np.zeros(len(places))
         winding[boxed] = winding_numbers(places[boxed], coarse.vertices, coarse.faces)
-        known = np.stack([winding, abs(signed_distance(coarse, places))], 1)
+        distance, _ = cKDTree(surface_samples(coarse, SAMPLES)[0]).query(places, eps=NEARLY)
+        known = np.stack([winding, distance], 1)
         return cls(torch.from_numpy(known).float().to(device))
 
     def at(self, points: Tensor) -> tuple[Tensor, Tensor]:
