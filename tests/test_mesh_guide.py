@@ -15,7 +15,7 @@ from dreamfusion.errors import UserError
 from dreamfusion.geometry.mesh import Mesh, winding_numbers, with_normals
 from dreamfusion.no_effect import without_effect
 from dreamfusion.scene.grid import GridField
-from dreamfusion.scene.mesh_guide import SURE, THICK, MeshGuide, guide_loss
+from dreamfusion.scene.mesh_guide import SIDE, SURE, THICK, MeshGuide, guide_loss
 from dreamfusion.settings.building import stage_configs
 from dreamfusion.settings.presets import resolve
 from dreamfusion.trainer import Trainer
@@ -43,13 +43,14 @@ def ball_file(tmp_path: Path) -> str:
 
 
 def test_a_ball_is_known_by_its_radius(guide: MeshGuide) -> None:
-    r = guide.points.norm(dim=1)
-    clear = (r - RADIUS).abs() > 0.02  # the triangles lie a little inside of the ball
-    assert torch.equal(guide.inside[clear], r[clear] < RADIUS)
-    torch.testing.assert_close(guide.distance, (r - RADIUS).abs(), atol=0.025, rtol=0)
-    assert guide.inside.float().mean().item() == pytest.approx(
-        RADIUS**3, abs=0.01
-    )  # points are uniform in the unit ball
+    """To the spacing of its lattice."""
+    points = torch.rand(3000, 3, generator=torch.Generator().manual_seed(0)) * 1.6 - 0.8
+    r, spacing = points.norm(dim=1), 2 / (SIDE - 1)
+    inside, distance = guide.at(points)
+    clear = (r - RADIUS).abs() > spacing
+    assert torch.equal(inside[clear], r[clear] < RADIUS) and 0.1 < inside.float().mean() < 0.4
+    torch.testing.assert_close(distance, (r - RADIUS).abs(), atol=spacing, rtol=0)
+    assert (distance - (r - RADIUS).abs())[clear].abs().mean() < 0.005
 
 
 @pytest.mark.parametrize("density", [0.0, 3.0, 500.0])
