@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from PIL import Image
 
 pytest.importorskip("diffusers")
 
@@ -53,6 +54,10 @@ def test_the_guides_commands_run(line: str, tiny: dict[str, Path]) -> None:
     line = re.sub(r"hf:[\w-]+/[\w.-]+|checkpoints/my-model", str(tiny["sd"]), line)
     argv = shlex.split(line)[1:]
     assert "hf:" not in line
+    if "--image" in argv:  # a red disc
+        rows, columns = np.ogrid[-32:32, -32:32]
+        disc = np.where((rows**2 + columns**2 < 600)[..., None], [200, 30, 30, 255], 0).astype(np.uint8)
+        Image.fromarray(disc, "RGBA").save(argv[argv.index("--image") + 1])
     if argv[0] == "generate":
         presets = [name for name in OF_PRESET if name in argv]
         if presets and "--prior" not in argv:

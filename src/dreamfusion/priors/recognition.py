@@ -19,6 +19,7 @@ from torch import Tensor
 from ..view.cameras import Cameras
 from .layout import COVER, Layout, Light
 from .outlines import SIDE, boxes, differences, framed, outline_cameras, shape_of
+from .paint import luminance
 from .subjects import CLAY_PAINT, Subject
 
 SHAPES, SIDES = 160, 3
@@ -205,22 +206,28 @@ class Wanted:
         return ((theirs - self.framed(side)).square() * self.weight).mean((1, 2, 3))
 
     def tinted(self, drawn: Tensor) -> Tensor:
-        """Drawn pictures (N, 4, R, R) with their mean colours made those of the picture."""
-        colours, cover, gain = self._gain(drawn)
-        return _over_gray(colours * gain[:, :, None, None], cover)
+        """Drawn pictures (N, 4, R, R) in one tint, with their own light and dark and the mean colour of the picture."""
+        colours, cover, mean = self._colours(drawn)
+        light = luminance(colours)
+        gain = self.mean / luminance(mean[:, :, None, None])[:, :, 0, 0].clamp_min(0.02)
+        return _over_gray(light * gain[:, :, None, None], cover)
 
     def exposed(self, drawn: Tensor) -> Tensor:
         """Drawn pictures (N, 4, R, R) with their mean brightness made that of the picture, within ``EXPOSURES``."""
-        colours, cover, gain = self._gain(drawn)
-        return _over_gray(colours * gain.mean(1)[:, None, None, None].clamp(*EXPOSURES), cover)
+        colours, cover, mean = self._colours(drawn)
+        gain = (self.mean / mean.clamp_min(0.02)).mean(1).clamp(*EXPOSURES)
+        return _over_gray(colours * gain[:, None, None, None], cover)
 
-    def _gain(self, drawn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Colours over black, coverage, and by what the mean colours (N, 3) differ from the picture's."""
-        ours, cover = self.picture[0], drawn[:, 3:]
-        mean = ((ours[:3] + ours[3:]) / 2).sum((1, 2)) / ours[3].sum().clamp_min(1e-3)
+    @property
+    def mean(self) -> Tensor:
+        """The mean colour (1, 3) of what the picture shows."""
+        return self._colours(self.picture)[2]
+
+    def _colours(self, drawn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Colours over black (N, 3, R, R), coverage (N, 1, R, R) and mean colours (N, 3) of what is covered."""
+        cover = drawn[:, 3:]
         colours = (drawn[:, :3] + cover) / 2  # times the coverage
-        theirs = colours.sum((2, 3)) / cover.sum((2, 3)).clamp_min(1e-3)
-        return colours, cover, mean / theirs.clamp_min(0.02)
+        return colours, cover, colours.sum((2, 3)) / cover.sum((2, 3)).clamp_min(1e-3)
 
 
 def _over_gray(colours: Tensor, cover: Tensor) -> Tensor:
