@@ -68,7 +68,8 @@ def address(
     (finished / "run.yaml").write_text(yaml.safe_dump(page))
     shutil.copytree(finished, tmp_path / "runs" / "finished-1")
     worker = (sys.executable, "-m", "tests.studio_worker", str(made), "5", *words)
-    with served(Desk(tmp_path / "runs", worker=worker), Critic()) as found:
+    at_once = 2 if "several" in request.node.name else 1
+    with served(Desk(tmp_path / "runs", worker=worker, at_once=at_once), Critic()) as found:
         yield found
 
 
@@ -285,6 +286,37 @@ def test_a_phone_and_two_tabs(page: Any, browser: Any, address: str) -> None:
     assert form["x"] + form["width"] < now["x"] == every["x"] and form["y"] == now["y"]
     assert now["y"] + now["height"] <= every["y"] < form["y"] + form["height"]
     other.close()
+
+
+def test_several_runs_in_progress_and_one_that_is_changed(page: Any) -> None:
+    for prompt in ("a lamp", "a second"):
+        page.fill("#prompt", prompt)
+        page.click("#make .primary")
+        page.wait_for_selector(f".card:has-text('{prompt}')")
+    page.wait_for_selector("#now-tabs button:has-text('a second')")
+    assert page.inner_text("#now-title") == "a lamp"
+    page.click("#now-tabs button:has-text('a second')")
+    assert page.inner_text("#now-title") == "a second"
+    assert page.inner_text("#now-tabs [aria-pressed=true]") == "a second"
+    until(page, "document.querySelectorAll('#now-plots .plot').length === 3")
+    page.click("#now-change")
+    page.fill("#resume-find", "scene.lr")
+    page.fill("[id='new-scene.lr']", "0.05")
+    picture(page, "several-change")
+    page.click("#resume button:has-text('Go on')")
+    until(page, "!document.querySelector('#resume').open")
+    second = "fetch('/runs').then((r) => r.json()).then((runs) => runs.find((run) => run.prompt === 'a second'))"
+    until(
+        page, f"{second}.then((run) => run.state === 'running' && run.step === 1)"
+    )  # a new process, which counts anew
+    page.click("#now-pause")
+    page.wait_for_selector("#now-state.paused")
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.evaluate("scrollTo(0, 0)")
+    picture(page, "several-phone")
+    page.wait_for_selector(".card:has-text('a lamp') .badge.done")
+    assert page.inner_text("#now-title") == "a second" and page.is_hidden("#now-tabs")  # it waits to go on
 
 
 def test_two_assets_side_by_side(page: Any) -> None:
