@@ -133,7 +133,6 @@ def table_lamp(p: Paper) -> None:
 
 def chair(p: Paper) -> None:
     p.box(BROWN, 28, 10, 35, 92)
-    p.box(BROWN, 28, 12, 35, 52)
     p.box(BROWN, 28, 52, 70, 60)
     p.box(BROWN, 63, 56, 70, 92)
 

@@ -135,9 +135,8 @@ def turned_by(found: Tensor, cameras: Cameras) -> float:
 
 
 @torch.no_grad()
-def recognised(prior: BundledPrior, name: str, path: Path) -> dict[str, Any]:
-    """What the prior says that a picture shows, and whether it shows the name."""
-    picture = read_reference(path)
+def recognised(prior: BundledPrior, name: str, picture: Tensor) -> dict[str, Any]:
+    """What the prior says that a reference picture shows, and whether it shows the name."""
     seen = prior.recognise([picture])
     shapes = prior.layout.shown[list(prior.vocabulary).index(name)].tolist() if name in prior.vocabulary else []
     return {
@@ -148,9 +147,9 @@ def recognised(prior: BundledPrior, name: str, path: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def meant(prior: BundledPrior, path: Path, cameras: Cameras) -> Tensor:
+def meant(prior: BundledPrior, picture: Tensor, cameras: Cameras) -> Tensor:
     """The albedo of what the prior recognises, as it draws it itself, in front of mid-gray, (V, 3, SIZE, SIZE)."""
-    subject = prior.recognise([read_reference(path)]).subject(prior.layout)
+    subject = prior.recognise([picture]).subject(prior.layout)
     thing, plain = prior.layout.thing(subject.shape), Light(cameras.positions(), ambient=1.0)
     return (prior.layout.draw(thing, subject.look[None], cameras.condition(), light=plain)[:, :3] + 1) / 2
 
@@ -159,17 +158,16 @@ def measure(out: Path, data: Path, stems: dict[str, str], prior: BundledPrior) -
     """What is recognised of each thing; and of those whose runs are finished, how like the model the asset is."""
     found = {}
     for name, stem in stems.items():
-        job, path = job_of(out, "things", name), picture_of(out, "things", name)
+        job, picture = job_of(out, "things", name), read_reference(picture_of(out, "things", name))
         truth = Truth.read(data / f"{stem}.0.npz")
-        seen = prior.recognise([read_reference(path)])
-        found[name] = recognised(prior, name, path)
-        found[name]["turned_by"] = round(turned_by(seen.camera, truth.cameras), 1)
+        found[name] = recognised(prior, name, picture)
+        found[name]["turned_by"] = round(turned_by(prior.recognise([picture]).camera, truth.cameras), 1)
         if job.ask() is None:
             cameras, wanted = truth.cameras[1:], truth.over_gray()[1:]
             scene = load_scene(Run.open(job.folder))[0]
             found[name] |= {
                 "psnr": round(psnr(albedo_of(scene, cameras), wanted), 2),
-                "psnr_prior": round(psnr(meant(prior, path, cameras), wanted), 2),
+                "psnr_prior": round(psnr(meant(prior, picture, cameras), wanted), 2),
                 "psnr_gray": round(psnr(torch.full_like(wanted, GRAY), wanted), 2),
                 "cpu_seconds": made(job.folder)["cpu_seconds"],
             }
@@ -241,7 +239,7 @@ def main() -> None:
         if args.only == "make":
             return
         things = measure(args.out, args.data, stems, prior)
-        made_of = {n: recognised(prior, n, picture_of(args.out, "drawings", n)) for n in THINGS}
+        made_of = {n: recognised(prior, n, read_reference(picture_of(args.out, "drawings", n))) for n in THINGS}
         page = {"what": "images", "novel": NOVEL} | provenance()
         page |= {"summary": summary(things), "things": things, "drawings": made_of}
         write_atomic(args.result, (json.dumps(page, indent=1) + "\n").encode())

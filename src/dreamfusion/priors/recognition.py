@@ -20,7 +20,7 @@ from ..view.cameras import Cameras
 from .layout import COVER, Layout, Light
 from .outlines import SIDE, boxes, differences, framed, outline_cameras, shape_of
 from .paint import luminance
-from .subjects import CLAY_PAINT, Subject
+from .subjects import CLAY_PAINT, Subject, plain_look
 
 SHAPES, SIDES = 160, 3
 """How many shapes are drawn, and from how many of their stored cameras: an outline looks nearly the same from behind."""
@@ -51,15 +51,10 @@ class Recognised:
 
     def subject(self, layout: Layout) -> Subject:
         """The best shape, in the shares of the looks that it may have: of two colours the mean is one, of two shapes it is none."""
-        sizes = layout.sizes
-        shape, look = torch.zeros(sizes.shapes), torch.zeros(sum(sizes.looks))
+        shape = F.one_hot(torch.tensor(self.shapes[0]), layout.sizes.shapes).float()
         best = [(m, s) for k, m, s in zip(self.shapes, self.mains, self.shares, strict=True) if k == self.shapes[0]]
-        shape[self.shapes[0]] = 1.0
-        for main, share in best:
-            look[main] += share / sum(s for _, s in best)
-        for first in torch.tensor(sizes.looks).cumsum(0)[:-1].tolist():
-            look[first] = 1.0  # no second colour, no pattern
-        return Subject(shape, look, torch.ones(3))
+        looks = torch.stack([share * plain_look(layout.sizes.looks, main) for main, share in best])
+        return Subject(shape, looks.sum(0) / sum(share for _, share in best), torch.ones(3))
 
 
 @dataclass(frozen=True)
@@ -183,9 +178,7 @@ class Recogniser:
 
     def _look(self, main: int) -> Tensor:
         """The look (1, K) of a main paint alone."""
-        sizes = self.layout.sizes.looks
-        parts = [F.one_hot(torch.tensor([k]), size) for k, size in zip((main, 0, 0), sizes, strict=True)]
-        return torch.cat(parts, 1).float()
+        return plain_look(self.layout.sizes.looks, main)[None]
 
 
 class Wanted:
@@ -193,6 +186,8 @@ class Wanted:
 
     def __init__(self, picture: Tensor):
         self.picture, self.box = picture[None], boxes(picture[None, 3])
+        self.mean = _colours(self.picture)[2]
+        """The mean colour (1, 3) of what it shows."""
         self.weight = torch.tensor([1.0, 1.0, 1.0, COVER_WEIGHT])[None, :, None, None]
 
     def framed(self, side: int, fill: float = 0.9) -> Tensor:
@@ -207,27 +202,23 @@ class Wanted:
 
     def tinted(self, drawn: Tensor) -> Tensor:
         """Drawn pictures (N, 4, R, R) in one tint, with their own light and dark and the mean colour of the picture."""
-        colours, cover, mean = self._colours(drawn)
+        colours, cover, mean = _colours(drawn)
         light = luminance(colours)
         gain = self.mean / luminance(mean[:, :, None, None])[:, :, 0, 0].clamp_min(0.02)
         return _over_gray(light * gain[:, :, None, None], cover)
 
     def exposed(self, drawn: Tensor) -> Tensor:
         """Drawn pictures (N, 4, R, R) with their mean brightness made that of the picture, within ``EXPOSURES``."""
-        colours, cover, mean = self._colours(drawn)
+        colours, cover, mean = _colours(drawn)
         gain = (self.mean / mean.clamp_min(0.02)).mean(1).clamp(*EXPOSURES)
         return _over_gray(colours * gain[:, None, None, None], cover)
 
-    @property
-    def mean(self) -> Tensor:
-        """The mean colour (1, 3) of what the picture shows."""
-        return self._colours(self.picture)[2]
 
-    def _colours(self, drawn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Colours over black (N, 3, R, R), coverage (N, 1, R, R) and mean colours (N, 3) of what is covered."""
-        cover = drawn[:, 3:]
-        colours = (drawn[:, :3] + cover) / 2  # times the coverage
-        return colours, cover, colours.sum((2, 3)) / cover.sum((2, 3)).clamp_min(1e-3)
+def _colours(drawn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Colours over black (N, 3, R, R), coverage (N, 1, R, R) and mean colours (N, 3) of what is covered, of (N, 4, R, R)."""
+    cover = drawn[:, 3:]
+    colours = (drawn[:, :3] + cover) / 2  # times the coverage
+    return colours, cover, colours.sum((2, 3)) / cover.sum((2, 3)).clamp_min(1e-3)
 
 
 def _over_gray(colours: Tensor, cover: Tensor) -> Tensor:
