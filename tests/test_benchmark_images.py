@@ -114,5 +114,7 @@ def test_the_summary_and_the_page_say_what_the_records_say() -> None:
     drawings = {"mug": {"right": True, "said": "a mug"}, "star": {"right": False, "said": "a coin"}}
     said = "\n".join(images({"summary": found, "drawings": drawings, **origin}))
     assert "| 50.0 % (9 to 91) |" in said and "| 20.0 dB (18.0 to 22.0) |" in said
-    assert "2 drawings, of which 1 are recognised" in said
+    assert "1 of 2 drawings are recognised" in said
+    bare = "\n".join(images({"summary": summary({"a": unmade}), "drawings": drawings, **origin}))
+    assert "No asset of theirs is measured yet." in bare and "PSNR" not in bare
     assert "No result is kept yet." in "\n".join(images(None))

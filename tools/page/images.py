@@ -16,25 +16,29 @@ def images(page: Page | None) -> list[str]:
     if page is None:
         return [*lines, *NOTHING]
     found, drawings = page["summary"], page["drawings"]
-    body = [
-        ["the shape that is recognised shows the right name", percent(found["right"])],
-        ["PSNR of the asset's albedo", decibels(found.get("psnr"))],
-        ["of those that were recognised", decibels(found.get("psnr_right"))],
-        ["PSNR of the prior's own drawing of what it recognised", decibels(found.get("psnr_prior"))],
-        ["PSNR of an empty picture", decibels(found.get("psnr_gray"))],
-    ]
+    body = [["the recognised shape shows the right name", percent(found["right"])]]
+    assets = "No asset of theirs is measured yet."
+    if found["assets"]:
+        assets = (
+            f"The preset `zero123` made an asset of {found['assets']} of them. It is compared with the model from {page['novel']} other "
+            "views, in front of mid-gray."
+        )
+        body += [
+            ["PSNR of the asset's albedo", decibels(found["psnr"])],
+            ["of the recognised ones", decibels(found.get("psnr_right"))],
+            ["PSNR of the prior's own drawing of what it recognised", decibels(found["psnr_prior"])],
+            ["PSNR of an empty picture", decibels(found["psnr_gray"])],
+        ]
     return [
         *lines,
-        f"{found['count']} models of the vocabulary, from all over it, in pictures of 64 x 64 pixels that neither the prior nor its shapes "
-        f"were trained on, and the asset that the preset `zero123` makes of {found['assets']} of them. "
-        f"It is compared with the model from {page['novel']} "
-        "other views, in front of mid-gray. The views are the judge's ([how they are drawn](evaluation.md#train-the-clips-again)).",
+        f"The pictures show {found['count']} models from all over the vocabulary, in 64 x 64 pixels, from views that the prior was not "
+        "trained on. They are the judge's ([how they are drawn](evaluation.md#train-the-clips-again)). " + assets,
         "",
         *table([f"{found['count']} models", ""], body),
         "",
         *picture("images-things.jpg", "Pictures of models, and the assets made of them from two sides"),
-        f"And {len(drawings)} drawings, of which {sum(row['right'] for row in drawings.values())} are recognised. The prior knows "
-        "shaded renders of its models, and no drawings: it makes the nearest thing that it knows.",
+        f"{sum(row['right'] for row in drawings.values())} of {len(drawings)} drawings are recognised. The prior knows shaded renders of "
+        "its models, and no drawings. So it makes the nearest thing that it knows.",
         "",
         *picture("images-drawings.jpg", "Drawings, and the assets made of them from two sides"),
         f"*{made(page)}*",
