@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dreamfusion import cli, generate
+from dreamfusion.asset import Asset
 from dreamfusion.batch import crew, glb_json
 from dreamfusion.batch.board import Board
 from dreamfusion.batch.jobs import Job
@@ -222,6 +223,21 @@ def test_a_run_that_was_killed_before_its_film_is_not_finished(tmp_path: Path) -
     assert job.state() == ("stopped", "") and (asked := job.ask()) is not None and asked["resume"]
     generate(resume=job.folder, prior=GrayBallPrior())
     assert job.state() == ("finished", "") and (job.folder / "turntable.gif").exists()
+
+
+def test_a_run_that_was_given_steps_and_killed_before_its_asset_is_not_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = {"export.turntable_frames": 2, "export.turntable_size": 16}
+    job = Job(tmp_path / "run", "a ball", "fast", SMALL | {"steps": 1} | film)
+    generate("a ball", "fast", out=job.folder, prior=GrayBallPrior(), **job.settings)
+    with monkeypatch.context() as broken:
+        broken.setattr(Asset, "from_scene", lambda *_, **__: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            generate(resume=job.folder, prior=GrayBallPrior(), steps=2)
+    assert job.state() == ("stopped", "")
+    generate(resume=job.folder, prior=GrayBallPrior())
+    assert job.state() == ("finished", "")
 
 
 def test_the_board_counts(tmp_path: Path) -> None:

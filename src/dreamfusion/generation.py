@@ -30,7 +30,7 @@ from .prompts import check_prompt
 from .recorded import start_scene_of
 from .reference import read_reference
 from .reports import reporting
-from .run import Run
+from .run import ANIMATION, Run
 from .scene.particles import shown_of
 from .scene.scene import Scene
 from .scene.scene_settings import MeshSettings, SplatSettings
@@ -233,6 +233,8 @@ def begin(run: Run, trainer: Trainer, prior: Frozen, resumed: bool) -> None:
     """Record the settings of a new run, or those that changed in a resumed one. ``prior``: the first stage's."""
     if resumed:
         run.truncate_log(trainer.done)
+        if trainer.done < trainer.total:
+            (run.path / ANIMATION).unlink(missing_ok=True)
         if Run.open(run.path).config != run.config:
             run.rewrite_config()
     else:

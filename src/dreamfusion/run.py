@@ -47,6 +47,8 @@ PACKAGES = (
     "safetensors", "scikit-image", "scipy", "torch", "transformers", "trimesh", "xatlas",
 )  # fmt: skip
 CONFIG, LOG, CHECKPOINT, META = "run.yaml", "metrics.jsonl", "checkpoint", "checkpoint.json"
+ANIMATION = "turntable.gif"
+"""The last file of an export. It is taken away when steps are added, so that a run that has it is whole."""
 
 
 def default_path(prompt: str, seed: int, base: Path = Path("runs")) -> Path:

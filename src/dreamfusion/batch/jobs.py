@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from ..errors import UserError
-from ..run import CHECKPOINT, CONFIG, META, Run, check_free
+from ..run import ANIMATION, CHECKPOINT, CONFIG, META, Run, check_free
 from ..settings.config import Config
 from ..settings.names import as_text, flatten
 from ..settings.presets import resolve
@@ -109,7 +109,7 @@ class Job:
 
     def _is_exported(self, run: Run) -> bool:
         """Whether its asset is whole and its film is there: the animation is the last file of an export."""
-        has_film = run.config.export.turntable_frames == 0 or (self.folder / "turntable.gif").exists()
+        has_film = run.config.export.turntable_frames == 0 or (self.folder / ANIMATION).exists()
         return has_film and glb_json(self.folder / "asset.glb") is not None
 
     def _has_asset(self) -> bool:
