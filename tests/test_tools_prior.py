@@ -118,6 +118,18 @@ def test_a_depth_and_a_pixel_are_the_place_that_the_camera_saw() -> None:
         torch.testing.assert_close(found[k, row[k], column[k]], points[k], rtol=0, atol=0.04)  # a pixel is 0.03 wide
 
 
+def test_noise_of_a_nearly_black_thing_is_no_pattern_of_its_paint() -> None:
+    """A black piano, whose stored albedo is 0.026 give or take 0.02, becomes brown and not brown and black."""
+
+    def dark_over_light(mean: float) -> float:
+        albedo = torch.tensor([mean - 0.02, mean + 0.02]).expand(1, 3, 1, 2)
+        painted = tint(albedo, torch.tensor([COLOURS["brown"]]), torch.tensor([mean]), torch.tensor([0]))[0, 0, 0]
+        return float(painted[0] / painted[1])
+
+    assert dark_over_light(0.026) > 0.8
+    assert dark_over_light(0.5) == pytest.approx((0.48 / 0.52) ** 0.6, abs=0.02)
+
+
 def test_tint_keeps_light_and_dark_and_takes_the_hue() -> None:
     albedo = torch.linspace(0.05, 0.9, 16).reshape(1, 1, 4, 4).expand(1, 3, 4, 4)
     painted = tint(albedo, torch.tensor([COLOURS["red"]]), torch.tensor([0.45]), torch.tensor([0]))

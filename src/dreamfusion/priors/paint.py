@@ -28,6 +28,10 @@ MASKS = (("striped", "stripes", 0.0, 2.5), ("dotted", "dots", 0.28, 6.0), ("chec
 """Patterns of a second colour: the field, the level that it must reach, and how steeply."""
 
 
+DIM = 0.12
+"""Mean luminance below which a thing's light and dark say less and less: what is nearly black has more noise than contrast."""
+
+
 def wide(values: Tensor) -> Tensor:
     """(B,) as (B, 1, 1, 1)."""
     return values[:, None, None, None]
@@ -36,6 +40,13 @@ def wide(values: Tensor) -> Tensor:
 def luminance(albedo: Tensor) -> Tensor:
     """(B, 1, H, W) of (B, 3, H, W)."""
     return (albedo * albedo.new_tensor(LUMA)[None, :, None, None]).sum(1, keepdim=True)
+
+
+def light_and_dark(albedo: Tensor, mean_luma: Tensor) -> Tensor:
+    """Luminances (B, 1, H, W) of albedo (B, 3, H, W) relative to the mean of what is painted (B,); weaker where that is ``DIM``."""
+    mean = wide(mean_luma)
+    added = (DIM - mean).clamp_min(0)
+    return (luminance(albedo) + added) / (mean + added)
 
 
 def kept(albedo: Tensor, rule: Tensor) -> Tensor:
@@ -53,8 +64,7 @@ def tint(albedo: Tensor, colour: Tensor, mean_luma: Tensor, rule: Tensor) -> Ten
 
     The luminance is taken relative to the mean of what is painted (B,), so that black things can become yellow.
     """
-    luma = luminance(albedo) / mean_luma[:, None, None, None]
-    factor = luma.clamp(0.02, 1.8) ** 0.6
+    factor = light_and_dark(albedo, mean_luma).clamp(0.02, 1.8) ** 0.6
     painted = (0.97 * colour[:, :, None, None] * factor + 0.03 * albedo).clamp(0, BRIGHTEST)
     return torch.lerp(painted, albedo, kept(albedo, rule))
 
@@ -72,7 +82,7 @@ def surfaces(albedo: Tensor, where: Tensor, look: Tensor, thing: Tensor) -> tupl
     whole = pattern[:, [PATTERNS.index("camouflage"), PATTERNS.index("rainbow")]]
     if not whole.any():
         return surface, shine
-    light = (0.5 + 0.5 * luminance(albedo) / wide(mean_luma)).clamp(0.6, 1.2)
+    light = (0.5 + 0.5 * light_and_dark(albedo, mean_luma)).clamp(0.6, 1.2)
     own = (whole_pattern(where, whole) * light).clamp(0, BRIGHTEST)
     stays = wide(main[:, : 2 + len(COLOURS)].sum(1)) * kept(albedo, rule)
     return torch.lerp(surface, torch.lerp(own, albedo, stays), wide(whole.sum(1))), shine
@@ -102,7 +112,7 @@ def painted_main(albedo: Tensor, where: Tensor, main: Tensor, mean_luma: Tensor,
             material = MATERIALS[name]
             mix = (where[rows, FIELDS.index(material.field)][:, None] * 1.5).clamp(-1, 1) * 0.5 + 0.5
             base, other = (some.new_tensor(c)[None, :, None, None] for c in (material.base, material.other))
-            factor = (luminance(some) / wide(mean_luma[rows])).clamp(0.1, 1.8) ** 0.4
+            factor = light_and_dark(some, mean_luma[rows]).clamp(0.1, 1.8) ** 0.4
             painted = ((base + (other - base) * mix) * factor).clamp(0, BRIGHTEST)
             shine = shine.index_add(0, rows, main[rows, k] * material.highlight)
         out = out.index_add(0, rows, wide(main[rows, k]) * painted)
