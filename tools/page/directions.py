@@ -22,8 +22,8 @@ def directions(page: Page | None) -> list[str]:
     if degrees:
         lines += [
             f"The mean of their unit vectors has the length {page['resultant']:.2f}. Without any preference it would be longer with the "
-            f"probability p = {page['p']:.2f} (Rayleigh's test). {page['janus']} shows several fronts, and "
-            f"{len(page['fronts']) - len(degrees)} none.",
+            f"probability p = {page['p']:.2f} (Rayleigh's test). Runs that show several fronts: {page['janus']}. Runs that show none: "
+            f"{len(page['fronts']) - len(degrees)}.",
             "",
         ]
     return [*lines, f"*{made(page)}*", ""]
