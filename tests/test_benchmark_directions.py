@@ -61,5 +61,10 @@ def test_the_page_says_what_was_found() -> None:
         "p": 0.99,
     }
     said = "\n".join(directions(page | {"commit": "abc", "date": "2026-01-02", "machine": "a machine"}))
-    assert "0.01" in said and "p = 0.99" in said and "21 seeds" in said and "several fronts: 1. Runs that show none: 1." in said
+    assert (
+        "0.01" in said
+        and "p = 0.99" in said
+        and "21 seeds" in said
+        and "several fronts: 1. Runs that show none: 1." in said
+    )
     assert "No result is kept yet." in "\n".join(directions(None))

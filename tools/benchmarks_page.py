@@ -12,6 +12,7 @@ sys.path.append(str(Path(__file__).parent))
 from page.ablation import ablation
 from page.assets import assets, maps, opinion
 from page.batch import batch
+from page.bright import bright
 from page.directions import directions
 from page.diversity import diversity
 from page.images import images
@@ -56,6 +57,7 @@ def page() -> str:
             *directions(kept("directions")),
             *diversity({preset: kept(f"diversity-{preset}") for preset in ("fast", "words")}),
             *images(kept("images")),
+            *bright(kept("bright")),
             *opinion(kept("opinion")),
             *assets(kept("assets")),
             *maps(kept("maps")),
