@@ -44,6 +44,7 @@ LATER: dict[str, Any] = {
     "regularizers.sketch": 0.0,
     "scene.sketch": "",
     "scene.sketch_width": 0.3,
+    "shading.depth": 0.0,
 }
 """Settings that are younger than kept records, and the value at which they do nothing: with it they are not hashed."""
 DROPPED = ("run", "ranks", "clay_ranks", "wide_ranks")

@@ -14,6 +14,7 @@ from dreamfusion.loading import load_prior
 from dreamfusion.priors.bundled_prior import BundledPrior
 from dreamfusion.priors.layout import COVER, LIT, Light
 from dreamfusion.view.cameras import orbit_cameras
+from dreamfusion.view.view import hues
 
 CAMERAS = orbit_cameras([20.0, 160.0])
 
@@ -54,3 +55,35 @@ def test_what_the_prior_means_is_lit_as_its_normals_say() -> None:
     length = (met[:, LIT] / facing)[sure]
     assert torch.equal(met[:, COVER], cover) and sure.sum() > 300
     assert (length - length.median()).abs().median() < 0.05 and length.median() == pytest.approx(1, abs=0.1)
+
+
+def test_pictures_of_a_shape_agree_with_six_lights_and_with_each_other() -> None:
+    """The prior's picture of normals shows those that six lights gave. Its picture of depths, turned into points, has their slopes."""
+    from normals import SIZE, meant_normals
+
+    prior = load_prior("bundled")
+    assert isinstance(prior, BundledPrior)
+    normal, cover = meant_normals(prior, "a red armchair", CAMERAS)
+    thing = prior.layout.thing(prior.embed(["a red armchair"])[0].shape)
+    normals, depths = (prior.layout.draw_shape(thing, CAMERAS.condition(), kind, SIZE) for kind in ("normals", "depth"))
+    sure = (cover > 0.999) & (normals[:, 3] > 0.999)
+    assert torch.equal(normals[:, 3], cover) and torch.equal(depths[:, 3], cover) and sure.sum() > 300
+
+    axes = torch.stack(CAMERAS.axes(), 1)
+    shown = torch.einsum("bji,bjhw->bhwi", axes, normals[:, :3])  # colours are (n + 1) / 2, pictures twice that minus 1
+    apart = torch.nn.functional.cosine_similarity(shown, normal, dim=-1)[sure].clamp(-1, 1).acos().rad2deg()
+    assert apart.median() < 4
+
+    height = torch.linspace(-1, 1, 2001)
+    wheel = hues(height)
+    colours = (depths[:, :3].movedim(1, -1)[sure] + 1) / 2
+    distance = CAMERAS.radius[:, None, None].expand_as(cover).clone()
+    distance[sure] -= height[torch.cdist(colours, wheel).argmin(1)]
+    origin, along = CAMERAS.rays(SIZE)
+    points = origin + along * distance[..., None]
+    across, down = points[:, 1:-1, 2:] - points[:, 1:-1, :-2], points[:, 2:, 1:-1] - points[:, :-2, 1:-1]
+    slopes = torch.nn.functional.normalize(torch.linalg.cross(down, across), dim=-1)
+    known = [sure[:, 1 + i : SIZE - 1 + i, 1 + j : SIZE - 1 + j] for i, j in ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))]
+    flat = torch.stack(known).all(0) & (across.norm(dim=-1) < 0.15) & (down.norm(dim=-1) < 0.15)
+    off = (slopes * normal[:, 1:-1, 1:-1]).sum(-1)[flat].clamp(-1, 1).acos().rad2deg()
+    assert flat.sum() > 200 and off.median() < 15

@@ -1,6 +1,9 @@
+import math
+
 import pytest
 import torch
 
+from dreamfusion.errors import UserError
 from dreamfusion.scene.scene import Rendering
 from dreamfusion.view.backdrops import (
     MEAN_LATENT,
@@ -12,8 +15,8 @@ from dreamfusion.view.backdrops import (
     fourier_textures,
 )
 from dreamfusion.view.cameras import orbit_cameras
-from dreamfusion.view.shadings import choose_shading
-from dreamfusion.view.view import orbit_view
+from dreamfusion.view.shadings import choose_shading, without_depth
+from dreamfusion.view.view import hues, orbit_view
 from dreamfusion.view.view_settings import ShadingSettings, ViewSettings
 from dreamfusion.view.view_words import view_words, with_clay, with_view
 
@@ -45,6 +48,30 @@ def test_shadings_come_in_the_given_shares():
     assert {choose_shading(settings, 0.05, generator) for _ in range(50)} == {"albedo"}
     only = ShadingSettings(albedo=0, lambertian=0, textureless=3)
     assert {choose_shading(only, 0.0, generator) for _ in range(50)} == {"textureless"}
+
+
+def test_depths_of_a_plane_are_hues_of_how_near_it_is():
+    """A plane of distance 2.2 to 2.8 from a camera at 2.5; half opaque pixels are half as bright. A change of hue by finite differences."""
+    cameras = orbit_cameras([0.0], 0.0, 2.5)
+    distance = torch.linspace(2.2, 2.8, 5, dtype=torch.float64).view(1, 1, 1, 5).requires_grad_()
+    opacity = torch.tensor([1.0, 0.5, 1.0, 1.0, 0.25], dtype=torch.float64).view(1, 1, 1, 5)
+    colour = Rendering(torch.zeros(1), opacity, distance * opacity, torch.zeros(1)).nearness(cameras)
+    turn = 2 * math.pi * 0.4 * (2.5 - distance + 1)
+    for k in range(3):
+        torch.testing.assert_close(colour[:, k : k + 1], opacity * (1 + (turn + 2 * math.pi * k / 3).cos()) / 2)
+    (gradient,) = torch.autograd.grad(colour[0, 1].sum(), distance)
+    away = Rendering(torch.zeros(1), opacity, (distance + 1e-6) * opacity, torch.zeros(1)).nearness(cameras)
+    torch.testing.assert_close(gradient[0, 0], (away - colour)[0, 1] / 1e-6, rtol=1e-4, atol=1e-5)
+    assert torch.equal(hues(torch.tensor([0.0, -1.0, 1.0])), hues(torch.tensor([[0.0, -1.0, 1.0]]))[0])
+
+
+def test_a_prior_without_depths_is_asked_about_none():
+    both = ShadingSettings(lambertian=0.5, textureless=0, depth=0.5)
+    generator = torch.Generator().manual_seed(0)
+    assert {choose_shading(both, 0.5, generator) for _ in range(50)} == {"lambertian", "depth"}
+    assert {choose_shading(without_depth(both), 0.5, generator) for _ in range(50)} == {"lambertian"}
+    with pytest.raises(UserError, match=r"shading\.depth is the only weight"):
+        without_depth(ShadingSettings(lambertian=0, textureless=0, depth=1))
 
 
 def seen(colour: torch.Tensor, opacity: torch.Tensor) -> Rendering:

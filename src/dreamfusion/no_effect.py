@@ -126,7 +126,8 @@ CHECKS = {
     "view.light_around_deg": Check(lambda c: lit(c) and c.view.ambient < 1, "no view has a key light"),
     "shading.textureless_words": Check(lambda c: c.shading.textureless > 0, "shading.textureless is 0"),
     "shading.albedo_until": Check(
-        lambda c: c.shading.lambertian + c.shading.textureless + c.shading.latent + c.shading.normals > 0, "all views show the albedo alone"
+        lambda c: any([c.shading.lambertian, c.shading.textureless, c.shading.latent, c.shading.normals, c.shading.depth]),
+        "all views show the albedo alone",
     ),
     "shading.latent": Check(
         lambda c: c.scene.channels != 3 or c.shading.latent == 0, "scene.channels is 3, so there are no latents to show"

@@ -29,6 +29,7 @@ from .schema import ever, scheduled
 from .settings.config import Config
 from .view.backdrops import Backdrop
 from .view.looks import sample_view
+from .view.shadings import without_depth
 
 LOOK_EVERY = 16
 """Steps between checks of the count of bad steps, on devices where a check waits for the device."""
@@ -66,9 +67,16 @@ class Stage:
             )
         if config.prior.asks == "views" and not prior.joint:
             raise UserError(f"the prior {prior.id!r} answers each view alone; set prior.asks to 'words' or 'camera'")
+        told = config.prior.asks in ("camera", "image")
+        if prior.knows_depth and config.shading.normals and not told:
+            raise UserError(
+                f"the prior {prior.id!r} knows normals only from a camera that it is told; set prior.asks to camera, or "
+                "shading.normals to 0"
+            )
         if isinstance(config.scene, FieldSettings) and ever(config.regularizers.sketch) and not config.scene.sketch:
             raise UserError("regularizers.sketch needs a mesh as the guide; give one with --mesh FILE")
         self.config, self.number, self.device = config, number, pick_device(config.device)
+        self.shading = config.shading if prior.knows_depth and told else without_depth(config.shading)
         self.schedule_steps = config.schedule_steps or config.steps
         self.clock = clock_of(self.device)
         self.rule = makers.rule(config.distillation, prior)
@@ -100,7 +108,7 @@ class Stage:
         marks = {"start": self.clock()}
         rng = torch.Generator().manual_seed((config.seed * 1_000_003 + self.rule.turn(before + self.done)) % 2**63)
         view = sample_view(
-            config.view, config.shading, progress, rng,
+            config.view, self.shading, progress, rng,
             count=config.views_per_step, size=config.resolution, group=config.prior.views,
         )  # fmt: skip
         rendering = self.scene.look(view, rng)
@@ -186,7 +194,7 @@ class Stage:
         self.skipped_in_a_row.fill_(meta["skipped_in_a_row"])
 
 
-_SHADINGS = {"albedo": 0.0, "lambertian": 1.0, "textureless": 2.0, "latent": 3.0, "normals": 4.0}
+_SHADINGS = {"albedo": 0.0, "lambertian": 1.0, "textureless": 2.0, "latent": 3.0, "normals": 4.0, "depth": 5.0}
 
 
 def start_scene(

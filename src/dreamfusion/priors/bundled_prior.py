@@ -78,6 +78,7 @@ class BundledPrior(Prior):
     resolution = SIZE
     limit = 1.0
     joint = True
+    knows_depth = True
 
     def __init__(
         self, path: Path = WEIGHTS, device: str | torch.device = "cpu", precision: str = "auto", instance: int = 0
@@ -188,7 +189,8 @@ class BundledPrior(Prior):
             camera = question.view.cameras.condition().to(self.device)
             view = question.view
             light = Light(view.lights.to(self.device), 1.0 if view.shading == "albedo" else view.ambient)
-            drawn = self.layout(subjects_of(question.words), camera, self._background(question), light)
+            subjects, behind = subjects_of(question.words), self._background(question)
+            drawn = self.layout(subjects, camera, behind, light, view.shading)
             self._drawn = question, drawn
         return self._drawn[1]
 

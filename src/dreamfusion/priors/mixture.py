@@ -94,6 +94,7 @@ class Mixture(Prior):
         self.device = terms[0][1].device
         self.joint = all(prior.joint for _, prior in terms)
         self.reads_camera = any(prior.reads_camera for _, prior in terms)
+        self.knows_depth = all(prior.knows_depth for _, prior in terms)
 
     def embed(self, captions: Sequence[str], images: Sequence[Tensor] = ()) -> MixedWords:
         """Each part reads the captions its own way."""

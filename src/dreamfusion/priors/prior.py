@@ -42,6 +42,9 @@ class Frozen(ABC):
     reads_camera: bool = True
     """Whether a camera that it is told (``prior.asks: camera``) changes its answer."""
 
+    knows_depth: bool = False
+    """Whether it knows pictures of depths (``shading.depth``) from a camera that it is told."""
+
     @property
     def names(self) -> Sequence[str]:
         """The things that it can draw, if there is a list of them."""

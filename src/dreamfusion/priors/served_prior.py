@@ -33,7 +33,7 @@ class ServedPrior(Prior):
         self.hash = ""
         hello = self._ask({"do": "hello"}).page
         self.id, self.hash, self.resolution = hello["id"], hello["sha256"], hello["resolution"]
-        self.joint, self.reads_camera = hello["joint"], hello["reads_camera"]
+        self.joint, self.reads_camera, self.knows_depth = hello["joint"], hello["reads_camera"], hello["knows_depth"]
         self.channels, self.limit = hello["channels"], hello["limit"]
         self.shape, self.cosine, self.pixels = tuple(hello["shape"]), hello["cosine"], hello["pixels"]
 

@@ -15,7 +15,7 @@ from ..geometry.export_settings import ExportSettings
 from ..geometry.surface import Surface
 from ..view.backdrops import Groups
 from ..view.cameras import Cameras
-from ..view.view import View
+from ..view.view import View, hues
 from .transfer import Volume
 
 Penalties = Mapping[str, Tensor | Callable[[], Tensor]]
@@ -44,6 +44,11 @@ class Rendering:
         unit = torch.nn.functional.normalize(self.normal, dim=1)
         return (torch.einsum("bij,bjhw->bihw", axes, unit) + 1) / 2 * self.opacity
 
+    def nearness(self, cameras: Cameras) -> Tensor:
+        """How near the scene is to the B cameras, as ``hues`` (B, 3, H, W) premultiplied by the opacity."""
+        away = cameras.radius.to(self.depth)[:, None, None, None] - self.depth / self.opacity.clamp_min(1e-3)
+        return hues(away.squeeze(1)).movedim(-1, 1) * self.opacity
+
     def over(self, background: Tensor) -> Tensor:
         """The pictures (B, C, H, W) in front of their backgrounds: colour + (1 - opacity) background."""
         return self.colour + (1 - self.opacity) * background.to(self.colour)
@@ -69,11 +74,13 @@ class Scene(nn.Module, ABC):
         """
 
     def look(self, view: View, rng: torch.Generator | None = None) -> Rendering:
-        """``render``; its colours are the normals where the view shows 'normals'."""
-        if view.shading != "normals":
+        """``render``; its colours are the normals where the view shows 'normals', and how near it is where it shows 'depth'."""
+        if view.shading not in ("normals", "depth"):
             return self.render(view, rng)
         seen = self.render(replace(view, shading="textureless"), rng)
-        return replace(seen, colour=seen.facing(view.cameras))
+        return replace(
+            seen, colour=seen.facing(view.cameras) if view.shading == "normals" else seen.nearness(view.cameras)
+        )
 
     @abstractmethod
     def groups(self) -> Groups:

@@ -199,7 +199,7 @@ class Desk:
         prior = self.prior
         return {
             "id": prior.id, "sha256": prior.hash, "resolution": prior.resolution, "joint": prior.joint,
-            "reads_camera": prior.reads_camera, "channels": prior.channels, "limit": prior.limit,
+            "reads_camera": prior.reads_camera, "knows_depth": prior.knows_depth, "channels": prior.channels, "limit": prior.limit,
             "shape": list(prior.noise_shape(1)[1:]), "pixels": prior.limit == 1,
             "cosine": isinstance(prior, BundledPrior),
         }  # fmt: skip

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import torch
+from pydantic import ValidationError
 
+from ..errors import UserError
 from .view import Shading
 from .view_settings import ShadingSettings
 
-SHADINGS: tuple[Shading, ...] = ("albedo", "lambertian", "textureless", "latent", "normals")
+SHADINGS: tuple[Shading, ...] = ("albedo", "lambertian", "textureless", "latent", "normals", "depth")
 
 
 def choose_shading(settings: ShadingSettings, progress: float, generator: torch.Generator) -> Shading:
@@ -17,6 +19,7 @@ def choose_shading(settings: ShadingSettings, progress: float, generator: torch.
     The settings' validation keeps one weight above zero.
     """
     weights = [settings.albedo, settings.lambertian, settings.textureless, settings.latent, settings.normals]
+    weights.append(settings.depth)
     drawn = torch.rand((), generator=generator, device=generator.device).item() * sum(weights)
     if progress < settings.albedo_until or settings.albedo_until == 1:
         return "albedo"
@@ -25,3 +28,13 @@ def choose_shading(settings: ShadingSettings, progress: float, generator: torch.
             return shading
         drawn -= weight
     return SHADINGS[max(i for i, w in enumerate(weights) if w > 0)]
+
+
+def without_depth(settings: ShadingSettings) -> ShadingSettings:
+    """The same settings without views of depths, for a prior that knows none. UserError where they have no others."""
+    try:
+        return ShadingSettings(**settings.model_dump() | {"depth": 0.0})
+    except ValidationError:
+        raise UserError(
+            "shading.depth is the only weight above 0, and this prior knows no depths, or is not told the camera"
+        ) from None

@@ -53,7 +53,12 @@ class ShadingSettings(Settings):
     latent: Weight = 0.0
     """Weight of views of the latents themselves, for scenes that hold latents (scene.channels; Latent-NeRF)."""
     normals: Weight = 0.0
-    """Weight of views of the normals, as colours in the camera's axes (Fantasia3D). The bundled prior knows no such pictures."""
+    """Weight of views of the normals, as colours in the camera's axes (Fantasia3D). The bundled prior knows them where it is told the
+    camera."""
+    depth: Weight = 0.0
+    """Weight of views of the depth as hues (as RichDreamer distils depths, Qiu et al. 2023). From shaded views alone, hollows stay
+    filled: an armchair has no seat. Only a prior that knows depths is asked about them: the bundled one, where it is told the
+    camera. With others there are no such views."""
     albedo_until: Unit = 0.0
     """Share of the stage, at its start, that shows the albedo alone (the paper: 1000 of 15000 steps)."""
     textureless_words: bool = True
@@ -61,6 +66,6 @@ class ShadingSettings(Settings):
 
     @model_validator(mode="after")
     def _something_to_show(self) -> ShadingSettings:
-        if self.albedo + self.lambertian + self.textureless + self.latent + self.normals <= 0:
-            raise ValueError("one of albedo, lambertian, textureless, latent and normals must be above 0")
+        if self.albedo + self.lambertian + self.textureless + self.latent + self.normals + self.depth <= 0:
+            raise ValueError("one of albedo, lambertian, textureless, latent, normals and depth must be above 0")
         return self
