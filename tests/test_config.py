@@ -89,9 +89,11 @@ def test_a_setting_of_some_kinds_is_known_to_them_alone_and_says_so(setting: Any
     )
 
 
-def test_the_defaults_are_the_preset_balanced() -> None:
-    assert build(load_preset("balanced")) == build({}) == Config()
-    assert resolve("balanced", {}, "a chair") == Config(prompt="a chair")
+def test_the_preset_balanced_is_the_defaults_and_depths() -> None:
+    balanced, shading = resolve("balanced", {}, "a chair"), Config().shading
+    assert balanced.model_copy(update={"shading": shading}) == Config(prompt="a chair") and build({}) == Config()
+    assert balanced.shading.depth > 0 == shading.depth
+    assert balanced.shading.lambertian / balanced.shading.textureless == shading.lambertian / shading.textureless
 
 
 def test_another_kind_leaves_out_what_the_page_says_of_its_own() -> None:
@@ -135,7 +137,10 @@ def test_schedules_from_text(text: str, value: Any) -> None:
         ({"distillation.t_max": 1.5}, "a number, 0 to 1; or a schedule"),
         ({"distillation.t_max": "0:0.9,1:0.01"}, "t_min must not exceed t_max"),
         ({"regularizers.opacity": []}, "regularizers.opacity"),
-        ({"shading.albedo": 0, "shading.lambertian": 0, "shading.textureless": 0}, "must be above 0"),
+        (
+            {"shading.albedo": 0, "shading.lambertian": 0, "shading.textureless": 0, "shading.depth": 0},
+            "must be above 0",
+        ),
         ({"optimizer.betas": "0.9,1"}, "at least 0 and below 1"),
         ({"distillation.kind": "sdss"}, "distillation.kind = 'sdss' is not allowed: it must be one of sds"),
         ({"scene.depth": 3}, "scene.depth belongs to scene.kind=mlp; this run has grid"),

@@ -15,6 +15,7 @@ from page.batch import batch
 from page.bright import bright
 from page.directions import directions
 from page.diversity import diversity
+from page.hollows import hollows
 from page.images import images
 from page.kills import kills
 from page.live_view import live_view
@@ -57,6 +58,7 @@ def page() -> str:
             *directions(kept("directions")),
             *diversity({preset: kept(f"diversity-{preset}") for preset in ("fast", "words")}),
             *images(kept("images")),
+            *hollows(kept("hollows")),
             *bright(kept("bright")),
             *opinion(kept("opinion")),
             *assets(kept("assets")),

@@ -1,4 +1,4 @@
-"""A run's settings, complete. ``Config()`` is the preset ``balanced``; a page says only what differs from it."""
+"""A run's settings, complete. A page says only what differs from the defaults, ``Config()``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Presets (pages of settings), and the one way from a preset, overrides and a prompt to a ``Config``.
 
-A page is YAML with the nesting of ``Config``; what it leaves out is as in ``balanced``, which is ``Config()``. A
+A page is YAML with the nesting of ``Config``; what it leaves out is as in ``Config()``. A
 ``run.yaml`` is a page too.
 """
 
