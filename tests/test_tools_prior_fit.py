@@ -49,7 +49,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(data: Path, run: Path, rounds: int) -> argparse.Namespace:
-    return argparse.Namespace(data=data, run=run, init=None, rounds=rounds, batch=2, rays=192, views=8, lr=3e-2, seed=0)
+    return argparse.Namespace(data=data, run=run, init=None, rounds=rounds, batch=2, rays=192, views=8, lr=3e-2, seed=0, side=32, leave_out=0, device="cpu")
 
 
 @pytest.fixture(scope="module")

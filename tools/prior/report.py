@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from captions import usual
-from dataset import Data
+from dataset import Data, left_out_of
 from looks import Look, draw_look, held_out
 from models import Name, read_names
 from PIL import Image, ImageDraw
@@ -181,7 +181,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.to.mkdir(parents=True, exist_ok=True)
-    data, prior, names = Data(args.data), BundledPrior(args.weights), read_names()
+    left_out = left_out_of(args.run).values() if args.run else ()
+    data, prior, names = Data(args.data, left_out), BundledPrior(args.weights), read_names()
     items = choose(data, args.names, np.random.default_rng(0))
     samples = sample_all(prior, data, items, names, args.guidance_scale, 0)
     sheet(items, samples, names).save(args.to / "samples.jpg", quality=88)
