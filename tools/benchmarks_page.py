@@ -18,6 +18,7 @@ from page.images import images
 from page.kills import kills
 from page.live_view import live_view
 from page.rules import costs, rules, scenes
+from page.sizes import sizes
 from page.suites import suites
 from page.text import DOCS, ROOT, kept
 
@@ -56,6 +57,7 @@ def page() -> str:
             *directions(kept("directions")),
             *diversity({preset: kept(f"diversity-{preset}") for preset in ("fast", "words")}),
             *images(kept("images")),
+            *sizes(kept("sizes")),
             *opinion(kept("opinion")),
             *assets(kept("assets")),
             *maps(kept("maps")),

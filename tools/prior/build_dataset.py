@@ -149,7 +149,9 @@ def narrow_jobs(catalogue: Path, out: Path, views: int, pass_no: int) -> list[Jo
     ]
 
 
-def wide_jobs(models: Path | None, catalogue: Path, out: Path, views: int, pass_no: int, drawn: list[Model]) -> list[Job]:
+def wide_jobs(
+    models: Path | None, catalogue: Path, out: Path, views: int, pass_no: int, drawn: list[Model]
+) -> list[Job]:
     """The jobs of ``models.tsv`` in one pass, without those of ``vocabulary.py``."""
     return [
         Job(

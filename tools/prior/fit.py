@@ -107,9 +107,7 @@ def fit_loss(
 
 
 @torch.no_grad()
-def held_out(
-    layout: Layout, inside: Tensor, check: list[tuple[int, Tensor, Tensor, Tensor]]
-) -> dict[str, float]:
+def held_out(layout: Layout, inside: Tensor, check: list[tuple[int, Tensor, Tensor, Tensor]]) -> dict[str, float]:
     """The errors of views that are never trained on, as ``Rays.held_out`` gives them."""
     found = []
     for k, *seen in check:
@@ -208,7 +206,9 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=8, help="views of each shape that they come from")
     parser.add_argument("--lr", type=float, default=3e-2, help="the rate of the planes")
     parser.add_argument("--side", type=int, default=32, help="cells along a side of each plane: the size of the prior")
-    parser.add_argument("--leave-out", type=int, default=0, metavar="N", help="shapes that are never shown, each of another name")
+    parser.add_argument(
+        "--leave-out", type=int, default=0, metavar="N", help="shapes that are never shown, each of another name"
+    )
     parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, or auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
@@ -227,7 +227,9 @@ def left_out_for(run: Path, data: Path, count: int, begun: bool) -> dict[str, st
     if begun:
         found = left_out_of(run)
         if len(found) != count:
-            raise DataError(f"{run} has left out {len(found)} shapes from its beginning; --leave-out cannot change that")
+            raise DataError(
+                f"{run} has left out {len(found)} shapes from its beginning; --leave-out cannot change that"
+            )
         return found
     found = choose_left_out(shown_by(data), own_names(), count)
     (run / "left-out.json").write_text(json.dumps(found, indent=1) + "\n")

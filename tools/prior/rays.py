@@ -60,6 +60,11 @@ def features_of(planes: Tensor, points: Tensor, shape: Tensor) -> Tensor:
     """Planes (G, 3, P, P, C) of shapes (N,) at points (N, 3): (N, 3 C); on the CPU by a kernel."""
     if planes.device.type == "cpu":
         return LookedUp.apply(planes, points, shape)  # type: ignore[no-any-return]
+    return plainly_looked_up(planes, points, shape)
+
+
+def plainly_looked_up(planes: Tensor, points: Tensor, shape: Tensor) -> Tensor:
+    """``features_of`` on any device."""
     side = planes.shape[2]
     index, weight = plain.corners(points, side)
     index = index + shape.repeat_interleave(3)[:, None] * (3 * side**2)

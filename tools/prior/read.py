@@ -86,7 +86,7 @@ def accuracy(model: Layout, readings: Readings, index: Tensor) -> list[float]:
         tokens, mask, labels = (x.to(device) for x in readings.some(some))
         found = torch.stack([part.argmax(-1) for part in logits_by_part(model, tokens, mask)], 1)
         right.append(found == labels)
-    hits = torch.cat(right)
+    hits = torch.cat(right).cpu()
     return [*hits.float().mean(0).tolist(), float(hits.all(1).float().mean())]
 
 
@@ -140,7 +140,8 @@ def read(args: argparse.Namespace) -> None:
         if step % 500 == 0 or step == args.steps:
             found = " ".join(f"{share:.3%}" for share in accuracy(model, readings, hidden))
             print(
-                f"step {step} loss {float(loss):.4f} name, main, second, pattern, proportion, all: {found}", flush=True
+                f"step {step} loss {float(loss.detach()):.4f} name, main, second, pattern, proportion, all: {found}",
+                flush=True,
             )
     with torch.no_grad():
         for head in (model.name, model.look, model.proportion):
