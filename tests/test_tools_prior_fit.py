@@ -19,13 +19,15 @@ from tests.views_of_a_ball import COLOUR, MIDDLE, RADIUS, cameras_around, views_
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools" / "prior"))
 
+import unseen
 from carve import hull
 from dataset import Data, DataError, choose_left_out, left_out_of, own_names
 from fit import fit, load_layout, main, rays_through
 from looks import Look, held_out
-from models import stem_of
+from models import read_names, stem_of
 from pack import pack, packed_planes
 from rays import LookedUp, plainly_looked_up
+from report import Item, errors_of, nearest_rows, ranks_of
 
 from dreamfusion.loading import load_prior
 from dreamfusion.priors.appearance import FACTORS, PROPORTIONS
@@ -214,6 +216,46 @@ def test_a_small_prior_that_never_saw_a_shape_loads_as_any_other(chairs: Path, t
     init.with_suffix(".json").write_text(json.dumps({"vocabulary": {"sofa": {}, "chair": {}}}))
     with pytest.raises(DataError, match="cannot read 'armchair'"):
         fit(arguments(chairs, tmp_path / "other", 1, init=init))
+
+
+def test_an_unseen_model_is_nearest_where_no_other_name_is_nearer(chairs: Path) -> None:
+    """Pictures of a ball against the same ball in other colours and places."""
+    data, names = Data(chairs), read_names()
+    assert unseen.rivals_of(data, names, "armchair") == ["office chair"], "a chair may be an armchair"
+    assert unseen.rivals_of(data, names, "office chair") == ["armchair"]
+    items = unseen.choose(data, {"armchair": "deck_chair", "office chair": "office_chair"})
+    assert [(i.name, data.shapes[i.shape]) for i in items[1:3]] == [
+        ("armchair", "deck_chair"),
+        ("office chair", "office_chair"),
+    ]
+    assert all(i.row in {*data.rows[i.shape], *data.validation[i.shape]} for i in items)
+    errors = np.array([[9, 1, 2], [9, 3, 2], [1, 9, 2], [1, 9, 0]], float)  # of armchair, deck chair, office chair
+    assert unseen.is_nearest_alone(data, names, items, errors).tolist() == [True, False, False, True]
+    same = unseen.drawn(data, items, [i.shape for i in items], [i.row for i in items])
+    found = errors_of(data, items, same)
+    assert found.shape == (4, 3) and (found[range(4), [i.shape for i in items]] < 1e-9).all()
+    assert (ranks_of(data, items, found) == 0).all()
+    row = int(data.rows[0][5])
+    assert data.cameras[nearest_rows(data, row)].tolist() == [data.cameras[row].tolist()] * 3
+
+
+class Blind:
+    """A judge that sees how red a picture is and reads whether a caption says 'office'."""
+
+    def pictures(self, x: torch.Tensor) -> torch.Tensor:
+        red = (x[:, 0] - x[:, 1]).mean((1, 2))
+        return torch.stack([red, 0.1 - red], 1)
+
+    def captions(self, texts: list[str]) -> torch.Tensor:
+        return torch.tensor([[1.0, 0.0] if "office" in text else [0.0, 1.0] for text in texts])
+
+
+def test_the_judge_may_prefer_more_general_names(chairs: Path) -> None:
+    data = Data(chairs)
+    items = [Item(name, Look("red"), 0, 0, False) for name in ("armchair", "office chair", "armchair")]
+    gray, red = torch.full((3, 64, 64), 0.5), torch.stack([torch.ones(64, 64), *torch.zeros(2, 64, 64)])
+    hits = unseen.is_judged(Blind(), data, read_names(), items, torch.stack([gray, red, red]))  # type: ignore[arg-type]
+    assert hits.tolist() == [True, True, False]
 
 
 def test_every_name_keeps_a_shape_and_loses_one_at_most() -> None:
