@@ -95,17 +95,18 @@ def nearest_rows(data: Data, row: int) -> np.ndarray:
 
 
 def errors_of(data: Data, items: list[Item], samples: Tensor) -> np.ndarray:
-    """Mean squared errors (B, I) of the samples from each shape in the item's look, seen from the nearest camera."""
+    """Mean squared errors (B, I) of samples (B, 3, 64, 64) from each shape in the item's look, seen from the nearest camera; or
+    (B, K, I) of K samples an item (B, K, 3, 64, 64)."""
     every, out = np.arange(len(data.shapes)), []
     for item, drawn in zip(items, samples, strict=True):
         nearest = nearest_rows(data, item.row)
         nearest[item.shape] = item.row
-        small, errors = torch.nn.functional.avg_pool2d(drawn, 2), []
+        small, errors = torch.nn.functional.avg_pool2d(drawn, 2)[..., None, :, :, :], []
         for k in range(0, len(every), RIVALS_AT_ONCE):
             some = every[k : k + RIVALS_AT_ONCE]
             pictures = data.make(some, [item.look] * len(some), nearest[some], side=32).pictures
-            errors.append(((pictures + 1) / 2 - small).square().mean((1, 2, 3)))
-        out.append(torch.cat(errors).numpy())
+            errors.append(((pictures + 1) / 2 - small).square().mean((-3, -2, -1)))
+        out.append(torch.cat(errors, -1).numpy())
     return np.stack(out)
 
 

@@ -93,10 +93,10 @@ def measure(data: Data, prior: BundledPrior, left_out: dict[str, str]) -> dict[s
     """The shares, each with Wilson's interval (names are counted, not views), and by category."""
     names, items, clip = read_names(), choose(data, left_out), load_judge()
     samples = sample_all(prior, data, items, names, 0.0, 0)
-    errors = errors_of(data, items, samples)
     learned = [data.shapes.index(next(s for s in data.shown[i.name] if s not in left_out.values())) for i in items]
     rows = [int(nearest_rows(data, item.row)[shape]) for item, shape in zip(items, learned, strict=True)]
-    real = errors_of(data, items, drawn(data, items, learned, rows))
+    both = torch.stack([samples, drawn(data, items, learned, rows)], 1)
+    errors, real = errors_of(data, items, both).transpose(1, 0, 2)
     unseen = drawn(data, items, [i.shape for i in items], [i.row for i in items])
     found = {
         "nearest": ranks_of(data, items, errors) == 0,
