@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from statistics import median
@@ -81,6 +82,9 @@ def main() -> None:
             found = {size: assets.of(f"size-{size}", jobs[size]) for size in weights}
             page = results(assets, weights, {s: {r["figures"]["prompt"]: r for r in rs} for s, rs in found.items()})
             write_atomic(args.result, (json.dumps(page, indent=1) + "\n").encode())
+            if (seen := args.full / "unseen.jpg").is_file():
+                args.picture.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(seen, args.picture.with_name("unseen.jpg"))
             draw(args.out, {size: f"{page['sizes'][size]['side']}" for size in weights}, page["prompts"], args.picture)
     except UserError as error:
         print(f"sizes: {error}", file=sys.stderr)

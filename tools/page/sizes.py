@@ -44,6 +44,9 @@ def sizes(page: Page | None) -> list[str]:
         *lines,
         *by_size(page, found),
         *unseen(found),
+        *picture(
+            "unseen.jpg", "Pairs: what the larger prior makes of a name, and the model of that name that it never saw"
+        ),
         *picture("sizes.jpg", "Assets of both sizes, from the front and from behind"),
         source(page),
         "",
@@ -69,8 +72,9 @@ def by_size(page: Page, found: dict[str, Any]) -> list[str]:
     return [
         f"Two priors learned the same {full['shapes']} models of {full['names']} names in the same {full['visits']:,} visits. They differ "
         f"in the size of their feature planes alone. The {len(page['prompts'])} prompts and the preset (`{page['preset']}`) are the same "
-        "too. *Reported* is a smaller prior's cost as it was published. In brackets are intervals; the last column is the difference, "
-        "asset by asset.",
+        "too. The names (`benchmarks/sizes.txt`) are those of the prompts, and up to nine of each category that three or more models show. "
+        "The hulls, which say where a shape can be, have 32 cells a side in both. *Reported* is what a smaller prior costs as it was "
+        "published. In brackets are intervals; the last column is the difference, asset by asset.",
         "",
         *table(["", *columns.values(), "difference"], body),
         "",

@@ -2,7 +2,8 @@
 ``python tools/prior/unseen.py --data data/some --run data/some-run --weights data/some-prior/bundled.safetensors``.
 
 ``fit.py --leave-out`` keeps a model of each of many names out of the training. The prior draws each of these names in a colour, from
-two cameras from which its left-out model was drawn too. ``unseen.json``, beside the weights, has these shares of the samples:
+two cameras from which its left-out model was drawn too. ``unseen.jpg``, beside the weights, shows both; ``unseen.json`` has these shares
+of the samples:
 
 ``nearest``       nearer to a picture of the name than to one of any other name (mean squared error, as in ``report.py``)
 ``unseen``        the same where the left-out model alone stands for the name
@@ -26,6 +27,7 @@ from captions import usual
 from dataset import Data, DataError, left_out_of
 from looks import Look, held_out
 from models import Name, generals, read_names
+from PIL import Image, ImageDraw
 from report import Item, errors_of, nearest_rows, ranks_of, sample_all
 from torch import Tensor
 
@@ -88,9 +90,23 @@ def drawn(data: Data, items: list[Item], shapes: list[int], rows: list[int]) -> 
     return (data.make(np.array(shapes), [item.look for item in items], np.array(rows)).pictures + 1) / 2
 
 
+def sheet(items: list[Item], samples: Tensor, unseen: Tensor, across: int = 10) -> Image.Image:
+    """Each name from its first camera: the prior's sample, and the left-out model."""
+    width, height = 132, 80
+    out = Image.new("RGB", (across * width, -(-len(items) // 2 // across) * height), "white")
+    draw = ImageDraw.Draw(out)
+    for k, item in enumerate(items[::2]):
+        x, y = k % across * width, k // across * height
+        for j, pictures in enumerate((samples, unseen)):
+            pixels = (pictures[2 * k].permute(1, 2, 0).clamp(0, 1).numpy() * 255).round().astype(np.uint8)
+            out.paste(Image.fromarray(pixels), (x + 65 * j, y + 12))
+        draw.text((x + 1, y), f"{item.look.main} {item.name}"[:22], fill="black")
+    return out
+
+
 @torch.no_grad()
-def measure(data: Data, prior: BundledPrior, left_out: dict[str, str]) -> dict[str, object]:
-    """The shares, each with Wilson's interval (names are counted, not views), and by category."""
+def measure(data: Data, prior: BundledPrior, left_out: dict[str, str]) -> tuple[dict[str, object], Image.Image]:
+    """The shares, each with Wilson's interval (names are counted, not views), and by category; and the sheet."""
     names, items, clip = read_names(), choose(data, left_out), load_judge()
     samples = sample_all(prior, data, items, names, 0.0, 0)
     learned = [data.shapes.index(next(s for s in data.shown[i.name] if s not in left_out.values())) for i in items]
@@ -108,7 +124,7 @@ def measure(data: Data, prior: BundledPrior, left_out: dict[str, str]) -> dict[s
     places: dict[str, list[int]] = defaultdict(list)
     for k, item in enumerate(items):
         places[names[item.name].category].append(k)
-    return {
+    said: dict[str, object] = {
         "names": len(left_out),
         "among": len(data.shown),
         "judge": clip.hash,
@@ -119,6 +135,7 @@ def measure(data: Data, prior: BundledPrior, left_out: dict[str, str]) -> dict[s
         },
         "not_nearest": sorted({item.name for item, hit in zip(items, found["nearest"], strict=True) if not hit}),
     }
+    return said, sheet(items, samples, unseen)
 
 
 def share(hits: np.ndarray, names: int) -> dict[str, float]:
@@ -140,11 +157,12 @@ def main() -> None:
         left_out = left_out_of(args.run)
         if not left_out:
             raise DataError(f"{args.run} left nothing out: fit.py --leave-out does")
-        found = measure(Data(args.data), BundledPrior(args.weights), left_out)
+        found, shown = measure(Data(args.data), BundledPrior(args.weights), left_out)
     except (DataError, UserError) as error:
         print(f"unseen: {error}", file=sys.stderr)
         sys.exit(2)
     text = json.dumps(found, indent=1) + "\n"
+    shown.save(args.weights.with_name("unseen.jpg"), quality=85)
     write_atomic(args.weights.with_name("unseen.json"), text.encode())
     print(text, end="")
 
