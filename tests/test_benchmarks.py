@@ -446,6 +446,22 @@ def test_the_page_says_what_the_live_view_says(pages: Any) -> None:
     assert "57 ms, of which 0.1 ms are the JPEG" in said and "No result is kept yet." in "\n".join(live_view(None))
 
 
+def test_two_sizes_need_packed_weights_and_their_figures(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import sizes
+
+    words = [str(word) for word in ("--full", tmp_path, "--small", tmp_path, "--out", tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["sizes", *words])
+    for name, said in (("bundled.safetensors", "pack.py"), ("unseen.json", "unseen.py")):
+        with pytest.raises(SystemExit) as end:
+            sizes.main()
+        assert end.value.code == 2
+        assert capsys.readouterr().err == f"sizes: {tmp_path} has no {name}: tools/prior/{said} writes it\n"
+        (tmp_path / name).write_text("{}")
+    assert sizes.weights_in(tmp_path) == tmp_path.resolve() / "bundled.safetensors"
+
+
 def test_the_page_says_what_a_smaller_prior_costs(pages: Any) -> None:
     def size(side: int, r1: float, nearest: float, **others: Any) -> dict[str, Any]:
         shares = ("nearest", "judged", "judged_unseen", "unseen", "unseen_real")

@@ -240,6 +240,8 @@ def fit(args: argparse.Namespace) -> None:
     """Train until the rounds are over or a signal comes; write the checkpoint."""
     if not 4 <= args.side <= 128:
         raise DataError(f"--side {args.side} is not allowed: 4 to 128")
+    if args.init and not args.init.is_file():
+        raise DataError(f"there is no file {args.init} to begin with")
     device = pick_device(args.device)
     args.run.mkdir(parents=True, exist_ok=True)
     path = args.run / "layout.safetensors"
