@@ -279,6 +279,7 @@ def test_every_name_keeps_a_shape_and_loses_one_at_most() -> None:
         (("--side", "2"), "fit: --side 2 is not allowed: 4 to 128"),
         (("--init", "nowhere.safetensors"), "fit: there is no file nowhere.safetensors to begin with"),
         (("--device", "abacus"), "fit: device 'abacus' cannot be used here"),
+        (("--leave-out", "-1"), "fit: --leave-out -1 is not allowed: 0 or more"),
         (("--leave-out", "7"), "fit: --leave-out 7 is too many: 0 names can spare a shape"),
     ],
 )

@@ -147,7 +147,7 @@ class Rays:
 
 def hulls_of(data: Data, path: Path) -> Tensor:
     """The hulls of all shapes as bits, kept at ``path``."""
-    if not path.exists():
+    if not path.exists() or len(load_file(path)["hull"]) != len(data.shapes):
         bits = torch.zeros(len(data.shapes), HULL**3 // 8, dtype=torch.uint8)
         for k in range(len(data.shapes)):
             camera = torch.from_numpy(data.cameras[data.rows[k]])
@@ -240,6 +240,8 @@ def fit(args: argparse.Namespace) -> None:
     """Train until the rounds are over or a signal comes; write the checkpoint."""
     if not 4 <= args.side <= 128:
         raise DataError(f"--side {args.side} is not allowed: 4 to 128")
+    if args.leave_out < 0:
+        raise DataError(f"--leave-out {args.leave_out} is not allowed: 0 or more")
     if args.init and not args.init.is_file():
         raise DataError(f"there is no file {args.init} to begin with")
     device = pick_device(args.device)
