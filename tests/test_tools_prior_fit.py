@@ -228,7 +228,7 @@ def test_an_unseen_model_is_nearest_where_no_other_name_is_nearer(chairs: Path) 
         ("armchair", "deck_chair"),
         ("office chair", "office_chair"),
     ]
-    assert all(i.row in {*data.rows[i.shape], *data.validation[i.shape]} for i in items)
+    assert all(i.row in data.validation[i.shape] for i in items)
     errors = np.array([[9, 1, 2], [9, 3, 2], [1, 9, 2], [1, 9, 0]], float)  # of armchair, deck chair, office chair
     assert unseen.is_nearest_alone(data, names, items, errors).tolist() == [True, False, False, True]
     same = unseen.drawn(data, items, [i.shape for i in items], [i.row for i in items])

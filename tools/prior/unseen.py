@@ -1,13 +1,13 @@
 """What the prior makes of names of which it never saw one of the models:
 ``python tools/prior/unseen.py --data data/some --run data/some-run --weights data/some-prior/bundled.safetensors``.
 
-``fit.py --leave-out`` keeps a model of each of many names out of the training. The prior draws each of these names in a colour, from
-two cameras from which its left-out model was drawn too. ``unseen.jpg``, beside the weights, shows both; ``unseen.json`` has these shares
-of the samples:
+``fit.py --leave-out`` keeps a model of each of many names out of the training. The prior draws each of these names in a colour, from two
+cameras of held-out views of the model that it knows (for ``nearest``), and from two of the left-out model. ``unseen.jpg``, beside the
+weights, shows the latter; ``unseen.json`` has these shares of the samples:
 
 ``nearest``       nearer to a picture of the name than to one of any other name (mean squared error, as in ``report.py``)
-``unseen``        the same where the left-out model alone stands for the name
-``unseen_real``   the same for a picture of the model that the prior draws, instead of the sample: no sample can be expected to do better
+``unseen``        nearer to the left-out model than to all models of other names
+``unseen_real``   the same for a picture of the model that the prior draws, instead of the sample
 ``judged``        the judge, a CLIP, prefers the caption of the name to those of all other names in that colour
 ``judged_unseen`` the same for the picture of the left-out model
 """
@@ -42,12 +42,12 @@ FRONT_DEG = (25, 20)
 """Azimuth and elevation that the first of the two cameras is nearest to."""
 
 
-def choose(data: Data, left_out: dict[str, str]) -> list[Item]:
-    """Two views of each left-out shape: near the front and a random one, in a colour, which changes from name to name."""
+def choose(data: Data, shapes: dict[str, str]) -> list[Item]:
+    """Two held-out views of the shape of each name: near the front and a random one, in a colour, which changes from name to name."""
     rng, items = np.random.default_rng(0), []
-    for k, (name, stem) in enumerate(sorted(left_out.items())):
+    for k, (name, stem) in enumerate(sorted(shapes.items())):
         shape, look = data.shapes.index(stem), Look(list(COLOURS)[k % len(COLOURS)])
-        rows = np.concatenate([data.rows[shape], data.validation[shape]])
+        rows = data.validation[shape]
         camera = data.cameras[rows]
         away = np.abs(camera[:, 0] - FRONT_DEG[0]) + np.abs(camera[:, 1] - FRONT_DEG[1])
         for row in (rows[int(np.argmin(away))], rng.choice(rows)):
@@ -109,13 +109,16 @@ def measure(data: Data, prior: BundledPrior, left_out: dict[str, str]) -> tuple[
     """The shares, each with Wilson's interval (names are counted, not views), and by category; and the sheet."""
     names, items, clip = read_names(), choose(data, left_out), load_judge()
     samples = sample_all(prior, data, items, names, 0.0, 0)
-    learned = [data.shapes.index(next(s for s in data.shown[i.name] if s not in left_out.values())) for i in items]
+    known = {name: next(s for s in data.shown[name] if s not in left_out.values()) for name in left_out}
+    asked = choose(data, known)
+    nearest = ranks_of(data, asked, errors_of(data, asked, sample_all(prior, data, asked, names, 0.0, 0))) == 0
+    learned = [item.shape for item in asked]
     rows = [int(nearest_rows(data, item.row)[shape]) for item, shape in zip(items, learned, strict=True)]
     both = torch.stack([samples, drawn(data, items, learned, rows)], 1)
     errors, real = errors_of(data, items, both).transpose(1, 0, 2)
     unseen = drawn(data, items, [i.shape for i in items], [i.row for i in items])
     found = {
-        "nearest": ranks_of(data, items, errors) == 0,
+        "nearest": nearest,
         "unseen": is_nearest_alone(data, names, items, errors),
         "unseen_real": is_nearest_alone(data, names, items, real),
         "judged": is_judged(clip, data, names, items, samples),
