@@ -88,9 +88,11 @@ def unseen(found: dict[str, Any]) -> list[str]:
     sides = [f"{entry['side']} × {entry['side']}" for entry in found.values()]
     lines = [
         f"Of {first['names']} of the {first['among']} names, one model was left out of both trainings. The prior knows these names from "
-        "their other models. It draws each name in a colour from two cameras. *Nearest name*: its picture is nearer to a picture of "
-        "the name than to one of any other name. *Unseen model*: it is nearer to the model that was left out than to all models of "
-        "other names. The rows that begin with dots are yardsticks: the same for a real picture.",
+        "their other models. It draws each name in a colour from two cameras of views that it never saw. *Nearest name*: its picture is "
+        "nearer (by mean squared error) to a picture of the name than to one of any other name. The *judge* chooses among all names in "
+        "that colour, and some of them mean nearly the same. *Unseen model*: the picture is nearer to the model that was left out than "
+        "to all models of other names. The rows that begin with dots are yardsticks: the same for a real picture. They are low because "
+        "two models of one name can look very different.",
         "",
         *table(["", *sides], body),
         "",
