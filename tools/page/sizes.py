@@ -26,6 +26,7 @@ SHARES = {
 
 def sizes(page: Page | None) -> list[str]:
     """Both."""
+    prompts = len(page["prompts"]) if page else 16
     lines = section(
         "A smaller prior, and models that were never seen",
         "python tools/prior/build_dataset.py --out data/some --models data/models --names benchmarks/sizes.txt --views 32 --passes 2",
@@ -35,7 +36,7 @@ def sizes(page: Page | None) -> list[str]:
         "  python tools/prior/pack.py --data data/some --run data/run-$side --to data/prior-$side",
         "  python tools/prior/unseen.py --data data/some --run data/run-$side --weights data/prior-$side/bundled.safetensors",
         "done",
-        "python benchmarks/sizes.py --full data/prior-32 --small data/prior-16 --out runs/sizes",
+        f"python benchmarks/sizes.py --full data/prior-32 --small data/prior-16 --out runs/sizes --prompts {prompts}",
     )
     if page is None:
         return [*lines, *NOTHING]
@@ -72,7 +73,8 @@ def by_size(page: Page, found: dict[str, Any]) -> list[str]:
     return [
         f"Two priors learned the same {full['shapes']} models of {full['names']} names in the same {full['visits']:,} visits. They differ "
         f"in the size of their feature planes alone. The {len(page['prompts'])} prompts and the preset (`{page['preset']}`) are the same "
-        "too. The names (`benchmarks/sizes.txt`) are those of the prompts, and up to nine of each category that three or more models show. "
+        "too. The names (`benchmarks/sizes.txt`) are those of the first 16 prompts of `bundled-153`, and up to nine of each category that three or more "
+        "models show. "
         "The hulls, which say where a shape can be, have 32 cells a side in both. *Reported* is what a smaller prior costs as it was "
         "published. In brackets are intervals; the last column is the difference, asset by asset.",
         "",
