@@ -73,8 +73,8 @@ def by_size(page: Page, found: dict[str, Any]) -> list[str]:
     return [
         f"Two priors learned the same {full['shapes']} models of {full['names']} names in the same {full['visits']:,} visits. They differ "
         f"in the size of their feature planes alone. The {len(page['prompts'])} prompts and the preset (`{page['preset']}`) are the same "
-        "too. The names (`benchmarks/sizes.txt`) are those of the first 16 prompts of `bundled-153`, and up to nine of each category that three or more "
-        "models show. "
+        "too. The names (`benchmarks/sizes.txt`) are those of the first 16 prompts of `bundled-153`, and up to nine of each category that "
+        "three or more models show. "
         "The hulls, which say where a shape can be, have 32 cells a side in both. *Reported* is what a smaller prior costs as it was "
         "published. In brackets are intervals; the last column is the difference, asset by asset.",
         "",
