@@ -55,12 +55,24 @@ def jobs_of(out: Path, row: str, prompts: list[str]) -> list[Job]:
     return [Job(folder_of(out / row, p), p, page.get("preset", "words"), page["settings"]) for p in prompts]
 
 
-def results(found: dict[str, list[Record]]) -> dict[str, Any]:
-    """From each row's records: its figures on the prompts that all rows have, the difference to ``full`` asset by asset,
-    and what an asset costs. Rows with fewer than ``LEAST`` prompts are ``unfinished`` beside those that have them."""
+def over(records: dict[str, Record], full: dict[str, Record], prompts: list[str]) -> dict[str, dict[str, float]]:
+    """The mean difference of records (by prompt) from those of ``full`` with its interval, for each figure that both have."""
     from dreamfusion.evaluation.statistics import bootstrap
     from dreamfusion.evaluation.summary import value_of
 
+    out = {}
+    for key in ("r10", "r1", "wide_r10", "wide_r1", "clay_r1", "haze"):
+        pairs = [(value_of(records[p]["figures"], key), value_of(full[p]["figures"], key)) for p in prompts]
+        away = [a - b for a, b in pairs if a is not None and b is not None]
+        if away:
+            low, high = bootstrap(away)
+            out[key] = {"value": mean(away), "low": low, "high": high, "count": len(away)}
+    return out
+
+
+def results(found: dict[str, list[Record]]) -> dict[str, Any]:
+    """From each row's records: its figures on the prompts that all rows have, the difference to ``full`` asset by asset,
+    and what an asset costs. Rows with fewer than ``LEAST`` prompts are ``unfinished`` beside those that have them."""
     begun = {row: len(records) for row, records in found.items() if len(records) < LEAST}
     unfinished = begun if len(begun) < len(found) else {}
     by_prompt = {
@@ -76,16 +88,7 @@ def results(found: dict[str, list[Record]]) -> dict[str, Any]:
         entry["summary"] = summarise([r["figures"] for r in same])
         entry["cost"] = {k: round(median(r[k] for r in same), 2) for k in ("seconds", "seconds_prior")} if same else {}
         if "full" in by_prompt and row != "full":
-            entry["over_full"] = {}
-            for key in ("r10", "r1", "wide_r10", "wide_r1", "clay_r1", "haze"):
-                pairs = [
-                    (value_of(records[p]["figures"], key), value_of(by_prompt["full"][p]["figures"], key))
-                    for p in common
-                ]
-                away = [a - b for a, b in pairs if a is not None and b is not None]
-                if away:
-                    low, high = bootstrap(away)
-                    entry["over_full"][key] = {"value": mean(away), "low": low, "high": high, "count": len(away)}
+            entry["over_full"] = over(records, by_prompt["full"], common)
         if len(records) > len(common):
             entry["whole"] = summarise([r["figures"] for r in records.values()])
         table[row] = entry

@@ -26,6 +26,7 @@ from dreamfusion.evaluation.measure import Judge, Judgement
 from dreamfusion.evaluation.summary import with_ceiling
 from dreamfusion.files import write_atomic
 from dreamfusion.loading import load_prior
+from dreamfusion.models.hashes import file_sha256
 from dreamfusion.priors import bundled_prior as bundled
 from dreamfusion.priors.prior import Prior
 from dreamfusion.run import Run
@@ -55,7 +56,9 @@ Record = dict[str, Any]
 
 @cache
 def prior_hash(id: str) -> str:
-    """SHA-256 of a prior's weights as they are now; its name where it is none of the package's."""
+    """SHA-256 of a prior's weights as they are now, of the package's or in a file; the id of any other prior."""
+    if id.endswith(".safetensors"):
+        return file_sha256(Path(id))
     return json.loads(WEIGHTS[id].with_suffix(".json").read_bytes())["sha256"] if id in WEIGHTS else id
 
 
@@ -65,7 +68,10 @@ def settings_hash(job: Job) -> str:
     settings.pop("changes")  # of a run that was stopped; no benchmark makes any
     settings = {name: value for name, value in settings.items() if name not in LATER or value != LATER[name]}
     settings["export.unwrap_seconds"] = 300.0  # nothing that is judged depends on it
-    return hashlib.sha256(json.dumps([settings, prior_hash(settings["prior.id"])], sort_keys=True).encode()).hexdigest()
+    weights = prior_hash(settings["prior.id"])
+    if settings["prior.id"].endswith(".safetensors"):
+        settings["prior.id"] = "file"  # which may lie anywhere
+    return hashlib.sha256(json.dumps([settings, weights], sort_keys=True).encode()).hexdigest()
 
 
 def judge_key(suite: Sequence[str], wide: str) -> Record:

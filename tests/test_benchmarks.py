@@ -250,6 +250,20 @@ def test_a_run_of_another_prior_is_not_taken_for_one_of_this(bench: Any, assets:
             ask()
 
 
+def test_a_prior_in_a_file_is_known_by_its_weights_and_not_by_its_place(bench: Any, tmp_path: Path) -> None:
+    import kept
+
+    hashes = []
+    for place, weights in (("here", b"one"), ("there", b"one"), ("elsewhere", b"two")):
+        (tmp_path / place).mkdir()
+        file = tmp_path / place / "bundled.safetensors"
+        file.write_bytes(weights)
+        kept.prior_hash.cache_clear()
+        hashes.append(kept.settings_hash(bench.Job(tmp_path / "run", "a ball", "words", {"prior.id": str(file)})))
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert hashes[0] != kept.settings_hash(bench.Job(tmp_path / "run", "a ball", "words"))
+
+
 def figure(value: float, count: int = 16) -> dict[str, Any]:
     return {"value": value, "low": value - 0.1, "high": value + 0.1, "count": count}
 
@@ -430,6 +444,47 @@ def test_the_page_says_what_the_live_view_says(pages: Any) -> None:
     said = "\n".join(live_view(page))
     assert "| in progress | 11.3 | 2.5 |" in said and "| stopped | 17.5 | – |" in said
     assert "57 ms, of which 0.1 ms are the JPEG" in said and "No result is kept yet." in "\n".join(live_view(None))
+
+
+def test_two_sizes_need_packed_weights_and_their_figures(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import sizes
+
+    words = [str(word) for word in ("--full", tmp_path, "--small", tmp_path, "--out", tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["sizes", *words])
+    for name, said in (("bundled.safetensors", "pack.py"), ("unseen.json", "unseen.py")):
+        with pytest.raises(SystemExit) as end:
+            sizes.main()
+        assert end.value.code == 2
+        assert capsys.readouterr().err == f"sizes: {tmp_path} has no {name}: tools/prior/{said} writes it\n"
+        (tmp_path / name).write_text("{}")
+    assert sizes.weights_in(tmp_path) == tmp_path.resolve() / "bundled.safetensors"
+
+
+def test_the_page_says_what_a_smaller_prior_costs(pages: Any) -> None:
+    def size(side: int, r1: float, nearest: float, **others: Any) -> dict[str, Any]:
+        shares = ("nearest", "judged", "judged_unseen", "unseen", "unseen_real")
+        unseen = {
+            "names": 100,
+            "among": 130,
+            "shares": dict.fromkeys(shares, figure(nearest, 100)),
+            "not_nearest": ["ring"],
+        }
+        unseen["by_category"] = {"animal": {"names": 5} | dict.fromkeys(shares, 0.9)}
+        prior = {"side": side, "parameters": 9.1e6, "megabytes": 11.5, "names": 130, "shapes": 354, "visits": 1000}
+        figures = {"summary": {"r10": figure(1.0), "r1": figure(r1)}, "ceiling": {"r10": figure(1.0)}}
+        return prior | {"losses": {"held_cover": 0.004}, "unseen": unseen} | figures | others
+
+    small = size(16, 0.5, 0.8, over_full={"r1": figure(-0.2)})
+    page = {"preset": "words", "prompts": ["x"] * 16, "sizes": {"full": size(32, 0.7, 0.9), "small": small}} | ORIGIN
+    text = "\n".join(pages.sizes(page))
+    assert (
+        "|  | 32 × 32 | 16 × 16 | difference |" in text and "| reported R-Precision | 78.6 % | 71.5 % | -7.1 |" in text
+    )
+    assert "| R @ 1 | 70.0 % (60 to 80) | 50.0 % (40 to 60) | -20.0 (-30 to -10) |" in text
+    assert "| nearest name | 90.0 % (80 to 100) | 80.0 % (70 to 90) |" in text and "| animal | 5 | 90% |" in text
+    assert "another name: ring." in text and "No result is kept yet." in "\n".join(pages.sizes(None))
 
 
 def test_the_benchmarks_page_is_up_to_date(pages: Any) -> None:

@@ -66,6 +66,7 @@ def test_the_tail_is_what_is_said_behind_the_thing_and_not_of_its_look(caption: 
         ("a wooden house", "wooden"), ("a house made of wood", "wooden"), ("a red chair", "red"), ("an orange", ""), ("a glass door", ""),
         ("a golden glass door", "golden"), ("a red and white chair", ""), ("a red striped chair", ""), ("a red wooden chair", ""),
         ("a red chair with stripes", ""), ("a chair", ""),
+        ("a sky blue chair", "sky blue"), ("a sky blue and blue chair", ""), ("a cast iron chair", "iron"),
     ],
 )  # fmt: skip
 def test_one_paint_is_told_from_two_and_from_patterns_and_names(caption: str, paint: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -313,6 +314,31 @@ def test_bad_folders_end_in_one_line(
     if what == "index":
         (wide / "index.tsv").write_text("file\trepository\tcommit\tpath\na.glb\tsome/where/else\t0123abc\ta.glb\n")
     assert said[what] in fails(wide, tmp_path / "out", capsys, monkeypatch)
+
+
+def test_a_small_set_needs_its_own_files_alone(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names by list or by file, with models and from the catalogue alone."""
+    rows = (MODEL, changed(MODEL, MODEL_COLUMNS, file="b.glb", name="orc"))
+    rows += (changed(MODEL, MODEL_COLUMNS, file="S#7", name="orc", repository=tables.DEBIAN),)
+    models = table(tmp_path / "models.tsv", MODEL_COLUMNS, *rows)
+    names = table(tmp_path / "names.tsv", NAME_COLUMNS, NAME, ("orc", "people", "", "yes", "", ""))
+    monkeypatch.setattr(build_dataset, "read_models", lambda: read_models(models))
+    monkeypatch.setattr(build_dataset, "read_names", lambda: read_names(names))
+    with pytest.raises(TableError, match=r"lacks b.glb"):
+        build_dataset.prepare_wide(wide, tmp_path)
+    (tmp_path / "some.txt").write_text("dragon\n\ndragon\n")
+    for asked in ("dragon", str(tmp_path / "some.txt")):
+        assert [m.file for m in build_dataset.prepare_wide(wide, tmp_path, asked)] == ["a.glb"]
+        assert json.loads((tmp_path / "instances.json").read_text()) == {"dragon": ["a"]}
+    assert [m.file for m in build_dataset.prepare_wide(None, tmp_path, "orc")] == ["S#7"]
+    assert json.loads((tmp_path / "instances.json").read_text()) == {"orc": ["S_7"]}
+    for asked, said in (
+        ("dragon,orc", "no model of the catalogue shows 'dragon'"),
+        ("drago", "'drago' is not in names.tsv (did you mean 'dragon'?)"),
+        (" , ", "has no names"),
+    ):
+        with pytest.raises(TableError, match=re.escape(said)):
+            build_dataset.prepare_wide(None, tmp_path, asked)
 
 
 def test_jobs_are_the_same_every_time_and_leave_the_catalogue_to_its_names(wide: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from page.images import images
 from page.kills import kills
 from page.live_view import live_view
 from page.rules import costs, rules, scenes
+from page.sizes import sizes
 from page.suites import suites
 from page.text import DOCS, ROOT, kept
 
@@ -60,6 +61,7 @@ def page() -> str:
             *images(kept("images")),
             *hollows(kept("hollows")),
             *bright(kept("bright")),
+            *sizes(kept("sizes")),
             *opinion(kept("opinion")),
             *assets(kept("assets")),
             *maps(kept("maps")),

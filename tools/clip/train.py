@@ -26,11 +26,14 @@ from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).parents[1] / "prior"))
 
+from dataset import DataError
 from pictures import Batch, Shown, Views, batch, held_out_batch
 from table import Table, Vocabulary
 
 from dreamfusion.clip.bundled_clip import KINDS, UNUSED
 from dreamfusion.clip.towers import Guide, Judge
+from dreamfusion.device import pick_device
+from dreamfusion.errors import UserError
 from dreamfusion.priors.appearance import FACTORS
 
 EMA = 0.998
@@ -64,17 +67,19 @@ class Trainee(nn.Module):
 
     def loss(self, some: Batch, table: Table, vocabulary: Vocabulary, extra: Tensor) -> dict[str, Tensor]:
         """Cross-entropy against the captions, and of the helpers' classes: the shape's own name, main, second and pattern."""
-        clip, real = self.net, some.row >= 0
+        clip, device = self.net, self.net.scale.device
         rows, same = compared(table, vocabulary.true, some, extra)
-        seen = clip.out[0](clip.features(some.pictures))
-        words = clip.words(table.sentences[rows])
+        shape = torch.from_numpy(vocabulary.own)[some.shape[some.row >= 0]].to(device)
+        seen = clip.out[0](clip.features(some.pictures.to(device)))
+        words = clip.words(table.sentences[rows].to(device))
+        real, same, shown = (x.to(device) for x in (some.row >= 0, same, some.look))
         logits = F.normalize(clip.out[1](seen), dim=-1) @ words.T * clip.scale.exp().clamp_max(60)
-        own = torch.arange(int(real.sum()))
+        own = torch.arange(len(shape), device=device)
         told = F.cross_entropy(logits[real].masked_fill(same, -torch.inf), own, reduction="sum")
         nothing = -logits[~real].log_softmax(-1).mean(-1).sum()
-        name = F.cross_entropy(self.name(seen[real]), torch.from_numpy(vocabulary.own)[some.shape[real]])
+        name = F.cross_entropy(self.name(seen[real]), shape)
         parts = self.look(seen[real]).split(FACTORS, -1)
-        look = sum(F.cross_entropy(part, some.look[real, k]) for k, part in enumerate(parts))
+        look = sum(F.cross_entropy(part, shown[real, k]) for k, part in enumerate(parts))
         return {"loss": (told + nothing) / len(real), "help": HELP * (name + look)}
 
     @staticmethod
@@ -84,9 +89,11 @@ class Trainee(nn.Module):
     ) -> dict[str, float]:
         """Share of held-out pictures whose own caption is the first of all that do not say the same, and of those where the first
         names the thing."""
+        device = clip.scale.device
         rows, same = compared(table, vocabulary.true, some, extra)
-        look = torch.cat([clip(part) for part in some.pictures.split(64)])
-        best = (look @ clip.words(table.sentences[rows]).T).masked_fill(same, -torch.inf).argmax(-1)
+        look = torch.cat([clip(part.to(device)) for part in some.pictures.split(64)])
+        likeness = (look @ clip.words(table.sentences[rows].to(device)).T).cpu()
+        best = likeness.masked_fill(same, -torch.inf).argmax(-1)
         named = vocabulary.true[some.shape, table.name[rows[best]]]
         return {
             "top1": float((best == torch.arange(len(best))).float().mean()),
@@ -100,13 +107,13 @@ def begin(model: Trainee, sentences: Tensor, init: Path | None) -> None:
         stored = load_file(init)
         model.net.load_state_dict({k: v.float() for k, v in stored.items() if not k.startswith(UNUSED)})
     else:
-        model.net.words.spread(sentences)
+        model.net.words.spread(sentences.to(model.net.scale.device))
 
 
 def save(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write a safetensors file whole or not at all."""
     temporary = path.with_suffix(".tmp")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
+    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
     temporary.rename(path)
 
 
@@ -126,10 +133,21 @@ def main() -> None:
     parser.add_argument("--rough", type=float, default=1.0, help="how rough pictures get, 0 to 1")
     parser.add_argument("--batch", type=int, default=64, help="pictures a step, half of them shown for the second time")
     parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, or auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    try:
+        train(args)
+    except (DataError, UserError) as error:
+        print(f"train: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train until all pictures are seen or a signal comes; write the checkpoint."""
+    device = pick_device(args.device)
     torch.manual_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     vocabulary = Vocabulary.of(args.data)
@@ -138,7 +156,7 @@ def main() -> None:
     among = views.drawable(table)
     print(f"{len(views.shapes)} of {len(vocabulary.shapes)} shapes, {len(views.pixels)} views", flush=True)
     model = Trainee(KINDS[args.which](), len(vocabulary.order))
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.02)
     checkpoint, seen = args.out / f"{args.which}.safetensors", 0
     if not checkpoint.exists():
@@ -147,11 +165,12 @@ def main() -> None:
     if checkpoint.exists():
         stored = load_file(checkpoint)
         model.load_state_dict({k[6:]: v for k, v in stored.items() if k.startswith("model.")})
-        ema = {k[4:]: v for k, v in stored.items() if k.startswith("ema.")}
+        ema = {k[4:]: v.to(device) for k, v in stored.items() if k.startswith("ema.")}
         seen = int(stored["seen"])
         for name, p in model.named_parameters():
             if f"adam.step.{name}" in stored:
-                optimizer.state[p] = {key: stored[f"adam.{key}.{name}"] for key in ("exp_avg", "exp_avg_sq", "step")}
+                means = {key: stored[f"adam.{key}.{name}"].to(device) for key in ("exp_avg", "exp_avg_sq")}
+                optimizer.state[p] = means | {"step": stored[f"adam.step.{name}"]}  # AdamW keeps it on the CPU
     np_rng, rng = np.random.default_rng([args.seed, seen]), torch.Generator().manual_seed(args.seed + seen)
     validation = held_out_batch(views, table, among, 768, 7)
     fixed = torch.randint(len(table.name), (EXTRA,), generator=torch.Generator().manual_seed(7))
@@ -197,7 +216,7 @@ def main() -> None:
                 **{k: sum(row[k] for row in history) / 100 for k in history[0]},
                 "per_second": (seen - first) / (time.time() - start),
             }
-            averaged = KINDS[args.which]()
+            averaged = KINDS[args.which]().to(device)
             averaged.load_state_dict(ema)
             record |= model.check(averaged.eval(), validation, table, vocabulary, fixed)  # type: ignore[arg-type]
             print(" ".join(f"{k} {v:.5g}" for k, v in record.items()), flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,13 +40,43 @@ class Batch:
     look: Tensor
 
 
-def shown_by(folder: Path, most: int = SHAPES_A_NAME) -> dict[str, list[str]]:
-    """The shapes that show each name: the first ``most`` of those in ``instances.json``."""
+def shown_by(folder: Path, most: int = SHAPES_A_NAME, left_out: Collection[str] = ()) -> dict[str, list[str]]:
+    """The shapes that show each name: the first ``most`` of those in ``instances.json``, without those that are ``left_out``."""
     path = folder / "instances.json"
     if not path.is_file():
         raise DataError(f"{folder} has no instances.json: build_dataset.py --models writes it")
     found: dict[str, list[str]] = json.loads(path.read_text())
-    return {name: stems[:most] for name, stems in found.items()}
+    return {name: [stem for stem in stems[:most] if stem not in left_out] for name, stems in found.items()}
+
+
+def choose_left_out(shown: dict[str, list[str]], own: dict[str, str], count: int) -> dict[str, str]:
+    """``count`` shapes that a training is not to see, each under its ``own`` name (by shape): the same ones every time. No name loses
+    more than one shape, or its only one. DataError if there are not so many."""
+    rng, out, touched = np.random.default_rng(0), {}, set[str]()
+    by_shape = {stem: [name for name in shown if stem in shown[name]] for stem in shapes_of(shown)}
+    for name in rng.permutation(sorted(shown)).tolist():
+        may = [
+            stem
+            for stem in shown[name]
+            if own[stem] == name and all(len(shown[n]) > 1 and n not in touched for n in by_shape[stem])
+        ]
+        if may and len(out) < count:
+            out[name] = may[int(rng.integers(len(may)))]
+            touched.update(by_shape[out[name]])
+    if len(out) < count:
+        raise DataError(f"--leave-out {count} is too many: {len(out)} names can spare a shape")
+    return out
+
+
+def left_out_of(run: Path) -> dict[str, str]:
+    """The shapes that a training never sees, by name, as ``fit.py --leave-out`` writes them."""
+    path = run / "left-out.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def own_names() -> dict[str, str]:
+    """The own name of every model's shape."""
+    return {stem_of(model.file): model.name for model in read_models()}
 
 
 def shapes_of(shown: dict[str, list[str]]) -> list[str]:
@@ -56,11 +87,11 @@ def shapes_of(shown: dict[str, list[str]]) -> list[str]:
 class Data:
     """Drawn views in memory."""
 
-    def __init__(self, folder: Path):
-        """DataError if a shape has no pictures."""
-        self.shown = shown_by(folder)
+    def __init__(self, folder: Path, left_out: Collection[str] = ()):
+        """Without the shapes that are ``left_out``. DataError if another one has no pictures."""
+        self.shown = shown_by(folder, left_out=left_out)
         self.shapes = shapes_of(self.shown)
-        self.name = {stem_of(model.file): model.name for model in read_models()}
+        self.name = own_names()
         self.mine = np.arange(len(self.shapes))
         files = {
             int(k): sorted(folder.glob(f"{self.shapes[k]}.[0-9]*.npz"), key=lambda p: int(p.suffixes[-2][1:]))

@@ -4,7 +4,10 @@ A step takes a few hundred rays out of several views of each of 32 shapes and co
 drawn there: coverage, depth, albedo, and shading (a normal under the view's known light). Only samples inside a shape's hull are
 asked, which ``carve.py`` finds first. Looks are not learned: the layout paints what it meets, as the pictures of the data are painted.
 Stop it at will, start it again to go on; ``--rounds`` is the number of visits to each shape. ``--init`` begins with packed weights: with
-their readers of words, and with their shapes if they are of as many.
+what their readers know of the data's names, and with their shapes if they are of as many.
+
+``--side 16`` makes a smaller prior: planes of 16 x 16. ``--leave-out 100`` never shows a shape of 100 names that have several, and
+lists these shapes in the run's ``left-out.json``; ``unseen.py`` asks what the prior makes of these names.
 """
 
 from __future__ import annotations
@@ -21,14 +24,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from carve import cameras_of, hull
-from dataset import Data, DataError
+from dataset import Data, DataError, choose_left_out, left_out_of, own_names, shown_by
 from numpy.typing import NDArray
-from rays import LookedUp, chosen
+from rays import chosen, features_of, marched
 from render import AMBIENT, FOV_DEG
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dreamfusion.kernels.hull_kernels import marched
+from dreamfusion.device import pick_device
+from dreamfusion.errors import UserError
 from dreamfusion.priors.appearance import FACTORS, PROPORTIONS
 from dreamfusion.priors.bundled_prior import unpacked
 from dreamfusion.priors.layout import Layout, Sizes, light_of
@@ -46,7 +50,7 @@ LINE = 100  # steps a line of the loss curve
 def save(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write a safetensors file whole or not at all."""
     temporary = path.with_suffix(".tmp")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
+    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
     temporary.rename(path)
 
 
@@ -66,7 +70,7 @@ def rays_through(camera: Tensor, pixel: Tensor) -> tuple[Tensor, Tensor, Tensor,
 def fit_loss(
     layout: Layout,
     planes: Tensor,
-    hulls: NDArray[np.bool_],
+    hulls: Tensor,
     camera: Tensor,
     pixel: Tensor,
     stored: Tensor,
@@ -75,21 +79,18 @@ def fit_loss(
     """What the planes (G, W) of shapes with hulls (G, HULL^3) get wrong along rays (G, R) through the pixels by number of cameras
     (G, R, 3), where ``stored`` (G, R, 6) in [0, 1] is seen: errors (4,) of coverage, depth, albedo and shading. The samples are
     shifted (G, R) along the rays, in units of their spacing."""
-    shape = torch.arange(len(planes)).repeat_interleave(camera.shape[1])
+    shape = torch.arange(len(planes), device=planes.device).repeat_interleave(camera.shape[1])
     camera, stored = camera.flatten(0, 1), stored.flatten(0, 1)
     origin, towards, near, spacing, longer = rays_through(camera, pixel.flatten())
     near = near + spacing * shift.flatten()
-    ray, depth = map(
-        torch.from_numpy,
-        marched(origin.numpy(), towards.numpy(), near.numpy(), spacing.numpy(), SAMPLES, hulls, shape.numpy()),
-    )
+    ray, depth = marched(origin, towards, near, spacing, SAMPLES, hulls, shape)
     # What lies well behind the surface is not seen, and need not be asked.
     hidden = torch.where(stored[:, 3] > 0.99, (stored[:, 5] * 2 + camera[:, 2] - 1) * longer + BEHIND, math.inf)
     asked = depth < hidden[ray]
     ray, depth = ray[asked], depth[asked]
     points = origin[ray] + towards[ray] * depth[:, None]
     side = layout.sizes.side
-    met = LookedUp.apply(planes.view(-1, 3, side, side, PLANE_WIDTH), points, shape[ray])
+    met = features_of(planes.view(-1, 3, side, side, PLANE_WIDTH), points, shape[ray])
     features, density = layout.point_of(met)
     found = composited(torch.cat([features, (depth - 2.5)[:, None]], 1), density * spacing[ray], ray, len(camera))
     opacity, far = found[:, -1], found[:, -2]
@@ -106,14 +107,13 @@ def fit_loss(
 
 
 @torch.no_grad()
-def held_out(
-    layout: Layout, inside: NDArray[np.bool_], check: list[tuple[int, Tensor, Tensor, Tensor]]
-) -> dict[str, float]:
+def held_out(layout: Layout, inside: Tensor, check: list[tuple[int, Tensor, Tensor, Tensor]]) -> dict[str, float]:
     """The errors of views that are never trained on, as ``Rays.held_out`` gives them."""
     found = []
-    for k, camera, pixel, stored in check:
+    for k, *seen in check:
         planes = layout.planes.weight[k : k + 1]
-        found.append(fit_loss(layout, planes, inside[k : k + 1], camera, pixel, stored, torch.zeros(1, 4096)))
+        given = [x.to(planes.device) for x in (*seen, torch.zeros(1, 4096))]
+        found.append(fit_loss(layout, planes, inside[k : k + 1], *given))
     errors = torch.stack(found).mean(0).tolist()
     return dict(zip(("held_cover", "held_depth", "held_albedo", "held_shading"), errors, strict=True))
 
@@ -147,7 +147,7 @@ class Rays:
 
 def hulls_of(data: Data, path: Path) -> Tensor:
     """The hulls of all shapes as bits, kept at ``path``."""
-    if not path.exists():
+    if not path.exists() or len(load_file(path)["hull"]) != len(data.shapes):
         bits = torch.zeros(len(data.shapes), HULL**3 // 8, dtype=torch.uint8)
         for k in range(len(data.shapes)):
             camera = torch.from_numpy(data.cameras[data.rows[k]])
@@ -159,12 +159,22 @@ def hulls_of(data: Data, path: Path) -> Tensor:
     return load_file(path)["hull"]
 
 
-def fresh(data: Data, hulls: Tensor, init: Path | None) -> Layout:
-    """A layout that knows the data's names, how its shapes are painted, and where they can be."""
-    layout = Layout(Sizes(len(data.shown), len(data.shapes), FACTORS, len(PROPORTIONS)))
+def with_names(packed: dict[str, Tensor], known: list[str], names: list[str]) -> dict[str, Tensor]:
+    """Weights whose reader tells the ``known`` names, as ones that tell ``names`` alone. DataError for a name that is not known."""
+    if strange := [name for name in names if name not in known]:
+        raise DataError(f"--init: these weights cannot read {strange[0]!r}; leave --init out, and run read.py")
+    rows = torch.tensor([known.index(name) for name in names])
+    return packed | {key: packed[key][rows] for key in ("name.weight", "name.bias")}
+
+
+def fresh(data: Data, hulls: Tensor, init: Path | None, side: int) -> Layout:
+    """A layout that knows the data's names, how its shapes are painted, and where they can be; planes of ``side`` squared."""
+    layout = Layout(Sizes(len(data.shown), len(data.shapes), FACTORS, len(PROPORTIONS), side))
     if init is not None:
-        packed = unpacked(load_file(init))
-        known = len(packed["planes.weight"]) == len(data.shapes)
+        packed, record = unpacked(load_file(init)), init.with_suffix(".json")
+        if record.is_file():
+            packed = with_names(packed, list(json.loads(record.read_text())["vocabulary"]), list(data.shown))
+        known = packed["planes.weight"].shape == layout.planes.weight.shape
         taken = {k: v.float() for k, v in packed.items() if k.startswith(READING + SHAPES * known)}
         layout.load_state_dict(taken, strict=False)
         print(f"{len(taken)} tensors begin as in {init}", flush=True)
@@ -195,30 +205,61 @@ def main() -> None:
     parser.add_argument("--rays", type=int, default=192, help="rays of each shape a step")
     parser.add_argument("--views", type=int, default=8, help="views of each shape that they come from")
     parser.add_argument("--lr", type=float, default=3e-2, help="the rate of the planes")
+    parser.add_argument("--side", type=int, default=32, help="cells along a side of each plane: the size of the prior")
+    parser.add_argument(
+        "--leave-out", type=int, default=0, metavar="N", help="shapes that are never shown, each of another name"
+    )
+    parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, or auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     try:
         fit(args)
-    except DataError as error:
+    except (DataError, UserError) as error:
         print(f"fit: {error}", file=sys.stderr)
         sys.exit(2)
 
 
+def left_out_for(run: Path, data: Path, count: int, begun: bool) -> dict[str, str]:
+    """The shapes that a run leaves out, by name; listed in its folder when it begins. DataError if one that has begun leaves out another
+    number."""
+    if begun:
+        found = left_out_of(run)
+        if len(found) != count:
+            raise DataError(
+                f"{run} has left out {len(found)} shapes from its beginning; --leave-out cannot change that"
+            )
+        return found
+    found = choose_left_out(shown_by(data), own_names(), count)
+    (run / "left-out.json").write_text(json.dumps(found, indent=1) + "\n")
+    return found
+
+
 def fit(args: argparse.Namespace) -> None:
     """Train until the rounds are over or a signal comes; write the checkpoint."""
+    if not 4 <= args.side <= 128:
+        raise DataError(f"--side {args.side} is not allowed: 4 to 128")
+    if args.leave_out < 0:
+        raise DataError(f"--leave-out {args.leave_out} is not allowed: 0 or more")
+    if args.init and not args.init.is_file():
+        raise DataError(f"there is no file {args.init} to begin with")
+    device = pick_device(args.device)
     args.run.mkdir(parents=True, exist_ok=True)
-    data, path = Data(args.data), args.run / "layout.safetensors"
+    path = args.run / "layout.safetensors"
+    left_out = left_out_for(args.run, args.data, args.leave_out, begun=path.exists())
+    data = Data(args.data, left_out.values())
     rays = Rays(data, args.views, args.rays)
     stored = load_file(path) if path.exists() else {}
     first = step = int(stored.get("step", torch.tensor(0)))
     rng = np.random.default_rng([args.seed, step])
     torch.manual_seed(args.seed + step)
     hulls = hulls_of(data, args.run / "hulls.safetensors")
-    layout = load_layout(path) if stored else fresh(data, hulls, args.init)
-    layout.requires_grad_(True)
-    inside = layout.inside().numpy()
+    layout = load_layout(path) if stored else fresh(data, hulls, args.init, args.side)
+    if layout.sizes.side != args.side:
+        raise DataError(f"{args.run} has planes of {layout.sizes.side} squared; --side cannot change that")
+    layout.to(device).requires_grad_(True)
+    inside = layout.inside()
     dense = [p for part in (layout.point, layout.density, layout.surface) for p in part.parameters()]
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(dense, lr=3e-3, betas=(0.9, 0.98), weight_decay=1e-3),
@@ -228,8 +269,9 @@ def fit(args: argparse.Namespace) -> None:
     parameters = [*dense, layout.planes.weight]
     for k, p in enumerate(parameters):
         if f"adam.step.{k}" in stored:
-            state = {key: stored[f"adam.{key}.{k}"] for key in ("exp_avg", "exp_avg_sq", "step")}
-            optimizers[k == len(dense)].state[p] = state | ({"step": int(state["step"])} if k == len(dense) else {})
+            means = {key: stored[f"adam.{key}.{k}"].to(device) for key in ("exp_avg", "exp_avg_sq")}
+            count = stored[f"adam.step.{k}"]  # AdamW keeps it on the CPU, SparseAdam as a number
+            optimizers[k == len(dense)].state[p] = means | {"step": int(count) if k == len(dense) else count}
     check = rays.held_out(48)
     steps = args.rounds * len(data.mine) // args.batch
     stopped: list[int] = []
@@ -237,7 +279,7 @@ def fit(args: argparse.Namespace) -> None:
         signal.signal(number, lambda n, _: stopped.append(n))
     began = saved = time.time()
     queue: list[int] = []
-    total = torch.zeros(4)
+    total = torch.zeros(4, device=device)
 
     def store() -> None:
         tensors = {f"model.{k}": v for k, v in layout.state_dict().items()}
@@ -251,8 +293,9 @@ def fit(args: argparse.Namespace) -> None:
             queue += rng.permutation(data.mine).tolist()
         shapes, queue = np.array(queue[: args.batch]), queue[args.batch :]
         camera, pixel, seen = rays.of(shapes, rng)
-        planes = layout.planes(torch.from_numpy(shapes))
-        errors = fit_loss(layout, planes, inside[shapes], camera, pixel, seen, torch.rand(pixel.shape) - 0.5)
+        given = [x.to(device) for x in (camera, pixel, seen, torch.rand(pixel.shape) - 0.5)]
+        number = torch.from_numpy(shapes).to(device)
+        errors = fit_loss(layout, layout.planes(number), inside[number], *given)
         rate = max(0.02, min(1.0, (steps - step) / (0.6 * steps)))
         for optimizer, top in zip(optimizers, tops, strict=True):
             optimizer.zero_grad()

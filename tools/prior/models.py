@@ -228,13 +228,15 @@ def instances(models: Sequence[Model], names: dict[str, Name], cap: int = CAP) -
     return out
 
 
-def check_folder(folder: Path, models: Sequence[Model]) -> None:
-    """Refuse a folder of GLBs that is not the table's; an ``index.tsv`` in it must agree with the table."""
+def check_folder(folder: Path, models: Sequence[Model], needed: Sequence[Model] | None = None) -> None:
+    """Refuse a folder of GLBs that is not the table's: that has others, or lacks one of ``needed`` (by default all). An ``index.tsv``
+    in it must agree with the table."""
     wanted, found = {m.file: m for m in models if m.is_glb}, {p.name for p in folder.glob("*.glb")}
-    if not found:
+    must = {m.file for m in (models if needed is None else needed) if m.is_glb}
+    if must and not found:
         raise TableError(f"{folder}: there are no .glb files in it")
     for ours, theirs, text in (
-        (wanted.keys(), found, f"{folder} lacks {{}}, which {MODELS_TABLE.name} names"),
+        (must, found, f"{folder} lacks {{}}, which {MODELS_TABLE.name} names"),
         (found, wanted.keys(), f"{MODELS_TABLE.name} lacks {{}}, which is in {folder}"),
     ):
         if rest := sorted(set(ours) - set(theirs)):

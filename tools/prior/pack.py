@@ -10,11 +10,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
 from captions import IDLE, PLACES, TEMPLATES, VIEWS
-from dataset import DataError, shapes_of, shown_by
+from dataset import DataError, left_out_of, shapes_of, shown_by
 from fit import load_layout
 from looks import Look, held_out
 from models import TableError, read_names
@@ -63,9 +64,10 @@ def weights_of(run: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
     return tensors, {"layout": {"visits": seen} | last_record(run / "layout.jsonl")}
 
 
-def vocabulary(data: Path) -> dict[str, object]:
-    """What the record says of the vocabulary: names with their categories and synonyms, looks, and every word that captions have."""
-    names, shown = read_names(), shown_by(data)
+def vocabulary(data: Path, left_out: Collection[str] = ()) -> dict[str, object]:
+    """What the record says of the vocabulary: names with their categories and synonyms, looks, and every word that captions have.
+    Shapes that were ``left_out`` of the training do not count."""
+    names, shown = read_names(), shown_by(data, left_out=left_out)
     table = {
         name: {"category": names[name].category, "shapes": len(stems)}
         | ({"synonyms": list(names[name].synonyms)} if names[name].synonyms else {})
@@ -116,7 +118,7 @@ def pack(run: Path, data: Path, to: Path) -> None:
     temporary = [path.with_name(f".{path.name}.tmp") for path in (target, said)]
     try:
         tensors, record = weights_of(run)
-        known = vocabulary(data)
+        known = vocabulary(data, left_out_of(run).values())
         save_file(tensors, temporary[0])
         temporary[1].write_text(json.dumps(record | {"sha256": file_sha256(temporary[0])} | known, indent=1) + "\n")
         for old, new in zip(temporary, (target, said), strict=True):

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dreamfusion.kernels import hull_kernels
 from dreamfusion.kernels.hull_kernels import AXES, look_up
+from dreamfusion.priors import planes as plain
 
 
 @njit(cache=True)
@@ -40,6 +43,32 @@ def each_corner(planes: NDArray, points: NDArray, shape: NDArray, met: NDArray, 
     for n in range(len(points)):
         for k in range(3):
             look_up(planes[shape[n], k], points[n, AXES[k, 0]], points[n, AXES[k, 1]], met[n, k], backward)
+
+
+def marched(
+    origin: Tensor, towards: Tensor, near: Tensor, spacing: Tensor, samples: int, inside: Tensor, shape: Tensor
+) -> tuple[Tensor, Tensor]:
+    """``planes.marched``, on the CPU by its kernel."""
+    given = (origin, towards, near, spacing)
+    if origin.device.type != "cpu":
+        return plain.marched(*given, samples, inside, shape)
+    ray, depth = hull_kernels.marched(*(x.numpy() for x in given), samples, inside.numpy(), shape.numpy())
+    return torch.from_numpy(ray), torch.from_numpy(depth)
+
+
+def features_of(planes: Tensor, points: Tensor, shape: Tensor) -> Tensor:
+    """Planes (G, 3, P, P, C) of shapes (N,) at points (N, 3): (N, 3 C); on the CPU by a kernel."""
+    if planes.device.type == "cpu":
+        return LookedUp.apply(planes, points, shape)  # type: ignore[no-any-return]
+    return plainly_looked_up(planes, points, shape)
+
+
+def plainly_looked_up(planes: Tensor, points: Tensor, shape: Tensor) -> Tensor:
+    """``features_of`` on any device."""
+    side = planes.shape[2]
+    index, weight = plain.corners(points, side)
+    index = index + shape.repeat_interleave(3)[:, None] * (3 * side**2)
+    return F.embedding_bag(index, planes.flatten(0, 3), mode="sum", per_sample_weights=weight).view(len(points), -1)
 
 
 class LookedUp(torch.autograd.Function):

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from captions import usual
-from dataset import Data
+from dataset import Data, left_out_of
 from looks import Look, draw_look, held_out
 from models import Name, read_names
 from PIL import Image, ImageDraw
@@ -82,27 +82,41 @@ def sample_all(
     return torch.cat(out)
 
 
-def ranks_of(data: Data, items: list[Item], samples: Tensor) -> np.ndarray:
-    """Rank (0 is best) of the true name among all names for each sample. A name is as near as the nearest of its shapes."""
-    number = {stem: k for k, stem in enumerate(data.shapes)}
-    every = np.arange(len(data.shapes))
-    of_name = [np.array([number[stem] for stem in stems]) for stems in data.shown.values()]
-    names, ranks = list(data.shown), []
+def nearest_rows(data: Data, row: int) -> np.ndarray:
+    """Of each shape (I,) the view by row whose camera is nearest to that of a view."""
+    azimuth, elevation, distance = data.cameras[row]
+    nearest = []
+    for shape in range(len(data.shapes)):
+        rows = np.concatenate([data.rows[shape], data.validation[shape]])
+        c = data.cameras[rows]
+        turn = np.abs((c[:, 0] - azimuth + 180) % 360 - 180)
+        nearest.append(rows[int(np.argmin(turn + np.abs(c[:, 1] - elevation) + 50 * np.abs(c[:, 2] - distance)))])
+    return np.array(nearest)
+
+
+def errors_of(data: Data, items: list[Item], samples: Tensor) -> np.ndarray:
+    """Mean squared errors (B, I) of samples (B, 3, 64, 64) from each shape in the item's look, seen from the nearest camera; or
+    (B, K, I) of K samples an item (B, K, 3, 64, 64)."""
+    every, out = np.arange(len(data.shapes)), []
     for item, drawn in zip(items, samples, strict=True):
-        azimuth, elevation, distance = data.cameras[item.row]
-        nearest = []
-        for shape in every:
-            rows = np.concatenate([data.rows[shape], data.validation[shape]])
-            c = data.cameras[rows]
-            turn = np.abs((c[:, 0] - azimuth + 180) % 360 - 180)
-            nearest.append(rows[int(np.argmin(turn + np.abs(c[:, 1] - elevation) + 50 * np.abs(c[:, 2] - distance)))])
+        nearest = nearest_rows(data, item.row)
         nearest[item.shape] = item.row
-        small, errors = torch.nn.functional.avg_pool2d(drawn, 2), []
+        small, errors = torch.nn.functional.avg_pool2d(drawn, 2)[..., None, :, :, :], []
         for k in range(0, len(every), RIVALS_AT_ONCE):
             some = every[k : k + RIVALS_AT_ONCE]
-            pictures = data.make(some, [item.look] * len(some), np.array(nearest)[some], side=32).pictures
-            errors.append(((pictures + 1) / 2 - small).square().mean((1, 2, 3)))
-        error = torch.cat(errors).numpy()
+            pictures = data.make(some, [item.look] * len(some), nearest[some], side=32).pictures
+            errors.append(((pictures + 1) / 2 - small).square().mean((-3, -2, -1)))
+        out.append(torch.cat(errors, -1).numpy())
+    return np.stack(out)
+
+
+def ranks_of(data: Data, items: list[Item], errors: np.ndarray) -> np.ndarray:
+    """Rank (0 is best) of the true name among all names for each sample, by its errors from all shapes (B, I). A name is as near as the
+    nearest of its shapes."""
+    number = {stem: k for k, stem in enumerate(data.shapes)}
+    of_name = [np.array([number[stem] for stem in stems]) for stems in data.shown.values()]
+    names, ranks = list(data.shown), []
+    for item, error in zip(items, errors, strict=True):
         by_name = np.array([error[shapes].min() for shapes in of_name])
         ranks.append(int((by_name < by_name[names.index(item.name)]).sum()))
     return np.array(ranks)
@@ -181,11 +195,12 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.to.mkdir(parents=True, exist_ok=True)
-    data, prior, names = Data(args.data), BundledPrior(args.weights), read_names()
+    left_out = left_out_of(args.run).values() if args.run else ()
+    data, prior, names = Data(args.data, left_out), BundledPrior(args.weights), read_names()
     items = choose(data, args.names, np.random.default_rng(0))
     samples = sample_all(prior, data, items, names, args.guidance_scale, 0)
     sheet(items, samples, names).save(args.to / "samples.jpg", quality=88)
-    ranks = ranks_of(data, items, samples)
+    ranks = ranks_of(data, items, errors_of(data, items, samples))
     wanted = torch.cat([data.make(np.array([i.shape]), [i.look], np.array([i.row])).pictures for i in items])
     error = (samples * 2 - 1 - wanted).square().mean((1, 2, 3)).numpy()
     report = figures(items, ranks, error, names) | {"guidance_scale": args.guidance_scale}

@@ -57,9 +57,15 @@ class TextEncoder:
             logging.enable_progress_bar()
         return cls(tokenizer, model.eval().requires_grad_(False))
 
+    def to(self, device: torch.device) -> TextEncoder:
+        """The same encoder, which computes and answers on the device."""
+        self.model.to(device)
+        return self
+
     @torch.no_grad()
     def __call__(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         batch = self.tokenizer(captions, padding=True, truncation=True, max_length=LONGEST, return_tensors="pt")
+        batch = batch.to(self.model.device)
         hidden = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
         return hidden, batch["attention_mask"].bool()
 

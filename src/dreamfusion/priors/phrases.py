@@ -45,11 +45,15 @@ def named(words: list[str], names: Collection[str]) -> list[Named]:
     return found
 
 
-def looks() -> dict[str, str]:
-    """{word: the colour, material or pattern that it says}, words of one word only."""
+def phrases() -> dict[str, str]:
+    """{words: the colour, material or pattern that they say}, 'sky blue' among them."""
     said = {word: word for word in (*COLOURS, *MATERIALS, *PATTERN_WORDS)}
-    said |= {word: name for name, material in MATERIALS.items() for word in material.words}
-    return {word: name for word, name in said.items() if " " not in word}
+    return said | {word: name for name, material in MATERIALS.items() for word in material.words}
+
+
+def looks() -> dict[str, str]:
+    """The ``phrases`` of one word."""
+    return {word: name for word, name in phrases().items() if " " not in word}
 
 
 def tail_of(caption: str, names: Collection[str]) -> str:
@@ -73,8 +77,12 @@ def without_tail(caption: str, names: Collection[str]) -> str:
 
 def paint_of(caption: str, names: Collection[str]) -> str:
     """The colour or material that a caption says of its thing, if it says exactly one and no pattern; else ''."""
-    words, known = words_of(caption), looks()
+    words = words_of(caption)
     rest = [w for k, w in enumerate(words) if not any(n.first <= k < n.last for n in named(words, names))]
-    said = {known[w] for w in rest if w in known}
+    text, said = f" {' '.join(rest)} ", set()
+    for phrase, name in sorted(phrases().items(), key=lambda item: -len(item[0])):  # 'sky blue' is not blue
+        if f" {phrase} " in text:
+            text = text.replace(f" {phrase} ", " ")
+            said.add(name)
     only = next(iter(said)) if len(said) == 1 else ""
     return "" if only in PATTERN_WORDS or set(rest) & {*PAINTED} - {"a", "of", "made", "in"} else only

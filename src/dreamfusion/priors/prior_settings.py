@@ -15,9 +15,9 @@ picture and how each view stands to it."""
 
 class PriorSettings(Settings):
     id: str = "bundled"
-    """Which frozen diffusion model: 'bundled', 'hf:OWNER/NAME[@REVISION]', the folder or the single .safetensors file of a
-    diffusers pipeline, any of these with ' + lora:FILE@0.8', or a mixture such as '0.7*A + 0.3*B'. 'ray://HOST:PORT': one that
-    'dreamfusion serve-prior' serves there. With distillation.kind=clip, 'guide', a CLIP."""
+    """Which frozen diffusion model: 'bundled', a .safetensors file of its kind, 'hf:OWNER/NAME[@REVISION]', the folder or the single
+    .safetensors file of a diffusers pipeline, any of these with ' + lora:FILE@0.8', or a mixture such as '0.7*A + 0.3*B'.
+    'ray://HOST:PORT': one that 'dreamfusion serve-prior' serves there. With distillation.kind=clip, 'guide', a CLIP."""
     asks: Asks = "camera"
     """What the prior is given besides the words. 'camera': where each picture is seen from, as in MVDream. 'words':
     nothing, as in the paper. 'views': how the views of one group stand to each other, but not to the object. 'image': a
