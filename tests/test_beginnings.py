@@ -53,6 +53,7 @@ def off_torus(points: torch.Tensor) -> torch.Tensor:
         ("gaussian-dreamer", ["splats"]),
         ("magic3d", ["mesh"]),
         ("fantasia3d", ["mesh", "mesh"]),
+        ("prolificdreamer", ["mesh", "mesh"]),
         ("dreamgaussian", ["splats", "mesh"]),
         ("rewritten", ["splats", "mesh"]),
     ],

@@ -50,13 +50,18 @@ class Joint(GrayBallPrior):
             (GridField, MeshScene, MeshScene),
             {"stages.1.scene.samples": 12, "stages.2.scene.resolution": 8},
         ),
+        (
+            "prolificdreamer",
+            (GridField, MeshScene, MeshScene),
+            {"stages.1.scene.samples": 12, "stages.2.scene.resolution": 8},
+        ),
         ("rewritten", (SplatScene, MeshScene), {"stages.1.scene.count": 300, "stages.2.scene.resolution": 8}),
     ],
 )
 def test_stages_follow_one_another(
     preset: str, kinds: tuple[type, ...], own: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last stage of textmesh and fantasia3d leaves the shape as it was; each shows what its page says."""
+    """The last stage of all but rewritten leaves the shape as it was; each shows what its page says."""
     monkeypatch.setattr(level_grid, "STEPS", 3)
     prior = Joint()
     trainer = Trainer(resolve(preset, TINY | own, "x"), prior)
@@ -72,11 +77,29 @@ def test_stages_follow_one_another(
         assert not torch.equal(*shapes)
     else:
         assert torch.equal(*shapes)
+    if preset == "prolificdreamer":
+        assert [stage.distillation.kind for stage in stage_configs(trainer.config)] == ["vsd", "sds", "vsd"]
+        assert {asks for asks, _, _ in prior.asked} == {"words"}
     if preset == "fantasia3d":
         shadings = [shading for _, shading, _ in prior.asked]
         assert set(shadings[2:4]) == {"textureless"} and set(shadings[-2:]) == {"lambertian"}
         learned = [getattr(c.scene, "learns", "") for c in stage_configs(trainer.config)]
         assert learned == ["", "all", "texture"] and trainer.scene.texture.pbr
+
+
+def test_prolificdreamers_second_stage_moves_the_shape_and_keeps_the_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(level_grid, "STEPS", 3)
+    own = {"stages.1.scene.samples": 12, "stages.2.scene.resolution": 8}
+    trainer = Trainer(resolve("prolificdreamer", TINY | own, "x"), GrayBallPrior())
+    shapes, colours, shown = [], [], []
+    for progress in trainer.steps():
+        shown.append(float(progress.metrics["shading"]))
+        if progress.stage == 2:
+            assert isinstance(trainer.scene, MeshScene)
+            shapes.append(trainer.scene.shape.grid.table.detach().clone())
+            colours.append(trainer.scene.texture.grid.table.detach().clone())
+    assert not torch.equal(*shapes) and torch.equal(*colours)
+    assert shown[2:] == [2.0, 2.0, 1.0, 1.0]  # clay, then lit colours
 
 
 def test_latent_paint_paints_the_mesh_that_is_given(tmp_path: Path) -> None:
