@@ -99,7 +99,7 @@ def test_prolificdreamers_second_stage_moves_the_shape_and_keeps_the_colours(mon
             shapes.append(trainer.scene.shape.grid.table.detach().clone())
             colours.append(trainer.scene.texture.grid.table.detach().clone())
     assert not torch.equal(*shapes) and torch.equal(*colours)
-    assert shown[2:] == [2.0, 2.0, 1.0, 1.0]  # clay, then lit colours
+    assert set(shown[2:4]) <= {1.0, 2.0} and shown[4:] == [1.0, 1.0]  # lit colours or clay, then lit colours alone
 
 
 def test_latent_paint_paints_the_mesh_that_is_given(tmp_path: Path) -> None:
