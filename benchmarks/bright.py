@@ -2,9 +2,10 @@
 
 A scene's albedo ends at 0.93, so ``priors/paint.py`` paints nothing brighter than ``BRIGHTEST``. Where a prior asks for more, only a
 normal that faces the light more can answer, and the surface gets rough. And it paints light and dark relative to a thing's mean
-luminance, of which a black thing has little and noise: so it counts as ``DIM`` at least. This makes the same things without both and
-with both. It measures how many degrees the normals are off those of the thing that the prior means, the contrast of the albedo, and
-R-Precision. The result is ``results/bright.json`` and a picture. Stop it at will; the same command goes on.
+luminance, of which a black thing has little and noise: so it counts as ``DIM`` at least. This makes the same things without
+both, with both, and with both in light from many sides. It measures how many degrees the normals are off those of the thing that the
+prior means, the contrast of the albedo, and R-Precision. The result is ``results/bright.json`` and a picture. Stop it at will; the same
+command goes on.
 """
 
 from __future__ import annotations
@@ -45,8 +46,11 @@ PROMPTS = {
     "white": ["a white dresser", "a white refrigerator", "a white stove", "a white milk carton"],
     "nearly black": ["a yellow grand piano", "a red piano bench", "orange headphones", "a green travel trunk"],
 }
-PAINTS = {"before": (1.0, 0.0), "now": (paint.BRIGHTEST, paint.DIM)}
+NOW = paint.BRIGHTEST, paint.DIM
+PAINTS = {"before": (1.0, 0.0), "now": NOW, "lights": NOW}
 """The brightest paint, and the luminance that a thing counts as having at least."""
+LIGHTS = {"view.light_above_deg": (-20.0, 70.0), "view.light_around_deg": (-70.0, 70.0)}
+"""Of the row that is lit from many sides, in place of one."""
 LUMA = torch.tensor(paint.LUMA)
 
 
@@ -72,7 +76,8 @@ def contrast(scene: Scene) -> float | None:
 
 def run_of(out: Path, row: str, prompt: str, steps: int) -> Path:
     """The folder of a finished run, which is made or gone on with where it is not there."""
-    job = Job(folder_of(out / row, prompt), prompt, PRESET, {"threads": 1} | ({"steps": steps} if steps else {}))
+    settings = ({"steps": steps} if steps else {}) | (LIGHTS if row == "lights" else {})
+    job = Job(folder_of(out / row, prompt), prompt, PRESET, {"threads": 1} | settings)
     if job.state()[0] != "finished":
         with painting(*PAINTS[row]):
             if (job.folder / CONFIG).exists() and job.state()[0] == "stopped":

@@ -19,15 +19,16 @@ def bright(page: Page | None) -> list[str]:
     brightest, dim = page["paints"]["now"]
     return [
         *lines,
-        "White things used to be rough. A scene's albedo ends at 0.93. Where the prior asks for brighter paint than a scene can have, a "
-        "step can only turn the normals towards the light, and the surface gets dents. So the bundled prior paints nothing brighter "
-        f"than {brightest:g}. Black things that were painted in another colour used to be mottled: light and dark were taken relative "
-        "to the thing's own mean luminance, and a black thing has hardly more of it than noise. Now a thing counts as one of "
-        f"luminance {dim:g} at least. *Contrast* is the standard deviation of the albedo's luminance over its mean.",
+        "Black things that were painted in another colour used to be mottled: light and dark were taken relative to the thing's own "
+        f"mean luminance, and a black thing has hardly more of it than noise. Now a thing counts as one of luminance {dim:g} at least. "
+        "White things are rough. One suspected cause was paint that is brighter than a scene's albedo can be (0.93), so that only the "
+        f"surface could answer. The bundled prior now paints nothing brighter than {brightest:g}; the figures show that this was not "
+        "the cause. *Lights* are the same things in light from many sides in place of one. *Contrast* is the standard deviation of the "
+        "albedo's luminance over its mean.",
         "",
         *table(["things", "paint", "normals off", "contrast", "R@1", "R@1 textureless"], body),
         "",
-        *picture("bright.jpg", "White and nearly black things, before and now, from two sides"),
+        *picture("bright.jpg", "White and nearly black things from two sides"),
         f"*Preset `{page['preset']}`, ranked among the prompts of {page['suite']} and these. {made(page)}*",
         "",
     ]
