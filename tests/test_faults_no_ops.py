@@ -52,7 +52,7 @@ def test_no_preset_has_settings_without_effect(name: str) -> None:
         ({"view.light_above_deg": "0,10", "view.ambient": 1}, {"view.ambient": 0.5}, "no view has a key light"),
         ({"view.light_around_deg": "0,10", "shading.albedo_until": 1}, {"shading.albedo_until": 0.5}, "no view has a key"),
         ({"shading.textureless_words": False, "shading.textureless": 0}, {"shading.textureless": 1}, "textureless is 0"),
-        ({"shading.albedo_until": 0.5, "shading.albedo": 1, "shading.lambertian": 0, "shading.textureless": 0},
+        ({"shading.albedo_until": 0.5, "shading.albedo": 1, "shading.lambertian": 0, "shading.textureless": 0, "shading.depth": 0},
          {"shading.lambertian": 1}, "the albedo alone"),
         ({"shading.latent": 1}, {"scene.channels": 4}, "scene.channels is 3"),
         ({"scene.kind": "mlp", "scene.mean_importance": 4}, {"scene.importance": 8}, "scene.importance is 0"),

@@ -176,7 +176,8 @@ def test_a_glb_keeps_roughness_and_metal(compress: bool, tmp_path: Path) -> None
     assert surface["metallicFactor"] == surface["roughnessFactor"] == 1
     assert [surface[k]["index"] for k in ("baseColorTexture", "metallicRoughnessTexture")] == [0, 1]
     assert len(tree["textures"]) == len(tree["images"]) == 4 and asset.finish is not None and not asset.faithful
-    assert (asset.finish == np.round(np.array([1, 0.7, 0.05]) * 255)).all()
+    wanted = np.array([1, 0.7, 0.05]) * 255  # 178.5 is rounded up or down, as the machine's sigmoid has it
+    assert np.abs(asset.finish - wanted).max() < 0.51
     if not compress:
         again = Asset.load(path)
         assert np.array_equal(again.finish, asset.finish) and np.array_equal(again.texture, asset.texture)
