@@ -23,8 +23,8 @@ def bright(page: Page | None) -> list[str]:
         f"mean luminance, and a black thing has hardly more of it than noise. Now a thing counts as one of luminance {dim:g} at least. "
         "White things are rough. One suspected cause was paint that is brighter than a scene's albedo can be (0.93), so that only the "
         f"surface could answer. The bundled prior now paints nothing brighter than {brightest:g}; the figures show that this was not "
-        "the cause. *Lights* are the same things in light from many sides in place of one, which smooths white things. *Contrast* is the standard deviation of the "
-        "albedo's luminance over its mean.",
+        "the cause. *Lights* are the same things in light from many sides in place of one, which smooths white things. "
+        "*Contrast* is the standard deviation of the albedo's luminance over its mean.",
         "",
         *table(["things", "paint", "normals off", "contrast", "R@1", "R@1 textureless"], body),
         "",
