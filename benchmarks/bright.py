@@ -1,11 +1,9 @@
-"""White things, and nearly black ones that are painted, as they were and as they are: ``python benchmarks/bright.py --out runs/bright``.
+"""White things, and nearly black ones in another colour, in three ways: ``python benchmarks/bright.py --out runs/bright``.
 
-A scene's albedo ends at 0.93, so ``priors/paint.py`` paints nothing brighter than ``BRIGHTEST``. Where a prior asks for more, only a
-normal that faces the light more can answer, and the surface gets rough. And it paints light and dark relative to a thing's mean
-luminance, of which a black thing has little and noise: so it counts as ``DIM`` at least. This makes the same things without
-both, with both, and with both in light from many sides. It measures how many degrees the normals are off those of the thing that the
-prior means, the contrast of the albedo, and R-Precision. The result is ``results/bright.json`` and a picture. Stop it at will; the same
-command goes on.
+``before``: ``priors/paint.py`` paints as bright as it is asked to, and takes light and dark relative to any mean luminance. ``now``: it
+paints nothing brighter than ``BRIGHTEST``, and less light and dark on things darker than ``DIM``. ``lights``: the same, in light from many
+sides. Measured are the degrees by which the normals are off those of the thing that the prior means, the contrast of the albedo, and
+R-Precision. The result is ``results/bright.json`` and a picture. Stop it at will; the same command goes on.
 """
 
 from __future__ import annotations

@@ -51,8 +51,7 @@ def meant_distance(prior: BundledPrior, prompt: str, cameras: Cameras) -> tuple[
     """How far what the prior means is from the cameras, and its coverage, (B, SIZE, SIZE)."""
     subject = subjects_of(prior.embed([prompt]))[0]
     met = prior.layout.hits(prior.layout.thing(subject.shape), cameras.condition(), SIZE, subject.stretch)
-    away = (met.place * met.scale - cameras.positions()[met.ray // SIZE**2]).norm(dim=1)
-    seen = met.pictures(torch.stack([away, met.opacity], 1))
+    seen = met.pictures(torch.stack([met.distance(), met.opacity], 1))
     return seen[:, 0], seen[:, 1]
 
 

@@ -11,6 +11,7 @@ import torch
 import trimesh
 
 from dreamfusion.errors import UserError
+from dreamfusion.loading import load_prior
 from dreamfusion.priors.question import Question
 from dreamfusion.scene import level_grid
 from dreamfusion.scene.grid import GridField
@@ -20,7 +21,7 @@ from dreamfusion.settings.building import stage_configs
 from dreamfusion.settings.presets import resolve
 from dreamfusion.trainer import Trainer
 from dreamfusion.view.cameras import orbit_cameras
-from dreamfusion.view.view import orbit_view
+from dreamfusion.view.view import hues, orbit_view
 from tests.fakes import GrayBallPrior
 from tests.test_scene_mesh import mesh_scene
 
@@ -132,6 +133,33 @@ def test_normals_as_pictures_of_a_ball() -> None:
             torch.testing.assert_close(picture[k, :, row, column].detach(), (normal + 1) / 2, atol=0.04, rtol=0)
     seen.colour.sum().backward()
     assert scene.shape.grid.table.grad.abs().sum() > 0
+
+
+def test_depths_as_pictures_of_a_ball() -> None:
+    """The middle of a ball of radius 0.6 is 0.6 nearer than the origin, from every side; its edge is as near as a tangent says."""
+    scene = mesh_scene(resolution=24, radius=0.6)
+    seen = scene.look(orbit_view(orbit_cameras([0.0, 130.0], 25.0), 48, "depth"))
+    picture = (seen.colour / seen.opacity.clamp_min(1e-6)).detach()
+    reach = math.tan(math.radians(47 / 2)) * 2.5
+    for row, column in ((24, 24), (24, 30), (16, 24), (28, 20)):
+        along = torch.tensor([(column + 0.5 - 24) / 24 * reach, (24 - row - 0.5) / 24 * reach, -2.5])
+        along = along / along.norm()
+        near = 2.5 * -along[2] - math.sqrt((2.5 * along[2]) ** 2 - 2.5**2 + 0.36)
+        for k in range(2):
+            torch.testing.assert_close(picture[k, :, row, column], hues(2.5 - near), atol=0.03, rtol=0)
+    seen.colour.sum().backward()
+    assert scene.shape.grid.table.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("kind", ["grid", "mlp", "mesh", "splats"])
+def test_every_scene_shows_the_bundled_prior_depths(kind: str) -> None:
+    given = {"steps": 2, "shading.textureless": 0, "shading.lambertian": 0, "shading.depth": 1, "scene.kind": kind,
+             "resolution": 16, "views_per_step": 2, "threads": 1}  # fmt: skip
+    given |= {"scene.resolution": 8, "scene.levels": "4"} if kind == "mesh" else {}
+    trainer = Trainer(resolve("balanced", given, "a red armchair"), load_prior("bundled"))
+    before = [x.detach().clone() for x in trainer.scene.parameters()]
+    assert [float(p.metrics["shading"]) for p in trainer.steps()] == [5.0] * 2
+    assert any(not torch.equal(a, b) for a, b in zip(before, trainer.scene.parameters(), strict=True))
 
 
 def test_a_run_on_normals_moves_the_shape_and_asks_about_them() -> None:

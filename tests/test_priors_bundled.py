@@ -19,6 +19,7 @@ from dreamfusion.priors.question import Question
 from dreamfusion.priors.sampler import sample
 from dreamfusion.priors.subjects import CLAY_PAINT
 from dreamfusion.view.cameras import orbit_cameras
+from dreamfusion.view.view import orbit_view
 from tests.fakes import ask
 
 pytestmark = pytest.mark.usefixtures("few_hypotheses")
@@ -149,6 +150,23 @@ def test_it_knows_materials_patterns_and_two_colours(prior: BundledPrior) -> Non
 
 
 @pytest.mark.skipif(not RECORD["proportions"], reason="these weights were taught no proportions")
+def test_depths_are_answered_with_the_depths_of_the_thing_whatever_the_guidance(prior: BundledPrior) -> None:
+    cameras, noise = (
+        orbit_cameras([20.0, 200.0], 15.0),
+        torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)),
+    )
+    words = prior.embed(["a red armchair"] * 2)
+    t = torch.full((2,), 0.9)
+    alpha, sigma = (x[:, None, None, None] for x in prior.alpha_sigma(t))
+    thing = prior.layout.thing(prior.embed(["a red armchair"])[0].shape)
+    depths = prior.layout.draw_shape(thing, cameras.condition(), "depth")[:, :3]
+    told, nothing = both(
+        prior, alpha * depths + sigma * noise, t, Question(words, orbit_view(cameras, 64, "depth"), "camera")
+    )
+    assert torch.equal(told, nothing)
+    torch.testing.assert_close(told, noise, atol=1e-3, rtol=0)
+
+
 def test_clay_hides_every_look(prior: BundledPrior) -> None:
     camera = orbit_cameras([30.0]).condition()
     shown = ["a red and turquoise keypad", "a dotted keypad", "a brick keypad", "a red and white striped keypad"]

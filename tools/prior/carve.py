@@ -22,12 +22,6 @@ MARGIN = 0.065
 """Half of a cell's diagonal, and the error of a stored depth."""
 
 
-def cameras_of(stored: Tensor) -> Cameras:
-    """Cameras of the data, (B, 3) of azimuth, elevation (radians) and distance."""
-    azimuth, elevation, distance = stored.unbind(-1)
-    return Cameras(azimuth, elevation, distance, torch.full_like(distance, math.radians(FOV_DEG)))
-
-
 def hull(pixels: NDArray, camera: Tensor) -> Tensor:
     """The cells (HULL^3,) that no view looks past: of stored views (V, 6, 64, 64) uint8 from cameras (V, 3).
 
@@ -37,7 +31,7 @@ def hull(pixels: NDArray, camera: Tensor) -> Tensor:
     cover, distance = stored[:, :1], camera[:, 2, None, None, None]
     nearest = torch.where(cover > 0, stored[:, 1:] / cover.clamp_min(0.1) * 2 + distance - 1, 99.0)
     nearest = -F.max_pool2d(-nearest, AROUND, 1, AROUND // 2)[:, 0]
-    axes = torch.stack(cameras_of(camera).axes(), 1)
+    axes = torch.stack(Cameras.of_condition(camera).axes(), 1)
     zoom = 32 / math.tan(math.radians(FOV_DEG) / 2)
     return torch.from_numpy(carved(nearest.numpy(), axes.numpy(), camera[:, 2].numpy(), zoom))
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from carve import cameras_of, hull
+from carve import hull
 from dataset import Data, DataError, choose_left_out, left_out_of, own_names, shown_by
 from numpy.typing import NDArray
 from rays import chosen, features_of, marched
@@ -37,6 +37,7 @@ from dreamfusion.priors.appearance import FACTORS, PROPORTIONS
 from dreamfusion.priors.bundled_prior import unpacked
 from dreamfusion.priors.layout import Layout, Sizes, light_of
 from dreamfusion.priors.planes import HULL, PLANE_WIDTH, SAMPLES, composited, packed_hull
+from dreamfusion.view.cameras import Cameras
 
 EMPTY_SHARE = 0.15  # how often an empty pixel is chosen, in units of a covered one
 FAR_ERROR = 0.1  # from here on, a depth's error counts by its size and no longer by its square
@@ -57,7 +58,7 @@ def save(path: Path, tensors: dict[str, Tensor]) -> None:
 def rays_through(camera: Tensor, pixel: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Rays through pixels (R,) by number of 64 x 64, of cameras (R, 3): origin and direction (R, 3), where the unit sphere begins
     and the spacing of ``SAMPLES`` in it (R,), and how much longer (R,) a ray is than the optical axis."""
-    (right, up, back), half = cameras_of(camera).axes(), math.tan(math.radians(FOV_DEG) / 2)
+    (right, up, back), half = Cameras.of_condition(camera).axes(), math.tan(math.radians(FOV_DEG) / 2)
     x, y = ((pixel % 64 + 0.5) / 32 - 1) * half, (1 - (pixel // 64 + 0.5) / 32) * half
     longer = (x.square() + y.square() + 1).sqrt()
     towards = (x[:, None] * right + y[:, None] * up - back) / longer[:, None]
@@ -95,7 +96,7 @@ def fit_loss(
     found = composited(torch.cat([features, (depth - 2.5)[:, None]], 1), density * spacing[ray], ray, len(camera))
     opacity, far = found[:, -1], found[:, -2]
     albedo, normal = layout.surface_of(found[:, :-2], opacity.detach())
-    shading = AMBIENT + (1 - AMBIENT) * F.relu((normal * light_of(cameras_of(camera))).sum(-1))
+    shading = AMBIENT + (1 - AMBIENT) * F.relu((normal * light_of(Cameras.of_condition(camera))).sum(-1))
     cover = stored[:, 3]
     inside = cover.clamp_min(1e-3)
     wanted = ((stored[:, 5] / inside) * 2 + camera[:, 2] - 1) * longer - 2.5

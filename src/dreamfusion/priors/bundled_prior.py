@@ -217,6 +217,8 @@ class BundledPrior(Prior):
         return tuple(self._noise(z_t, t, question, words) for words in about)
 
     def _noise(self, z_t: Tensor, t: Tensor, question: Question, about: Words | None) -> Tensor:
+        if about is None and question.view.shading in ("normals", "depth"):
+            about = question.words  # "nothing" is inferred from colours; so guidance changes nothing here
         if question.asks in ("camera", "image") and about is not None:
             asked = question if about is question.words else question.of(about)
             alpha, sigma = self.alpha_sigma(t)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from ..kernels import hull_kernels
 from ..kernels.threads import for_each
-from ..view.cameras import CONDITION_FOV_DEG, Cameras
-from ..view.view import Shading, hues
+from ..view.cameras import Cameras
+from ..view.view import Shading
+from .hits import Hits
 from .paint import AMBIENT, BACKGROUND, LIGHT_ABOVE_DEG, shaded, surfaces
 from .planes import HULL, PLANE_WIDTH, SAMPLES, THICKNESS, composited, looked_up, marched, unpacked_hull
 from .solid import fields
@@ -97,27 +98,6 @@ class Light:
     ambient: float = AMBIENT
 
 
-@dataclass(frozen=True)
-class Hits:
-    """The N of V x rays x rays rays (``shape``) that hit a thing: their numbers, the albedo, the normal in the world (not quite of
-    length one), the place in the thing's own frame (N, 3), the opacity (N,), and the stretch from that frame to the world (3,)."""
-
-    shape: tuple[int, int, int]
-    ray: Tensor
-    albedo: Tensor
-    normal: Tensor
-    place: Tensor
-    opacity: Tensor
-    scale: Tensor
-
-    def pictures(self, values: Tensor) -> Tensor:
-        """(V, C, rays, rays) of (N, C); zero elsewhere."""
-        count, rays, _ = self.shape
-        out = values.new_zeros(count * rays * rays, values.shape[1])
-        out[self.ray] = values
-        return out.view(count, rays, rays, -1).permute(0, 3, 1, 2)
-
-
 class Layout(nn.Module):
     """(words, camera, background) -> mean picture (B, 3, 64, 64) in [-1, 1].
 
@@ -175,11 +155,11 @@ class Layout(nn.Module):
             thing = things[key] = things.get(key) or self.thing(words.shape[k])
             own = None if light is None else replace(light, towards=light.towards[k : k + 1])
             look, stretch = words.look[k : k + 1], words.stretch[k].float()
-            where = camera[k : k + 1]
+            one = camera[k : k + 1]
             if shading in ("normals", "depth"):
-                out.append(self.draw_shape(thing, where, shading, stretch=stretch))
+                out.append(self.draw_shape(thing, one, shading, stretch=stretch))
             else:
-                out.append(self.draw(thing, look, where, stretch=stretch, light=own))
+                out.append(self.draw(thing, look, one, stretch=stretch, light=own))
         drawn = torch.cat(out)
         return drawn[:, :3] if background is None else before(drawn, background)
 
@@ -248,32 +228,25 @@ class Layout(nn.Module):
         """What the cameras' rays meet of a thing, whatever its look: (V, 5 + F, rays, rays) of albedo, coverage, n . l and the solid
         textures."""
         met = self.hits(thing, camera, rays, stretch)
-        lamp = light_of(seen_from(camera)) if light is None else light.towards.to(camera)
-        lit = (met.normal * lamp[met.ray // rays**2]).sum(-1).clamp(0, 1)
+        lamp = light_of(met.cameras) if light is None else light.towards.to(camera)
+        lit = (met.normal * lamp[met.view]).sum(-1).clamp(0, 1)
         return met.pictures(
-            torch.cat([met.albedo.clamp(0, 1), met.opacity[:, None], lit[:, None], fields(met.place)], 1)
+            torch.cat([met.albedo.clamp(0, 1), met.opacity[:, None], lit[:, None], fields(met.textured)], 1)
         )
 
     def draw_shape(
         self, thing: Thing, camera: Tensor, shading: Shading, rays: int = SIZE, stretch: Tensor | None = None
     ) -> Tensor:
-        """Pictures of the normals, or else of how near it is, in front of mid-gray, and the coverage, (V, 4, rays, rays); colours as
-        ``Rendering.facing`` and ``Rendering.nearness`` have them."""
-        met, cameras = self.hits(thing, camera, rays, stretch), seen_from(camera)
-        view = met.ray // rays**2
-        if shading == "normals":
-            axes = torch.stack(cameras.axes(), 1)[view]
-            colour = (torch.einsum("nij,nj->ni", axes, F.normalize(met.normal, dim=1)) + 1) / 2
-        else:
-            away = (met.place * met.scale - cameras.positions()[view]).norm(dim=1)
-            colour = hues(cameras.radius[view] - away)
-        cover = met.opacity[:, None]
+        """Pictures of the normals, or else of the depth, in front of mid-gray, and the coverage, (V, 4, rays, rays)."""
+        met = self.hits(thing, camera, rays, stretch)
+        colour, cover = met.facing() if shading == "normals" else met.nearness(), met.opacity[:, None]
         drawn = met.pictures(torch.cat([colour * cover, cover], 1))
         return torch.cat([(drawn[:, :3] + (1 - drawn[:, 3:]) * BACKGROUND) * 2 - 1, drawn[:, 3:]], 1)
 
     def hits(self, thing: Thing, camera: Tensor, rays: int, stretch: Tensor | None = None) -> Hits:
         """What the rays of cameras (V, 3) hit of a thing, which is stretched (3,) along the axes."""
-        origin, towards = seen_from(camera).rays(rays)
+        cameras = Cameras.of_condition(camera)
+        origin, towards = cameras.rays(rays)
         towards = towards.flatten(1, 2)
         origin = origin.flatten(1, 2).expand_as(towards)
         scale = torch.ones(3, device=camera.device) if stretch is None else stretch.to(camera.device).float()
@@ -286,7 +259,7 @@ class Layout(nn.Module):
         length = normal.norm(dim=1, keepdim=True)
         normal = F.normalize(normal / scale, dim=1) * length  # a surface that is pressed together turns
         place = place / opacity.clamp_min(0.05)[:, None]
-        return Hits((len(camera), rays, rays), ray, albedo, normal, place, opacity, scale)
+        return Hits(cameras, rays, ray, albedo, normal, place * scale, opacity, place)
 
     def learns(self, thing: Thing, camera: Tensor) -> bool:
         """Whether anybody asks for a gradient of what is drawn."""
@@ -344,12 +317,6 @@ class Layout(nn.Module):
         """Albedo and normal (R, 3) of composited features (R, ``POINT_WIDTH``) with opacities (R,)."""
         told: Tensor = self.surface(features / opacity.clamp_min(0.05)[:, None])
         return told[:, :3], told[:, 3:]
-
-
-def seen_from(camera: Tensor) -> Cameras:
-    """The cameras that conditions (V, 3) of azimuth, elevation (radians) and distance mean."""
-    azimuth, elevation, distance = camera.float().unbind(-1)
-    return Cameras(azimuth, elevation, distance, torch.full_like(distance, math.radians(CONDITION_FOV_DEG)))
 
 
 def light_of(cameras: Cameras) -> Tensor:

@@ -19,7 +19,7 @@ AMBIENT, LIGHT_ABOVE_DEG = 0.5, 30.0
 CLAY_ALBEDO = 0.8
 BACKGROUND = 0.5
 BRIGHTEST = 0.88
-"""No painted picture is brighter: a scene's albedo ends at 0.93, and what it cannot reach its shape would have to answer for."""
+"""No painted picture is brighter than this. A scene's albedo ends at 0.93."""
 LUMA = (0.299, 0.587, 0.114)
 DARK, NEUTRAL, EDGE = 0.3, 0.1, 0.04
 """Largest channel of what is dark, chroma of what has no colour, and half of the way from yes to no, which is soft."""
@@ -29,7 +29,7 @@ MASKS = (("striped", "stripes", 0.0, 2.5), ("dotted", "dots", 0.28, 6.0), ("chec
 
 
 DIM = 0.12
-"""Mean luminance below which a thing's light and dark say less and less: what is nearly black has more noise than contrast."""
+"""Things of a lower mean luminance are nearly black: their light and dark are mostly noise, so less of it is painted."""
 
 
 def wide(values: Tensor) -> Tensor:
@@ -43,7 +43,8 @@ def luminance(albedo: Tensor) -> Tensor:
 
 
 def light_and_dark(albedo: Tensor, mean_luma: Tensor) -> Tensor:
-    """Luminances (B, 1, H, W) of albedo (B, 3, H, W) relative to the mean of what is painted (B,); weaker where that is ``DIM``."""
+    """Luminances (B, 1, H, W) of albedo (B, 3, H, W) relative to the mean of what is painted (B,). Differences are weaker where
+    that mean is below ``DIM``."""
     mean = wide(mean_luma)
     added = (DIM - mean).clamp_min(0)
     return (luminance(albedo) + added) / (mean + added)

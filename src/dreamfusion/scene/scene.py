@@ -78,9 +78,8 @@ class Scene(nn.Module, ABC):
         if view.shading not in ("normals", "depth"):
             return self.render(view, rng)
         seen = self.render(replace(view, shading="textureless"), rng)
-        return replace(
-            seen, colour=seen.facing(view.cameras) if view.shading == "normals" else seen.nearness(view.cameras)
-        )
+        shown = seen.facing if view.shading == "normals" else seen.nearness
+        return replace(seen, colour=shown(view.cameras))
 
     @abstractmethod
     def groups(self) -> Groups:

@@ -74,6 +74,12 @@ class Cameras:
         distance = self.radius * torch.tan(self.fov / 2) / math.tan(math.radians(CONDITION_FOV_DEG) / 2)
         return torch.stack([self.azimuth, self.elevation, distance], -1)
 
+    @classmethod
+    def of_condition(cls, condition: Tensor) -> Cameras:
+        """The cameras with a 47 degree lens that are given like this, (B, 3)."""
+        azimuth, elevation, distance = condition.float().unbind(-1)
+        return cls(azimuth, elevation, distance, torch.full_like(distance, math.radians(CONDITION_FOV_DEG)))
+
 
 def uniform(low: float, high: float, count: int, generator: torch.Generator) -> Tensor:
     """(count,) float32 numbers, uniform in [low, high)."""

@@ -18,8 +18,7 @@ def choose_shading(settings: ShadingSettings, progress: float, generator: torch.
     One number is always drawn, so that a change of one setting does not change the random numbers of the others.
     The settings' validation keeps one weight above zero.
     """
-    weights = [settings.albedo, settings.lambertian, settings.textureless, settings.latent, settings.normals]
-    weights.append(settings.depth)
+    weights: list[float] = [getattr(settings, name) for name in SHADINGS]
     drawn = torch.rand((), generator=generator, device=generator.device).item() * sum(weights)
     if progress < settings.albedo_until or settings.albedo_until == 1:
         return "albedo"
