@@ -10,8 +10,8 @@ import os
 import random
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -22,33 +22,53 @@ AUTOCAST = ("cpu", "cuda", "mps")
 
 
 class _Shared:
-    """The state that all threads share: the first that enters changes it, the last that leaves puts it back."""
+    """State that all threads share: the first that enters changes it, the last that leaves puts it back."""
 
-    def __init__(self) -> None:
-        self.lock, self.inside = threading.Lock(), 0
-        self.found: tuple[torch.dtype, str] = torch.float32, "highest"
+    def __init__(self, read: Callable[[], tuple], write: Callable[..., None], wanted: tuple) -> None:
+        self.read, self.write, self.wanted = read, write, wanted
+        self.begin()
 
-    def enter(self) -> None:
+    def begin(self) -> None:
+        """Nobody is inside."""
+        self.lock, self.inside, self.found = threading.Lock(), 0, self.wanted
+
+    def __enter__(self) -> None:
         with self.lock:
             if self.inside == 0:
-                self.found = torch.get_default_dtype(), torch.get_float32_matmul_precision()
-                self._set(torch.float32, "highest")
+                self.found = self.read()
+                if self.found != self.wanted:
+                    self.write(*self.wanted)
             self.inside += 1
 
-    def leave(self) -> None:
+    def __exit__(self, *_: object) -> None:
         with self.lock:
             self.inside -= 1
-            if self.inside == 0:
-                self._set(*self.found)
-
-    def _set(self, dtype: torch.dtype, precision: str) -> None:
-        if torch.get_default_dtype() != dtype:
-            torch.set_default_dtype(dtype)
-        if torch.get_float32_matmul_precision() != precision:
-            torch.set_float32_matmul_precision(precision)
+            if self.inside == 0 and self.read() != self.found:
+                self.write(*self.found)
 
 
-_SHARED = _Shared()
+def _set_numbers(dtype: torch.dtype, precision: str) -> None:
+    torch.set_default_dtype(dtype)
+    torch.set_float32_matmul_precision(precision)
+
+
+def _set_order(fixed: bool, warn: bool, fill: bool) -> None:
+    torch.use_deterministic_algorithms(fixed, warn_only=warn)
+    torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+
+
+_SHARED = _Shared(
+    lambda: (torch.get_default_dtype(), torch.get_float32_matmul_precision()), _set_numbers, (torch.float32, "highest")
+)
+_ORDER = _Shared(
+    lambda: (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+    ),
+    _set_order,
+    (True, True, False),
+)
 
 
 class _Fork:
@@ -58,7 +78,8 @@ class _Fork:
 
     def note(self) -> None:
         self.happened = True
-        _SHARED.__init__()  # type: ignore[misc]  # a thread of the parent may have held its lock
+        for state in (_SHARED, _ORDER):
+            state.begin()  # a thread of the parent may have held its lock
 
 
 _FORK = _Fork()
@@ -72,8 +93,7 @@ if hasattr(os, "register_at_fork"):
 def plain_torch() -> Iterator[None]:
     """float32, on the CPU unless said otherwise, in full precision, without autocast. Gradients are as the caller has them."""
     with ExitStack() as inside:
-        _SHARED.enter()
-        inside.callback(_SHARED.leave)
+        inside.enter_context(_SHARED)
         if torch.get_default_device().type != "cpu":
             inside.enter_context(torch.device("cpu"))
         for kind in AUTOCAST:
@@ -100,6 +120,12 @@ def own_torch() -> Iterator[None]:
             if _FORK.happened and "fork" in str(error):
                 raise UserError(f"{INSTEAD}: {str(error).splitlines()[0]}") from error
             raise
+
+
+def in_order(device: torch.device) -> AbstractContextManager[None]:
+    """Add up in a fixed order on the CPU. Otherwise several threads add up the gradient of ``table[rows]`` in any order, and the
+    same run ends in other bits. Elsewhere the order is left to the device, for a fixed one is slow there."""
+    return _ORDER if device.type == "cpu" else nullcontext()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from .scene.scene import Scene
 from .settings.building import stage_configs
 from .settings.config import Config
 from .stage import Makers, Stage
-from .torch_state import kept_random, own_torch
+from .torch_state import in_order, kept_random, own_torch
 
 PriorOf = Callable[[Config], Prior | Scorer]
 """Loads the prior that a stage's settings ask for."""
@@ -98,7 +98,8 @@ class Trainer:
                 self.stage = self._begin(self.stage.number + 1, self.stage)
         elif self.stage.config != self.stages[self.stage.number]:
             self.restore(*self.state())
-        return self.stage.step(self.before)
+        with in_order(self.stage.device):
+            return self.stage.step(self.before)
 
     def steps(self) -> Iterator[Progress]:
         """All steps that are left."""
