@@ -52,8 +52,8 @@ def _set_numbers(dtype: torch.dtype, precision: str) -> None:
     torch.set_float32_matmul_precision(precision)
 
 
-def _set_order(fixed: bool, warn: bool, fill: bool) -> None:
-    torch.use_deterministic_algorithms(fixed, warn_only=warn)
+def _set_order(mode: int, fill: bool) -> None:
+    torch.set_deterministic_debug_mode(mode)  # use_deterministic_algorithms would load torch's compiler
     torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
 
 
@@ -61,13 +61,9 @@ _SHARED = _Shared(
     lambda: (torch.get_default_dtype(), torch.get_float32_matmul_precision()), _set_numbers, (torch.float32, "highest")
 )
 _ORDER = _Shared(
-    lambda: (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-        torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
-    ),
+    lambda: (torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory),  # type: ignore[attr-defined]
     _set_order,
-    (True, True, False),
+    (1, False),
 )
 
 
