@@ -46,6 +46,7 @@ def test_the_longest_name_is_meant_and_the_last_of_those_that_follow_one_another
         ("skull on a post", ""),
         ("a bowl with white dots", ""),
         ("a bowl in red and blue", ""),
+        ("a bowl in sky blue", ""),
         ("a bowl made of wood", ""),
         ("a bowl made of soup", "made of soup"),
         ("a thing with a house", ""),  # nothing stands in front of it

@@ -6,15 +6,18 @@ import shutil
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from dreamfusion import cli, generate
 from dreamfusion.errors import UserError
 from dreamfusion.generation import Stopped
-from dreamfusion.recorded import load_scene
+from dreamfusion.geometry.export_settings import ExportSettings
+from dreamfusion.recorded import load_scene, start_scene_of
 from dreamfusion.run import Run
 from dreamfusion.scene import transfer
+from dreamfusion.scene.scene_settings import GridSettings, MeshSettings
 from tests.fakes import SMALL, GrayBallPrior, options
 
 STILL = {"scene.lr": 1e-9, "steps": 1}
@@ -59,6 +62,16 @@ def test_another_grid_is_fitted_to_it(first: Path, tmp_path: Path, monkeypatch: 
     fresh = density(make(tmp_path / "fresh", **STILL, **{"scene.levels": "8,14"}))
     opacity = [1 - torch.exp(-0.05 * d) for d in (wanted, found, fresh)]
     assert (opacity[1] - opacity[0]).abs().mean() < 0.3 * (opacity[2] - opacity[0]).abs().mean()
+
+
+def test_a_mesh_begins_with_the_surface_as_it_is_and_not_as_it_was_when_soft(tmp_path: Path) -> None:
+    ball = make(tmp_path / "ball", **{"scene.density_bias": 20.0, "scene.hardening": "[[0, 1], [1, 4]]"})
+    field = load_scene(Run.open(ball))[0]
+    hard = start_scene_of(str(ball), MeshSettings()).surface(ExportSettings())
+    soft = start_scene_of(str(ball), GridSettings()).surface(ExportSettings())
+    wanted = field.surface(ExportSettings())
+    assert torch.equal(torch.as_tensor(hard.mesh.vertices), torch.as_tensor(wanted.mesh.vertices))
+    assert np.ptp(soft.mesh.vertices) < 0.99 * np.ptp(wanted.mesh.vertices)
 
 
 def test_it_is_resumed_without_the_run_that_it_began_with(first: Path, tmp_path: Path) -> None:

@@ -121,14 +121,15 @@ def _generate(
     meter = Meter(config.cost, pick_device(config.device), run.path if run else None, resumed)
     load = prior if isinstance(prior, Loader) else Loader()
     given = None if isinstance(prior, Loader) else prior
-    first = given or load(stage_configs(config)[0])
+    stage = stage_configs(config)[0]
+    first = given or load(stage)
     if config.prior.image:
         config.prompt = read_as(first, config)
     else:
         warn_about_words(first, config)
     if not resumed:
         say(without_effect(config))
-    start = start_scene_of(config.start) if config.start and not resumed else None
+    start = start_scene_of(config.start, stage.scene) if config.start and not resumed else None
     trainer = Trainer(config, given or load, start=start, at=checkpoint_of(run, first) if run and resumed else None)
     with ExitStack() as until_done:
         steps: Iterator[Progress] = trainer.steps()

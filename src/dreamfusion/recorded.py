@@ -9,6 +9,7 @@ from .run import Run
 from .scene.field import RadianceField
 from .scene.make import make_scene
 from .scene.scene import Scene
+from .scene.scene_settings import MeshSettings, SceneSettings, SplatSettings
 from .settings.building import stage_configs
 from .settings.config import Config
 from .stage import load_part
@@ -26,12 +27,12 @@ def load_scene(run: Run) -> tuple[Scene, Config]:
     return scene, config
 
 
-def start_scene_of(folder: str) -> Scene:
-    """The scene of a recorded run as another run begins with it (``Config.start``). A field becomes as soft as it was when its
-    run began, since the new run hardens it again."""
+def start_scene_of(folder: str, wanted: SceneSettings) -> Scene:
+    """The scene of a recorded run as another run, whose first scene is ``wanted``, begins with it (``Config.start``). A field
+    becomes as soft as it was when its run began where the new run hardens it again; a mesh and splats begin with its surface as it is."""
     run = Run.open(folder)
     scene, config = load_scene(run)
-    if isinstance(scene, RadianceField):
+    if isinstance(scene, RadianceField) and not isinstance(wanted, MeshSettings | SplatSettings):
         with own_torch():
             scene.soften(min(1.0, run.read_meta()["stage_step"] / (config.schedule_steps or config.steps)))
     return scene

@@ -64,9 +64,14 @@ def tail_of(caption: str, names: Collection[str]) -> str:
     if not found:
         return ""
     begin = next((k for k in range(found[0].last, len(words)) if words[k] in BEHIND), None)
-    if begin is None or all(word in PAINTED or word in looks() for word in words[begin:]):
+    if begin is None:
         return ""
-    return " ".join(words[begin:])
+    tail = " ".join(words[begin:])
+    rest = f" {tail} "
+    for phrase in phrases():
+        if " " in phrase:  # 'in sky blue' is a look too
+            rest = rest.replace(f" {phrase} ", " ")
+    return "" if all(word in PAINTED or word in looks() for word in rest.split()) else tail
 
 
 def without_tail(caption: str, names: Collection[str]) -> str:
