@@ -15,7 +15,7 @@ from dreamfusion.view.backdrops import (
     fourier_textures,
 )
 from dreamfusion.view.cameras import orbit_cameras
-from dreamfusion.view.shadings import choose_shading, without_depth
+from dreamfusion.view.shadings import choose_shading, known_shadings
 from dreamfusion.view.view import orbit_view
 from dreamfusion.view.view_settings import ShadingSettings, ViewSettings
 from dreamfusion.view.view_words import view_words, with_clay, with_view
@@ -68,9 +68,13 @@ def test_a_prior_without_depths_is_asked_about_none():
     both = ShadingSettings(lambertian=0.5, textureless=0, depth=0.5)
     generator = torch.Generator().manual_seed(0)
     assert {choose_shading(both, 0.5, generator) for _ in range(50)} == {"lambertian", "depth"}
-    assert {choose_shading(without_depth(both), 0.5, generator) for _ in range(50)} == {"lambertian"}
-    with pytest.raises(UserError, match=r"shading\.depth is the only weight"):
-        without_depth(ShadingSettings(lambertian=0, textureless=0, depth=1))
+    none = known_shadings(both, knows_depth=False, told=True)
+    assert {choose_shading(none, 0.5, generator) for _ in range(50)} == {"lambertian"}
+    assert known_shadings(both, knows_depth=True, told=True) == both
+    shape = ShadingSettings(lambertian=0, textureless=0, depth=1, normals=1)
+    assert known_shadings(shape, knows_depth=False, told=False).normals == 1  # a picture of normals is a picture
+    with pytest.raises(UserError, match=r"no other shading has a weight"):
+        known_shadings(shape, knows_depth=True, told=False)
 
 
 def seen(colour: torch.Tensor, opacity: torch.Tensor) -> Rendering:

@@ -29,7 +29,7 @@ from .schema import ever, scheduled
 from .settings.config import Config
 from .view.backdrops import Backdrop
 from .view.looks import sample_view
-from .view.shadings import without_depth
+from .view.shadings import known_shadings
 
 LOOK_EVERY = 16
 """Steps between checks of the count of bad steps, on devices where a check waits for the device."""
@@ -68,15 +68,10 @@ class Stage:
         if config.prior.asks == "views" and not prior.joint:
             raise UserError(f"the prior {prior.id!r} answers each view alone; set prior.asks to 'words' or 'camera'")
         told = config.prior.asks in ("camera", "image")
-        if prior.knows_depth and config.shading.normals and not told:
-            raise UserError(
-                f"the prior {prior.id!r} knows normals only from a camera that it is told; set prior.asks to camera, or "
-                "shading.normals to 0"
-            )
         if isinstance(config.scene, FieldSettings) and ever(config.regularizers.sketch) and not config.scene.sketch:
             raise UserError("regularizers.sketch needs a mesh as the guide; give one with --mesh FILE")
         self.config, self.number, self.device = config, number, pick_device(config.device)
-        self.shading = config.shading if prior.knows_depth and told else without_depth(config.shading)
+        self.shading = known_shadings(config.shading, prior.knows_depth, told)
         self.schedule_steps = config.schedule_steps or config.steps
         self.clock = clock_of(self.device)
         self.rule = makers.rule(config.distillation, prior)

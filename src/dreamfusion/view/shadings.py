@@ -29,11 +29,16 @@ def choose_shading(settings: ShadingSettings, progress: float, generator: torch.
     return SHADINGS[max(i for i, w in enumerate(weights) if w > 0)]
 
 
-def without_depth(settings: ShadingSettings) -> ShadingSettings:
-    """The same settings without views of depths, for a prior that knows none. UserError where they have no others."""
+def known_shadings(settings: ShadingSettings, knows_depth: bool, told: bool) -> ShadingSettings:
+    """The same settings without the views that a prior cannot be asked about: depths, unless it knows them and is told the camera;
+    normals too, if it knows depths and is not told it. Any other prior sees normals as a picture (Fantasia3D). UserError where
+    no weight is left."""
+    if knows_depth and told:
+        return settings
     try:
-        return ShadingSettings(**settings.model_dump() | {"depth": 0.0})
+        return ShadingSettings(**settings.model_dump() | {"depth": 0.0} | ({"normals": 0.0} if knows_depth else {}))
     except ValidationError:
         raise UserError(
-            "shading.depth is the only weight above 0, and this prior knows no depths, or is not told the camera"
+            "the prior cannot be asked about depths or normals here, and no other shading has a weight; set prior.asks to "
+            "'camera', with the bundled prior, or shading.textureless above 0"
         ) from None

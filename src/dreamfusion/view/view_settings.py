@@ -54,7 +54,7 @@ class ShadingSettings(Settings):
     """Weight of views of the latents themselves, for scenes that hold latents (scene.channels; Latent-NeRF)."""
     normals: Weight = 0.0
     """Weight of views of the normals, as colours in the camera's axes (Fantasia3D). The bundled prior knows them where it is told the
-    camera."""
+    camera, and is shown none where it is not."""
     depth: Weight = 0.0
     """Weight of views of the depth as hues (as RichDreamer distils depths, Qiu et al. 2023). From shaded views alone, hollows stay
     filled: an armchair has no seat. Only a prior that knows depths is asked about them: the bundled one, where it is told the
