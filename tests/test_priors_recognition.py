@@ -7,9 +7,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from dreamfusion import Stopped
@@ -17,7 +19,16 @@ from dreamfusion.errors import UserError
 from dreamfusion.generation import REFERENCE, generate
 from dreamfusion.loading import load_prior
 from dreamfusion.priors.bundled_prior import BundledPrior
-from dreamfusion.priors.outlines import boxes, framed, outline_cameras
+from dreamfusion.priors.outlines import (
+    AZIMUTHS,
+    BLUR,
+    SIDE,
+    boxes,
+    framed,
+    nearest_cameras,
+    outline_cameras,
+    steps_between,
+)
 from dreamfusion.priors.question import Question
 from dreamfusion.priors.recognition import Recognised
 from dreamfusion.run import Run
@@ -48,6 +59,38 @@ def test_boxes_and_frames_are_of_what_is_covered() -> None:
     cut = framed(cover[:, None], box, 20)
     assert cut[0, 0, 5:15].mean() > 0.99 and cut[0, 0, :4].max() < 0.01 and cut[0, 0, 16:].max() < 0.01
     assert boxes(torch.zeros(1, 8, 8)).isfinite().all()
+
+
+def test_the_nearest_mixture_of_neighbouring_outlines_is_that_of_a_search() -> None:
+    rng = np.random.default_rng(0)
+    stored = np.packbits(rng.random((3, len(outline_cameras()), SIDE**2)) < 0.4, axis=2)
+    outline = gaussian_filter(rng.random((SIDE, SIDE)), 1.0).astype(np.float32)
+    away, cameras = nearest_cameras(stored, outline)
+    blurred = gaussian_filter(
+        np.unpackbits(stored, axis=2).reshape(3, -1, SIDE, SIDE).astype(float), (0, 0, BLUR, BLUR), mode="constant"
+    )
+    wanted = gaussian_filter(outline, BLUR, mode="constant")
+    turn = 2 * math.pi / AZIMUTHS
+    for shape, column in ((0, 0), (1, 7), (2, AZIMUTHS - 1)):
+        best = (2.0, 0.0, 0.0)
+        for one, other in zip(*(end[:, column].tolist() for end in steps_between()), strict=True):
+            for share in np.linspace(0, 1, 201):
+                mixed = blurred[shape, one] + share * (blurred[shape, other] - blurred[shape, one])
+                error = ((mixed - wanted) ** 2).sum() / ((mixed**2).sum() + (wanted**2).sum())
+                camera = outline_cameras()[one] + share * (outline_cameras()[other] - outline_cameras()[one])
+                around = float(outline_cameras()[one, 0]) + share * turn * (other % AZIMUTHS != one % AZIMUTHS)
+                best = min(best, (error, around, float(camera[1])))
+        assert away[shape, column] == pytest.approx(best[0], abs=1e-4)
+        assert cameras[shape, column, :2].tolist() == pytest.approx(best[1:], abs=0.01)
+
+
+def test_a_stored_outline_is_found_at_its_camera(prior: BundledPrior) -> None:
+    stored = prior.layout.outlines.numpy()[:40]
+    for shape, camera in ((3, 5), (17, 20), (30, 47)):
+        outline = np.unpackbits(stored[shape, camera]).reshape(SIDE, SIDE).astype(np.float32)
+        away, cameras = nearest_cameras(stored, outline)
+        assert away[shape, camera % AZIMUTHS] < 1e-5
+        torch.testing.assert_close(cameras[shape, camera % AZIMUTHS], outline_cameras()[camera], atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize(

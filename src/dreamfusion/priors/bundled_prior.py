@@ -170,7 +170,7 @@ class BundledPrior(Prior):
         said = f"{mains[seen.mains[0]]} {name}".strip()
         turn = (math.degrees(float(seen.camera[0])) + 180) % 360 - 180
         article = "an" if said[0] in "aeiou" else "a"
-        return f"{article} {said} ({seen.shares[0]:.0%} sure, seen from {turn:.0f} degrees)"
+        return f"{article} {said} ({seen.sure():.0%} sure, seen from {turn:.0f} degrees)"
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return cosine_schedule(t)

@@ -82,17 +82,42 @@ def outlines(layout: Layout, shapes: Tensor) -> Tensor:
     return torch.from_numpy(np.stack(out))
 
 
-def differences(stored: NDArray[np.uint8], outline: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How far stored outlines (I, C, 32) are from one (SIDE, SIDE) in [0, 1], (I, C): the squared error of the blurred outlines, as a
-    share of their squares, in [0, 1]."""
+def steps_between() -> tuple[Tensor, Tensor]:
+    """The stored cameras, by number, at both ends of each step of the grid, (T, AZIMUTHS): steps around, then steps up."""
+    number = torch.arange(len(ELEVATIONS_DEG) * AZIMUTHS).view(-1, AZIMUTHS)
+    return torch.cat([number, number[:-1]]), torch.cat([number.roll(-1, 1), number[1:]])
+
+
+def nearest_cameras(stored: NDArray[np.uint8], outline: NDArray[np.float32]) -> tuple[NDArray[np.float32], Tensor]:
+    """How far stored outlines (I, C, 32) are from one (SIDE, SIDE) in [0, 1], for each azimuth of the grid, (I, AZIMUTHS), and from which
+    cameras (I, AZIMUTHS, 3) that is.
+
+    The distance is the squared error of the blurred outlines, as a share of their squares, in [0, 1]. An outline between
+    two stored ones is taken to be a mixture of both: the nearest mixture is found in closed form.
+    """
     blur = np.stack([_blurred(pixel.reshape(SIDE, SIDE)).flatten() for pixel in np.eye(SIDE**2, dtype=np.float32)])
     wanted = _blurred(outline).flatten()
-    parts = []
+    square = (wanted**2).sum()
+    one, other = (end.numpy() for end in steps_between())
+    parts, shares = [], []
     for first in range(0, len(stored), AT_ONCE):
         seen = np.unpackbits(stored[first : first + AT_ONCE], axis=2).astype(np.float32) @ blur
-        squares = (seen**2).sum(2) + (wanted**2).sum()
-        parts.append((squares - 2 * seen @ wanted) / squares)
-    return np.concatenate(parts)
+        with_wanted, squares = seen @ wanted, np.einsum("icp,icp->ic", seen, seen)
+        a, b, ab = squares[:, one], squares[:, other], np.einsum("itap,itap->ita", seen[:, one], seen[:, other])
+        apart = np.maximum(a + b - 2 * ab, 1e-6)
+        share = ((with_wanted[:, other] - with_wanted[:, one] - ab + a) / apart).clip(0, 1)
+        mixed = a + 2 * share * (ab - a) + share**2 * apart
+        met = with_wanted[:, one] + share * (with_wanted[:, other] - with_wanted[:, one])
+        parts.append((mixed + square - 2 * met) / (mixed + square))
+        shares.append(share)
+    away, share = np.concatenate(parts), np.concatenate(shares)
+    best = away.argmin(1)[:, None]
+    begin, step = outline_cameras()[one], (outline_cameras()[other] - outline_cameras()[one])
+    step[:, :, 0] = step[:, :, 0].remainder(2 * math.pi)  # from the last azimuth on to the first
+    column = torch.arange(AZIMUTHS)
+    place = torch.from_numpy(best[:, 0])
+    moved = torch.from_numpy(np.take_along_axis(share, best, 1)[:, 0])[..., None] * step[place, column]
+    return np.take_along_axis(away, best, 1)[:, 0], begin[place, column] + moved
 
 
 def _blurred(outline: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ pixel, so a picture counts as ``INDEPENDENT`` pixels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,19 +19,22 @@ from torch import Tensor
 
 from ..view.cameras import Cameras
 from .layout import COVER, Layout, Light
-from .outlines import SIDE, boxes, differences, framed, outline_cameras, shape_of
-from .paint import luminance
+from .outlines import SIDE, boxes, framed, nearest_cameras, outline_cameras, shape_of
+from .paint import AMBIENT, luminance
 from .subjects import CLAY_PAINT, Subject, plain_look
 
-SHAPES, SIDES = 160, 3
-"""How many shapes are drawn, and from how many of their stored cameras: an outline looks nearly the same from behind."""
-TURNED, SCANNED, SURE = 40, 12, 8
+SHAPES, SIDES = 240, 3
+"""How many shapes are drawn, and from how many sides: an outline looks nearly the same from behind."""
+TURNED, SCANNED, PAINTS = 40, 16, 3
 """How many of these shapes are drawn from cameras around; how many of the best then from all round, for the outline of what is round
-says nothing of its side, and in every paint; and how many of the painted ones are drawn in full at the end."""
-SMALL, PAINTED_SIDE, FULL_SIDE = 24, 32, 64
-"""Pixels a side of drawings."""
+says nothing of its side, and in every paint; and of how many paints of a shape the shares are told."""
+ASIDE_DEG = 7.5
+"""How far beside a likely camera a shape is drawn too: a slab seen from its edge changes much in half a step of the stored azimuths."""
+SMALL, COMPARED, FULL = 24, 32, 64
+"""Pixels a side of drawings without paint, of what is compared at most, and of drawings in a paint."""
 ROUNDS = ((11.0, 9.0, 1.3), (5.5, 4.5, 1.14), (2.5, 2.0, 1.07))
-"""Steps of the cameras around: degrees of azimuth and elevation, and a factor of the distance."""
+CLOSER = ((2.5, 2.0, 1.07), (1.2, 1.0, 1.03))
+"""Steps of the cameras around, before and after the paint is known: degrees of azimuth and elevation, and a factor of the distance."""
 LIGHTS_DEG = ((30.0, 0.0), (5.0, 0.0), (10.0, 60.0), (10.0, -60.0), (70.0, 0.0))
 """Key lights that a picture may have been taken in: degrees above the camera and around it. The first is that of the data."""
 EXPOSURES = 0.6, 1.6
@@ -38,16 +42,23 @@ EXPOSURES = 0.6, 1.6
 NEAREST, FARTHEST = 2.1, 5.0
 SPREAD, INDEPENDENT = 0.12, 60
 COVER_WEIGHT = 3.0
+FILL = 0.9
+"""How much of the frame of a comparison is filled."""
 
 
 @dataclass(frozen=True)
 class Recognised:
-    """What a picture shows: the likeliest hypotheses with their shares, best first, and the camera (3,) of the best."""
+    """What a picture shows: the likeliest hypotheses with their shares, those of the likeliest shape first, and the camera (3,) of the
+    first."""
 
     shapes: tuple[int, ...]
     mains: tuple[int, ...]
     shares: tuple[float, ...]
     camera: Tensor
+
+    def sure(self) -> float:
+        """The share of the first shape, in whatever paint."""
+        return sum(share for shape, share in zip(self.shapes, self.shares, strict=True) if shape == self.shapes[0])
 
     def subject(self, layout: Layout) -> Subject:
         """The best shape, in the shares of the looks that it may have: of two colours the mean is one, of two shapes it is none."""
@@ -59,13 +70,14 @@ class Recognised:
 
 @dataclass(frozen=True)
 class Guess:
-    """A shape in a paint from a camera (3,) in one of ``LIGHTS_DEG``, and how far it is from the picture."""
+    """A shape from a camera (3,) in one of ``LIGHTS_DEG``, and how far it is from the picture: in a main paint, or, as long as that is
+    None, whatever its colours."""
 
     shape: int
-    main: int
     camera: Tensor
     error: float
     light: int = 0
+    main: int | None = None
 
 
 def best_of(guesses: Sequence[Guess], count: int) -> list[Guess]:
@@ -92,36 +104,41 @@ class Recogniser:
         found = [self._scanned(wanted, guess) for guess in found]
         for step in ROUNDS[1:]:
             found = [self._turned(wanted, guess, step) for guess in found]
-        found = self._in_full(wanted, self._painted(wanted, found))
+        found = best_of([paint for guess in found for paint in self._painted(wanted, guess)], SCANNED)
+        for step in CLOSER:
+            found = [self._turned(wanted, guess, step) for guess in found]
+        found = [paint for guess in found for paint in self._painted(wanted, guess)[:PAINTS]]
         log = torch.tensor([-guess.error * INDEPENDENT / (2 * SPREAD**2) for guess in found])
         if allowed is not None:
             log = log + torch.tensor([float(allowed[guess.shape]) for guess in found]).clamp_min(1e-6).log()
         share = log.softmax(0)
-        order = share.argsort(descending=True).tolist()
+        of_shape: dict[int, float] = {}
+        for guess, value in zip(found, share.tolist(), strict=True):
+            of_shape[guess.shape] = of_shape.get(guess.shape, 0.0) + value
+        order = sorted(range(len(found)), key=lambda k: (-of_shape[found[k].shape], -float(share[k])))
         kept = [k for k in order if share[k] > 0.01]
         total = sum(float(share[k]) for k in kept)
         return Recognised(
-            tuple(found[k].shape for k in kept), tuple(found[k].main for k in kept),
-            tuple(float(share[k]) / total for k in kept), found[order[0]].camera,
+            tuple(found[k].shape for k in kept), tuple(found[k].main or 0 for k in kept),
+            tuple(float(share[k]) / total for k in kept), found[kept[0]].camera,
         )  # fmt: skip
 
     def _by_outline(self, wanted: Wanted, allowed: Tensor | None) -> Iterator[tuple[int, Tensor]]:
         """The shapes with the best outlines, each with its best cameras (SIDES, 3)."""
-        away = differences(self.stored, wanted.framed(SIDE, 1.0)[COVER].numpy())
+        away, cameras = nearest_cameras(self.stored, wanted.framed(SIDE, 1.0)[COVER].numpy())
         if allowed is not None:
             away[allowed.numpy() < 0.01] = 2.0  # 1 is farthest
-        cameras = outline_cameras()
         for k in away.min(1).argsort()[:SHAPES].tolist():
             if away[k].min() <= 1:
-                yield k, cameras[away[k].argsort()[:SIDES].tolist()]
+                yield k, cameras[k, away[k].argsort()[:SIDES].tolist()]
 
     def _drawn(self, wanted: Wanted, likely: Iterator[tuple[int, Tensor]]) -> list[Guess]:
-        """Shapes from their likely cameras."""
-        out = []
-        for shape, cameras in likely:
-            errors = self._colourless(wanted, shape, cameras)
-            out += [Guess(shape, 0, c, e) for c, e in zip(cameras, errors.tolist(), strict=True)]
-        return out
+        """Shapes from their likely cameras and a little beside them, the best of each."""
+        beside = torch.tensor([[turn, 0.0, 0.0] for turn in (-ASIDE_DEG, 0.0, ASIDE_DEG)]).deg2rad()
+        return [
+            self._best(wanted, Guess(shape, cameras[0], math.inf), (cameras[:, None] + beside).flatten(0, 1))
+            for shape, cameras in likely
+        ]
 
     def _scanned(self, wanted: Wanted, guess: Guess) -> Guess:
         """The best of a guess and its shape from all round."""
@@ -137,44 +154,46 @@ class Recogniser:
         return self._best(wanted, guess, moved)
 
     def _best(self, wanted: Wanted, guess: Guess, cameras: Tensor) -> Guess:
-        """The best of cameras (V, 3) for a guess's shape."""
-        errors = self._colourless(wanted, guess.shape, cameras)
-        best = int(errors.argmin())
-        return replace(guess, camera=cameras[best], error=float(errors[best]))
+        """The best of cameras (V, 3) for a guess's shape, in its paint and light if it has a paint, else in the best light."""
+        if guess.main is not None:
+            lamp, thing = Light(lights_of(cameras)[guess.light]), shape_of(self.layout, guess.shape)
+            drawn = self.layout.draw(thing, self._look(guess.main), cameras, FULL, light=lamp).float()
+            errors = wanted.errors(wanted.exposed(drawn))
+            best = int(errors.argmin())
+            return replace(guess, camera=cameras[best], error=float(errors[best]))
+        lights = self._colourless(wanted, guess.shape, cameras)
+        light, best = divmod(int(lights.argmin()), len(cameras))
+        return replace(guess, camera=cameras[best], light=light, error=float(lights[light, best]))
 
     def _colourless(self, wanted: Wanted, shape: int, cameras: Tensor) -> Tensor:
-        """Errors (V,) of a shape from cameras (V, 3): in its own colours, or in these with another tint, whichever is less."""
-        thing = shape_of(self.layout, shape)
-        drawn = self.layout.draw(thing, self._look(0), cameras, SMALL).float()
-        return torch.minimum(wanted.errors(drawn), wanted.errors(wanted.tinted(drawn)))
+        """Errors (L, V) of a shape in each light from cameras (V, 3): in its own colours, or in these with another tint, whichever is
+        less."""
+        met = self.layout.hits(shape_of(self.layout, shape), cameras, SMALL)
+        shade = AMBIENT + (1 - AMBIENT) * torch.einsum("lni,ni->ln", lights_of(cameras)[:, met.view], met.normal).clamp(
+            0, 1
+        )
+        lit = met.albedo.clamp(0, 1) * met.opacity[:, None] * shade[..., None]  # (L, N, 3)
+        cover = met.pictures(met.opacity[:, None])
+        seen = met.pictures(torch.cat([*lit, met.opacity[:, None]], 1))
+        seen = framed(seen, boxes(cover[:, 0]), SMALL, FILL)
+        colours = seen[:, :-1].unflatten(1, (-1, 3)).transpose(0, 1).flatten(0, 1)
+        drawn = _over_gray(colours, seen[:, -1:].repeat(len(lit), 1, 1, 1))
+        errors = torch.minimum(wanted.framed_errors(wanted.exposed(drawn)), wanted.framed_errors(wanted.tinted(drawn)))
+        return errors.view(len(lit), -1)
 
-    def _painted(self, wanted: Wanted, guesses: list[Guess]) -> list[Guess]:
-        """The best of the guesses in every paint, each in the light that suits its shape."""
+    def _painted(self, wanted: Wanted, guess: Guess) -> list[Guess]:
+        """A guess in every paint, in its light, the best first."""
         mains = [m for m in range(self.layout.sizes.looks[0]) if m != CLAY_PAINT]
         looks = torch.cat([self._look(main) for main in mains])
-        out: list[Guess] = []
-        for guess in guesses:
-            thing = shape_of(self.layout, guess.shape)
-            cameras = guess.camera.expand(len(LIGHTS_DEG), 3)
-            met = self.layout.meet(thing, cameras, PAINTED_SIDE, light=Light(lights_of(cameras)))
-            lit = self.layout.colour(met, self._look(0), thing.paint).float()
-            light = int(wanted.errors(wanted.tinted(lit)).argmin())
-            drawn = self.layout.colour(met[light : light + 1], looks, thing.paint).float()
-            errors = wanted.errors(wanted.exposed(drawn)).tolist()
-            out += [
-                replace(guess, main=main, error=error, light=light) for main, error in zip(mains, errors, strict=True)
-            ]
-        return sorted(out, key=lambda guess: guess.error)[:SURE]
+        thing = shape_of(self.layout, guess.shape)
+        met = self.layout.meet(thing, guess.camera[None], FULL, light=self._light(guess))
+        errors = wanted.errors(wanted.exposed(self.layout.colour(met, looks, thing.paint).float()))
+        painted = [replace(guess, main=mains[k], error=float(error)) for k, error in enumerate(errors)]
+        return sorted(painted, key=lambda guess: guess.error)
 
-    def _in_full(self, wanted: Wanted, guesses: list[Guess]) -> list[Guess]:
-        """The guesses with the errors of full drawings."""
-        out = []
-        for guess in guesses:
-            thing, look = shape_of(self.layout, guess.shape), self._look(guess.main)
-            light = Light(lights_of(guess.camera.expand(len(LIGHTS_DEG), 3))[guess.light : guess.light + 1])
-            drawn = self.layout.draw(thing, look, guess.camera[None], FULL_SIDE, light=light).float()
-            out.append(replace(guess, error=float(wanted.errors(wanted.exposed(drawn)))))
-        return out
+    def _light(self, guess: Guess) -> Light:
+        """The light of a guess."""
+        return Light(lights_of(guess.camera[None])[guess.light])
 
     def _look(self, main: int) -> Tensor:
         """The look (1, K) of a main paint alone."""
@@ -190,15 +209,18 @@ class Wanted:
         """The mean colour (1, 3) of what it shows."""
         self.weight = torch.tensor([1.0, 1.0, 1.0, COVER_WEIGHT])[None, :, None, None]
 
-    def framed(self, side: int, fill: float = 0.9) -> Tensor:
+    def framed(self, side: int, fill: float = FILL) -> Tensor:
         """The picture in its frame, (4, side, side)."""
         return framed(self.picture, self.box, side, fill)[0]
 
     def errors(self, drawn: Tensor) -> Tensor:
         """Mean squared errors (N,) of drawn pictures (N, 4, R, R); the coverage counts more."""
-        side = min(drawn.shape[-1], PAINTED_SIDE)
-        theirs = framed(drawn, boxes(drawn[:, 3]), side, 0.9)
-        return ((theirs - self.framed(side)).square() * self.weight).mean((1, 2, 3))
+        side = min(drawn.shape[-1], COMPARED)
+        return self.framed_errors(framed(drawn, boxes(drawn[:, 3]), side, FILL))
+
+    def framed_errors(self, theirs: Tensor) -> Tensor:
+        """The same of drawn pictures that are in their frames."""
+        return ((theirs - self.framed(theirs.shape[-1])).square() * self.weight).mean((1, 2, 3))
 
     def tinted(self, drawn: Tensor) -> Tensor:
         """Drawn pictures (N, 4, R, R) in one tint, with their own light and dark and the mean colour of the picture."""
@@ -227,8 +249,8 @@ def _over_gray(colours: Tensor, cover: Tensor) -> Tensor:
 
 
 def lights_of(cameras: Tensor) -> Tensor:
-    """Directions (V, 3) to each of ``LIGHTS_DEG``, from as many cameras (V, 3)."""
+    """Directions (L, V, 3) to each of ``LIGHTS_DEG``, from cameras (V, 3)."""
     azimuth, elevation, distance = cameras.float().unbind(-1)
     right, up, back = Cameras(azimuth, elevation, distance, torch.ones_like(distance)).axes()
-    above, around = torch.tensor(LIGHTS_DEG).deg2rad()[:, :, None].unbind(1)
+    above, around = torch.tensor(LIGHTS_DEG).deg2rad()[:, :, None, None].unbind(1)
     return right * around.sin() * above.cos() + up * above.sin() + back * around.cos() * above.cos()
