@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from jobs import Job, folder_of, run
 from machine import provenance
+from numpy.typing import NDArray
 
 from dreamfusion.asset import Asset
 from dreamfusion.errors import UserError
@@ -50,6 +51,8 @@ PROMPTS = (
 RESULT = Path(__file__).parent / "results" / "assets.json"
 SLIVER_DEG = 10.0
 """A triangle with a smaller angle is a sliver."""
+SLOPING = 0.3
+"""Upward component of the normal from which a face is a top, or below minus which it is an underside."""
 FEW = 5_000
 """A number of triangles for games, beside the default."""
 FRAMES, FEW_FRAMES, SIZE = 120, 4, 512
@@ -61,17 +64,32 @@ def sliver_share(mesh: Mesh) -> float:
     return float((smallest_angles(mesh.vertices, mesh.faces) < SLIVER_DEG).mean())
 
 
-def albedo_slope(asset: Asset) -> float:
-    """The correlation, over the texels of the surface, of the albedo's luminance with the upward component of the normal: 0
-    where the albedo knows nothing of the light, below 0 where undersides are too bright."""
+def albedo_of_faces(asset: Asset) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Of each triangle: the albedo's luminance, the upward component of the normal, and the area."""
     mesh = asset.mesh
     assert mesh.uv is not None and mesh.normals is not None
     corners = mesh.vertices[mesh.faces]
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     luminance = sample_texture(asset.texture, mesh.uv[mesh.faces].mean(1)) @ LUMA
     up = mesh.normals[mesh.faces].mean(1)[:, 1]
+    return luminance.astype(np.float64), up, area
+
+
+def albedo_slope(asset: Asset) -> float:
+    """The correlation, over the surface, of the albedo's luminance with the upward component of the normal: 0 where the albedo knows
+    nothing of the light, below 0 where undersides are too bright. In a thing of one plain colour it is large for next to nothing."""
+    luminance, up, area = albedo_of_faces(asset)
     spread = np.cov(np.stack([luminance, up]), aweights=area)
     return float(spread[0, 1] / np.sqrt(max(spread[0, 0] * spread[1, 1], 1e-12)))
+
+
+def undersides(asset: Asset) -> float | None:
+    """How bright the albedo of undersides is, as a multiple of that of tops. None where it has only one of them."""
+    luminance, up, area = albedo_of_faces(asset)
+    below, above = up < -SLOPING, up > SLOPING
+    if not (below.any() and above.any()):
+        return None
+    return float(np.average(luminance[below], weights=area[below]) / np.average(luminance[above], weights=area[above]))
 
 
 def film_seconds(scene: Scene, asset: Asset) -> dict[str, float]:
@@ -135,6 +153,7 @@ def measured(folder: Path) -> dict[str, Any]:
         "bytes": file_sizes(asset),
         "film_seconds": film_seconds(scene, asset),
         "albedo_slope": round(albedo_slope(asset), 3),
+        "undersides": None if (bright := undersides(asset)) is None else round(bright, 3),
     }
 
 

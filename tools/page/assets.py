@@ -40,7 +40,7 @@ def assets(page: Page | None) -> list[str]:
         "texels used",
         "charts",
     ]
-    head += ["GLB, MB", "film, s", "field over mesh", "albedo slope"]
+    head += ["GLB, MB", "film, s", "field over mesh", "albedo slope", "undersides"]
     body = []
     for prompt, found in page["prompts"].items():
         mesh, few, film = found["default"], found["few"], found["film_seconds"]
@@ -54,13 +54,15 @@ def assets(page: Page | None) -> list[str]:
         ]
         cells += [f"{mesh['slivers']:.2%}", f"{few['slivers']:.2%}", f"{mesh['texels_used']:.0%}", str(mesh["charts"])]
         cells += [f"{found['bytes']['glb'] / 1e6:.2f}", f"{film['mesh']:.1f}", f"{film['ratio']:.1f}"]
-        body.append([*cells, f"{found['albedo_slope']:+.2f}"])
+        bright = found.get("undersides")
+        body.append([*cells, f"{found['albedo_slope']:+.2f}", "–" if bright is None else f"{bright:.0%}"])
     return [
         *lines,
         f"Runs of the preset `{page['preset']}`, exported with the defaults. *Slivers* are triangles with an angle below 10 degrees. "
         "*Texels used* belong to a chart. *Film* is the time of 120 frames at 512 x 512, drawn from the mesh and encoded; *field over "
         "mesh* is how much longer the frames of the field take. *Albedo slope* is the correlation of the albedo's luminance with the "
-        "upward component of the normal: 0 where the albedo knows nothing of the light, negative where undersides are too bright.",
+        "upward component of the normal: 0 where the albedo knows nothing of the light, negative where undersides are too bright; in a "
+        "thing of one plain colour it is large for next to nothing. *Undersides* is how bright their albedo is beside that of tops.",
         "",
         *table(head, body),
         "",
