@@ -130,14 +130,13 @@ def odd_request(rng: random.Random) -> bytes:
 def answer_of(port: int, request: bytes, rng: random.Random) -> bytes:
     """What the server says; now and then only half of the request is sent, or the answer is not read."""
     with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-        way = rng.random()
+        way, said = rng.random(), b""
         try:
             connection.sendall(request[: len(request) // 2] if way < 0.05 else request)
             if way < 0.1:
                 connection.shutdown(socket.SHUT_WR)
             if 0.1 < way < 0.13:
                 return b""
-            said = b""
             connection.settimeout(1 if b"Content-Length: 1000000000000" in request else 5)
             while part := connection.recv(65536):
                 said += part
