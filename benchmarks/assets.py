@@ -77,7 +77,7 @@ def albedo_of_faces(asset: Asset) -> tuple[NDArray[np.float64], NDArray[np.float
 
 def albedo_slope(asset: Asset) -> float:
     """The correlation, over the surface, of the albedo's luminance with the upward component of the normal: 0 where the albedo knows
-    nothing of the light, below 0 where undersides are too bright. In a thing of one plain colour it is large for next to nothing."""
+    nothing of the light, below 0 where undersides are too bright. In a thing of one plain colour, tiny differences make it large."""
     luminance, up, area = albedo_of_faces(asset)
     spread = np.cov(np.stack([luminance, up]), aweights=area)
     return float(spread[0, 1] / np.sqrt(max(spread[0, 0] * spread[1, 1], 1e-12)))

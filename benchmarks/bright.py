@@ -47,8 +47,11 @@ PROMPTS = {
 NOW = paint.BRIGHTEST, paint.DIM
 PAINTS = {"before": (1.0, 0.0), "now": NOW, "lights": NOW}
 """The brightest paint, and the luminance that a thing counts as having at least."""
+PLAIN = {"shading.lambertian": 0.8, "shading.textureless": 0.2, "shading.depth": 0.0}
+"""Of all rows: no depths, so that shaded pictures alone tell the surface."""
+ONE_LIGHT = {"view.light_above_deg": (30.0, 30.0), "view.light_around_deg": (0.0, 0.0)}
 LIGHTS = {"view.light_above_deg": (-20.0, 70.0), "view.light_around_deg": (-70.0, 70.0)}
-"""Of the row that is lit from many sides, in place of one."""
+"""Of the row that is lit from many sides."""
 LUMA = torch.tensor(paint.LUMA)
 
 
@@ -74,7 +77,7 @@ def contrast(scene: Scene) -> float | None:
 
 def run_of(out: Path, row: str, prompt: str, steps: int) -> Path:
     """The folder of a finished run, which is made or gone on with where it is not there."""
-    settings = ({"steps": steps} if steps else {}) | (LIGHTS if row == "lights" else {})
+    settings = ({"steps": steps} if steps else {}) | PLAIN | (LIGHTS if row == "lights" else ONE_LIGHT)
     job = Job(folder_of(out / row, prompt), prompt, PRESET, {"threads": 1} | settings)
     if job.state()[0] != "finished":
         with painting(*PAINTS[row]):

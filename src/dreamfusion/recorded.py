@@ -29,7 +29,7 @@ def load_scene(run: Run) -> tuple[Scene, Config]:
 
 def start_scene_of(folder: str, wanted: SceneSettings) -> Scene:
     """The scene of a recorded run as another run, whose first scene is ``wanted``, begins with it (``Config.start``). A field
-    becomes as soft as it was when its run began where the new run hardens it again; a mesh and splats begin with its surface as it is."""
+    becomes as soft as it was when its run began, since the new field hardens again. A mesh or splats begin with its surface as it is."""
     run = Run.open(folder)
     scene, config = load_scene(run)
     if isinstance(scene, RadianceField) and not isinstance(wanted, MeshSettings | SplatSettings):

@@ -61,8 +61,8 @@ def assets(page: Page | None) -> list[str]:
         f"Runs of the preset `{page['preset']}`, exported with the defaults. *Slivers* are triangles with an angle below 10 degrees. "
         "*Texels used* belong to a chart. *Film* is the time of 120 frames at 512 x 512, drawn from the mesh and encoded; *field over "
         "mesh* is how much longer the frames of the field take. *Albedo slope* is the correlation of the albedo's luminance with the "
-        "upward component of the normal: 0 where the albedo knows nothing of the light, negative where undersides are too bright; in a "
-        "thing of one plain colour it is large for next to nothing. *Undersides* is how bright their albedo is beside that of tops.",
+        "upward component of the normal: 0 where the albedo knows nothing of the light, negative where undersides are too bright. In a "
+        "thing of one plain colour, tiny differences make it large. *Undersides* is how bright they are, as a share of tops.",
         "",
         *table(head, body),
         "",

@@ -29,6 +29,7 @@ def bright(page: Page | None) -> list[str]:
         *table(["things", "paint", "normals off", "contrast", "R@1", "R@1 textureless"], body),
         "",
         *picture("bright.jpg", "White and nearly black things from two sides"),
-        f"*Preset `{page['preset']}`, ranked among the prompts of {page['suite']} and these. {made(page)}*",
+        f"*Preset `{page['preset']}` without depths, and in one light except for the row lights. Ranked among the prompts of "
+        f"{page['suite']} and these. {made(page)}*",
         "",
     ]

@@ -27,14 +27,15 @@ SHAPES, SIDES = 240, 3
 """How many shapes are drawn, and from how many sides: an outline looks nearly the same from behind."""
 TURNED, SCANNED, PAINTS = 40, 16, 3
 """How many of these shapes are drawn from cameras around; how many of the best then from all round, for the outline of what is round
-says nothing of its side, and in every paint; and of how many paints of a shape the shares are told."""
+says nothing of its side, and in every paint; and how many paints of each shape are kept."""
 ASIDE_DEG = 7.5
 """How far beside a likely camera a shape is drawn too: a slab seen from its edge changes much in half a step of the stored azimuths."""
 SMALL, COMPARED, FULL = 24, 32, 64
 """Pixels a side of drawings without paint, of what is compared at most, and of drawings in a paint."""
 ROUNDS = ((11.0, 9.0, 1.3), (5.5, 4.5, 1.14), (2.5, 2.0, 1.07))
 CLOSER = ((2.5, 2.0, 1.07), (1.2, 1.0, 1.03))
-"""Steps of the cameras around, before and after the paint is known: degrees of azimuth and elevation, and a factor of the distance."""
+"""Steps of the cameras around, as long as the paint is unknown and then in the paint: degrees of azimuth and elevation, and a factor of
+the distance."""
 LIGHTS_DEG = ((30.0, 0.0), (5.0, 0.0), (10.0, 60.0), (10.0, -60.0), (70.0, 0.0))
 """Key lights that a picture may have been taken in: degrees above the camera and around it. The first is that of the data."""
 EXPOSURES = 0.6, 1.6
@@ -173,9 +174,8 @@ class Recogniser:
             0, 1
         )
         lit = met.albedo.clamp(0, 1) * met.opacity[:, None] * shade[..., None]  # (L, N, 3)
-        cover = met.pictures(met.opacity[:, None])
         seen = met.pictures(torch.cat([*lit, met.opacity[:, None]], 1))
-        seen = framed(seen, boxes(cover[:, 0]), SMALL, FILL)
+        seen = framed(seen, boxes(seen[:, -1]), SMALL, FILL)
         colours = seen[:, :-1].unflatten(1, (-1, 3)).transpose(0, 1).flatten(0, 1)
         drawn = _over_gray(colours, seen[:, -1:].repeat(len(lit), 1, 1, 1))
         errors = torch.minimum(wanted.framed_errors(wanted.exposed(drawn)), wanted.framed_errors(wanted.tinted(drawn)))
