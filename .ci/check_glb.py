@@ -14,7 +14,7 @@ assert gltf is not None and gltf.asset.version == "2.0"
 attributes = primitive.attributes
 assert None not in (attributes.POSITION, attributes.NORMAL, attributes.TEXCOORD_0), attributes
 triangles = gltf.accessors[primitive.indices].count // 3
-assert 0 < triangles <= 50_000, triangles
+assert 0 < triangles <= 20_000, triangles
 positions = gltf.accessors[attributes.POSITION]
 height = positions.max[1] - positions.min[1]
 assert 0.05 < height <= 1.001 and abs(positions.min[1]) < 1e-3, (positions.min, positions.max)

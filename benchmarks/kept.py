@@ -67,7 +67,7 @@ def settings_hash(job: Job) -> str:
     settings = job.all_settings()
     settings.pop("changes")  # of a run that was stopped; no benchmark makes any
     settings = {name: value for name, value in settings.items() if name not in LATER or value != LATER[name]}
-    settings["export.unwrap_seconds"] = 300.0  # nothing that is judged depends on it
+    settings |= {"export.unwrap_seconds": 300.0, "export.faces": 50_000}  # nothing that is judged depends on them
     weights = prior_hash(settings["prior.id"])
     if settings["prior.id"].endswith(".safetensors"):
         settings["prior.id"] = "file"  # which may lie anywhere

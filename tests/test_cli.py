@@ -176,7 +176,7 @@ def test_presets_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> Non
     assert "guidance_scale: 100" in capsys.readouterr().out
     assert cli.main(["presets", "dreamfusion", "--full"]) == 0
     shown = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
-    assert shown["distillation.guidance_scale"] == "100" and shown["export.faces"] == "50000"
+    assert shown["distillation.guidance_scale"] == "100" and shown["export.faces"] == "20000"
     assert not any(name.startswith("stages") for name in shown)
     del shown["preset"]
     assert build(shown) == build({k: v for k, v in load_preset("dreamfusion").items() if k != "preset"})

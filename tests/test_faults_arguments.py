@@ -29,7 +29,7 @@ def notes_of(peak: float = 40.0, **settings: Any) -> Any:
 
 
 def test_a_level_that_is_not_reached_is_said_with_the_one_that_was_taken() -> None:
-    assert notes_of().notes.keys() == {"faces"}  # 50,000 is the default; nobody asked for so many
+    assert notes_of().notes.keys() == {"faces"}  # 20,000 is the default; nobody asked for so many
     notes = notes_of(level=1e9).notes
     assert "export.level = 1e+09 is above what the scene's density reaches" in notes["level"]
     taken = float(notes["level"].rpartition(" ")[2])

@@ -20,7 +20,7 @@ class ExportSettings(Settings):
     fit: bool = True
     """Choose the level (from export.level down), the blur and the resolution (from export.resolution up) so that the mesh shows what
     the scene shows. Otherwise the surface is at export.level everywhere, and nothing is compared."""
-    faces: Annotated[int, Field(ge=100, le=2_000_000)] = 50_000
+    faces: Annotated[int, Field(ge=100, le=2_000_000)] = 20_000
     """Largest number of triangles."""
     texture_size: Annotated[int, Field(ge=64, le=8192)] = 1024
     """Side of the base-colour texture in texels."""
