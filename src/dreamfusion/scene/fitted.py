@@ -48,7 +48,6 @@ FINER = 1.4
 BLUR, SWELL = 0.7, 0.15
 """Standard deviation, in cells, of the smoothing of the field against stair steps, and what is added to the field (at most 1) for what
 smoothing takes from the silhouettes. Thin parts are lost to more blur, and the thinnest to any: those are restored."""
-ROUNDS = 3
 JUST = 0.02
 """Value to which the field is raised where a ray misses what it should see: the surface then just reaches it."""
 APART = 0.004
@@ -117,9 +116,7 @@ def _candidates(grid: Floats32, level: float, silhouettes: Silhouettes) -> Itera
     smoothed = gaussian_filter(field, BLUR, mode="nearest") + SWELL
     if (smoothed > 0).any():
         yield cleaned(surface_of(smoothed), silhouettes)
-    field = np.maximum(field, smoothed)
-    for _ in range(ROUNDS):
-        field = restored(field, silhouettes)
+    field = restored(np.maximum(field, smoothed), silhouettes)
     if (field > 0).any():
         yield cleaned(surface_of(field), silhouettes)
 
