@@ -137,3 +137,13 @@ def test_the_scene_says_whether_a_surface_is_fitted_to_it(volume: bool, monkeypa
 def test_a_mesh_is_no_volume():
     scene = make_scene(MeshSettings(resolution=8), torch.Generator().manual_seed(0))
     assert scene.as_volume() is None and Particles([scene]).as_volume() is None
+
+
+def test_restoring_the_ring_leaves_the_ball_smooth(silhouettes: Silhouettes):
+    """The ball's normals are radial; what is restored for a ray must not be a bump on it."""
+    mesh = fitted_surface(density, albedo, ExportSettings(resolution=72, faces=100_000), silhouettes).mesh
+    radius = np.linalg.norm(mesh.vertices, axis=1)
+    ball = radius < 0.45
+    assert mesh.normals is not None and ball.sum() > 1000
+    cosine = (mesh.normals[ball] * mesh.vertices[ball]).sum(1) / radius[ball]
+    assert np.degrees(np.arccos(cosine.clip(-1, 1))).mean() < 1.8  # 2.1 with the bumps
