@@ -6,7 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .distillation.rule_settings import AncestralSettings, ClipSettings, GuidedSettings
+from .distillation.rule_settings import (
+    AncestralSettings,
+    BridgeSettings,
+    ClipSettings,
+    CsdSettings,
+    GuidedSettings,
+    NfsdSettings,
+    SsdSettings,
+)
 from .errors import UserError
 from .priors.finding import is_bundled_kind
 from .priors.mixture import is_mixture, parse_mixture
@@ -87,10 +95,25 @@ def grows(config: Config) -> bool:
     return isinstance(config.scene, SplatSettings) and config.scene.grow_every > 0
 
 
+def told(config: Config) -> bool:
+    """Whether the prior is told the camera."""
+    return config.prior.asks in ("camera", "image")
+
+
+def one_answer(config: Config) -> bool:
+    """Whether the rule makes one prediction of the guided and the unguided one."""
+    return not isinstance(config.distillation, CsdSettings | SsdSettings | NfsdSettings | BridgeSettings)
+
+
+UNTOLD = "the bundled prior knows such views only where it is told the camera; set prior.asks to 'camera'"
+APART = "this distillation.kind weighs the prior's answers one by one, and makes no guided one"
 STILL = "scene.grow_every is 0, so the splats stay as many as they are"
 CHECKS = {
     "distillation.negative_prompt": Check(guided, UNGUIDED),
-    "distillation.rescale": Check(guided, "distillation.guidance_scale is 0, and rescaling takes guidance back"),
+    "distillation.rescale": Check(
+        lambda c: guided(c) and one_answer(c), "distillation.guidance_scale is 0, or distillation.kind makes no guided prediction"
+    ),
+    "distillation.threshold": Check(one_answer, APART),
     "distillation.t_min": Check(
         lambda c: not isinstance(c.distillation, AncestralSettings | ClipSettings), "this distillation.kind draws no noise level"
     ),
@@ -124,6 +147,11 @@ CHECKS = {
     "view.ambient": Check(lit, "no view is lit; see shading.lambertian and shading.textureless"),
     "view.light_above_deg": Check(lambda c: lit(c) and c.view.ambient < 1, "no view has a key light"),
     "view.light_around_deg": Check(lambda c: lit(c) and c.view.ambient < 1, "no view has a key light"),
+    "shading.depth": Check(
+        lambda c: told(c) and not large(c),
+        "only the bundled prior knows depths, and only where it is told the camera; set prior.asks to 'camera'",
+    ),
+    "shading.normals": Check(lambda c: told(c) or not is_bundled_kind(c.prior.id), UNTOLD),
     "shading.textureless_words": Check(lambda c: c.shading.textureless > 0, "shading.textureless is 0"),
     "shading.albedo_until": Check(
         lambda c: any([c.shading.lambertian, c.shading.textureless, c.shading.latent, c.shading.normals, c.shading.depth]),

@@ -10,8 +10,12 @@ from ..errors import UserError
 def options(parser: argparse.ArgumentParser) -> None:
     """Runs, and prices."""
     parser.add_argument("runs", nargs="*", metavar="FOLDER", help="runs' folders, or folders of them [runs]")
-    parser.add_argument("--kwh-price", metavar="X", help="price of a kilowatt-hour [each run's own]")
-    parser.add_argument("--hour-price", metavar="X", help="price of an hour of the machine [each run's own]")
+    parser.add_argument(
+        "--kwh-price", metavar="X", help="price of a kilowatt-hour [each run's own; 0.30 beside another new price]"
+    )
+    parser.add_argument(
+        "--hour-price", metavar="X", help="price of an hour of the machine [each run's own; 0 beside another new price]"
+    )
     parser.add_argument("--currency", metavar="NAME", help="currency of these prices, such as USD [EUR]")
 
 

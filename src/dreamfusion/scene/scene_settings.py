@@ -89,7 +89,8 @@ class MlpSettings(FieldSettings):
 class MeshSettings(AnyScene):
     kind: Literal["mesh"] = "mesh"
     file: str = ""
-    """A mesh to begin with: GLB, GLTF, OBJ, PLY, STL or OFF, with Y up and its front towards +Z. It is scaled to fill the unit sphere."""
+    """A mesh to begin with: GLB, GLTF, OBJ, PLY, STL or OFF, with Y up and its front towards +Z. Its farthest vertex is put at 0.85 of
+    the unit sphere."""
     shape: Literal["tetrahedra", "vertices"] = "tetrahedra"
     """What the shape is made of: 'tetrahedra', the zero of a signed distance in a tetrahedral grid, which may change its
     topology (DMTet); 'vertices', the mesh that it begins with, whose vertices move along their normals (Text2Mesh)."""
