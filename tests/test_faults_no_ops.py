@@ -36,6 +36,18 @@ def test_no_preset_has_settings_without_effect(name: str) -> None:
         ({"distillation.kind": "ancestral", "distillation.repeat_views": 900}, {"steps": 901}, "before its views"),
         ({"distillation.perp_neg": True, "view.elevation_deg": "70,80"}, {"view.overhead_deg": 75}, "from above"),
         ({"distillation.kind": "csd", "distillation.threshold": 0.9}, {"distillation.kind": "sds"}, "one by one"),
+        ({"distillation.kind": "reconstruction", "distillation.clip_score": 0.5}, {"distillation.kind": "sds"}, "no direction"),
+        ({"distillation.kind": "ancestral", "distillation.t_order": "sqrt"}, {"distillation.kind": "sds"}, "draws no noise"),
+        (
+            {"distillation.kind": "csd", "distillation.guidance_scale": 2, "distillation.negative_prompt": "x"},
+            {"distillation.negative_share": 0.5},
+            "negative_share",
+        ),
+        (
+            {"scene.kind": "mesh", "scene.learns": "shape", "scene.lr_head": 0.5},
+            {"scene.learns": "all"},
+            "scene.learns=shape",
+        ),
         ({"prior.asks": "words", "shading.depth": 0.3}, {"prior.asks": "camera"}, "told the camera"),
         ({"prior.asks": "words", "shading.normals": 0.5}, {"prior.asks": "camera"}, "told the camera"),
         ({"prior.views": 4}, {"prior.asks": "views"}, "about each view alone"),

@@ -8,11 +8,10 @@ from .errors import UserError
 
 
 def pick_device(name: str) -> torch.device:
-    """'auto' is the first of CUDA, MPS and CPU that is there; UserError for a device that is not."""
+    """'auto' is CUDA where it is there, else the CPU: MPS has no float64, which some parts need, so it must be asked for. UserError for a
+    device that is not there."""
     if name == "auto":
-        return torch.device(
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)

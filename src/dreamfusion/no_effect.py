@@ -13,6 +13,7 @@ from .distillation.rule_settings import (
     CsdSettings,
     GuidedSettings,
     NfsdSettings,
+    ReconstructionSettings,
     SsdSettings,
 )
 from .errors import UserError
@@ -27,7 +28,10 @@ from .settings.config import Config
 from .settings.names import as_text, flatten
 from .settings.presets import preset_names, resolve
 
-UNGUIDED = "distillation.guidance_scale is 0, so the prior is never asked about it; raise it (1.5, for example)"
+UNGUIDED = (
+    "distillation.guidance_scale is 0 (or distillation.negative_share, of csd), so the prior is never asked about it; raise it "
+    "(1.5, for example)"
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,12 @@ def guided(config: Config) -> bool:
     """Whether the rule asks the prior about "nothing"."""
     rule = config.distillation
     return isinstance(rule, GuidedSettings) and (rule.guidance_scale != 0 or rule.perp_neg)
+
+
+def shared(config: Config) -> bool:
+    """Whether the rule gives negative words a share, if it has such a thing."""
+    rule = config.distillation
+    return not isinstance(rule, CsdSettings) or ever(rule.negative_share)
 
 
 def lit(config: Config) -> bool:
@@ -85,6 +95,11 @@ def learns(config: Config, what: str) -> bool:
     return isinstance(config.scene, MeshSettings) and config.scene.learns in ("all", what)
 
 
+def coloured(config: Config) -> bool:
+    """Whether colours learn, as they do in all scenes but some meshes."""
+    return not isinstance(config.scene, MeshSettings) or learns(config, "texture")
+
+
 def signed(config: Config) -> bool:
     """Whether the scene is a field of signed distances."""
     return isinstance(config.scene, GridSettings) and config.scene.density == "sdf"
@@ -109,7 +124,11 @@ UNTOLD = "the bundled prior knows such views only where it is told the camera; s
 APART = "this distillation.kind weighs the prior's answers one by one, and makes no guided one"
 STILL = "scene.grow_every is 0, so the splats stay as many as they are"
 CHECKS = {
-    "distillation.negative_prompt": Check(guided, UNGUIDED),
+    "distillation.negative_prompt": Check(lambda c: guided(c) and shared(c), UNGUIDED),
+    "distillation.clip_score": Check(
+        lambda c: not isinstance(c.distillation, ReconstructionSettings | AncestralSettings),
+        "this distillation.kind has no direction in the prior's space",
+    ),
     "distillation.rescale": Check(
         lambda c: guided(c) and one_answer(c), "distillation.guidance_scale is 0, or distillation.kind makes no guided prediction"
     ),
@@ -167,7 +186,11 @@ CHECKS = {
     "scene.sketch": Check(lambda c: ever(c.regularizers.sketch), "regularizers.sketch is 0"),
     "scene.sketch_width": Check(lambda c: ever(c.regularizers.sketch), "regularizers.sketch is 0"),
     "scene.density_bias": Check(lambda c: not signed(c), "scene.density=sdf begins with a ball"),
-    "scene.lr_head": Check(lambda c: not isinstance(c.scene, SplatSettings), "splats have no MLP"),
+    "scene.lr": Check(coloured, "scene.learns is shape"),
+    "scene.lr_head": Check(
+        lambda c: not isinstance(c.scene, SplatSettings) and coloured(c),
+        "splats have no MLP (scene.kind), and scene.learns=shape leaves it as it is",
+    ),
     "scene.reach": Check(lambda c: not tets(c), "scene.shape is not vertices"),
     "scene.resolution": Check(tets, "scene.shape=vertices has no tetrahedra"),
     "scene.lr_shape": Check(lambda c: learns(c, "shape"), "scene.learns is texture"),
@@ -199,7 +222,7 @@ CHECKS |= {
 CHECKS["scene.reset_to"] = Check(
     lambda c: isinstance(c.scene, SplatSettings) and c.scene.reset_every > 0, "scene.reset_every is 0"
 )
-CHECKS["distillation.t_max"] = CHECKS["distillation.t_min"]
+CHECKS["distillation.t_max"] = CHECKS["distillation.t_order"] = CHECKS["distillation.t_min"]
 
 
 def without_effect(config: Config) -> list[str]:

@@ -11,6 +11,9 @@ from ..schema import Positive, Settings, Unit, UnitSchedule, Weight, WeightSched
 Guidance = Annotated[float, Field(ge=0, le=1000)]
 
 
+NoiseWeight = Literal["sigma2", "uniform", "alpha_sigma", "sigma_over_alpha"]
+
+
 class RuleSettings(Settings):
     """What all rules have: the range of the noise level, which a step draws uniformly between two schedules."""
 
@@ -43,7 +46,7 @@ class GuidedSettings(RuleSettings):
     words for the view. Some rules give these words a part of their own."""
     perp_neg: bool = False
     """Perp-Neg: blend the words between views, and move away from the words of wrong views (Armandpour et al. 2023)."""
-    weight: Literal["sigma2", "uniform", "alpha_sigma", "sigma_over_alpha"] = "sigma2"
+    weight: NoiseWeight = "sigma2"
     """w(t): sigma^2 (the paper), 1, alpha * sigma (steady with small priors), or sigma / alpha (LucidDreamer)."""
     clip_score: WeightSchedule = 0.0
     """Score debiasing: bound on each element of the direction in the prior's space; 0 is off (Hong et al. 2023: 0.5 to 2)."""
@@ -99,6 +102,8 @@ class NfsdSettings(GuidedSettings):
 
 class SjcSettings(GuidedSettings):
     kind: Literal["sjc"] = "sjc"
+    weight: NoiseWeight = "uniform"
+    """w(t): 1 (Wang et al. 2022), or that of another paper; see sds."""
     reduce_variance: bool = True
     """Subtract the noise from the prediction: the same mean, far less variance."""
 
@@ -159,6 +164,8 @@ class Consistent3dSettings(GuidedSettings):
 
 class RfdsSettings(GuidedSettings):
     kind: Literal["rfds"] = "rfds"
+    weight: NoiseWeight = "uniform"
+    """w(t): 1 (Yang et al. 2024, eq. 8), or that of another paper; see sds."""
     revised: bool = False
     """RFDS-Rev: first move the noise to where the flow comes from, at one more question to the prior."""
     noise_step: Positive = 1.0

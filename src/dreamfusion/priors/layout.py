@@ -250,7 +250,7 @@ class Layout(nn.Module):
         towards = towards.flatten(1, 2)
         origin = origin.flatten(1, 2).expand_as(towards)
         scale = torch.ones(3, device=camera.device) if stretch is None else stretch.to(camera.device).float()
-        meet = self.plainly_met if origin.is_cuda or self.learns(thing, camera) else self.quickly_met
+        meet = self.plainly_met if origin.device.type != "cpu" or self.learns(thing, camera) else self.quickly_met
         found = meet(thing, origin, towards, scale)
         ray = (found[:, -1] > 0.01).nonzero()[:, 0]
         seen = found[ray]

@@ -136,16 +136,17 @@ class RadianceField(Scene):
 
     @plain_torch()
     def density(self, points: Tensor) -> Tensor:
-        """Density (P,) in 1 / world unit at points (P, 3); zero outside the unit sphere."""
-        sigma = self.activate(self.query(points, colour=False)[0])
-        return torch.where(points.square().sum(-1) < 1, sigma, 0.0)
+        """Density (P,) in 1 / world unit at points (P, 3), where the points are, on whatever device; zero outside the unit sphere."""
+        here = points.to(self.occupancy.values.device)
+        sigma = self.activate(self.query(here, colour=False)[0])
+        return torch.where(here.square().sum(-1) < 1, sigma, 0.0).to(points.device)
 
     @plain_torch()
     def albedo(self, points: Tensor) -> Tensor:
-        """Albedo (P, 3) in [0, 1] at points (P, 3)."""
-        albedo = self.query(points)[1]
+        """Albedo (P, 3) in [0, 1] at points (P, 3), where the points are."""
+        albedo = self.query(points.to(self.occupancy.values.device))[1]
         assert albedo is not None
-        return albedo
+        return albedo.to(points.device)
 
     def after_step(self, step: int, steps: int, moments: Moments) -> None:
         """Harden as the settings say, and refresh the occupancy when it is due."""

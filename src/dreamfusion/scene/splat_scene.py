@@ -78,15 +78,18 @@ class SplatScene(Scene):
 
     def begin(self) -> None:
         if self.settings.file:
-            self.take(from_file(self.settings))
+            self._take_here(from_file(self.settings))
 
     def begin_from(self, previous: Scene, rng: torch.Generator) -> None:
         """Take the splats of the scene before, or points of its surface with their colours."""
         if isinstance(previous := shown_of(previous), SplatScene):
             self.take(previous.parts() | {"harmonics": of_degree(previous.harmonics, self.settings.degree)})
         else:
-            made = from_surface(shown_surface(previous, SAMPLED), self.settings, rng)
-            self.take({name: value.to(self.centres.device) for name, value in made.items()})
+            self._take_here(from_surface(shown_surface(previous, SAMPLED), self.settings, rng))
+
+    def _take_here(self, made: dict[str, Tensor]) -> None:
+        """Take splats that were made on the CPU."""
+        self.take({name: value.to(self.centres.device) for name, value in made.items()})
 
     def after_step(self, step: int, steps: int, moments: Moments) -> None:
         self.growth.after_step(self, step, steps, moments)
@@ -147,7 +150,9 @@ class SplatScene(Scene):
         now = [(p.data_ptr(), p._version) for p in self.parameters()]
         if self._volume is None or self._volume[0] != now:
             with torch.no_grad():
-                covs = covariances(self.rotations, self.log_scales)
+                covs = covariances(
+                    self.rotations.cpu().double(), self.log_scales.cpu().double()
+                )  # thin ones need the digits
                 thinnest = self.log_scales.amin(1).exp()
                 given = (self.centres, covs, torch.sigmoid(self.logits), thinnest, flat_colour(self.harmonics))
                 self._volume = now, Density(*(x.cpu().double().numpy() for x in given))
