@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from dreamfusion import cli, generate
 from dreamfusion.errors import UserError
-from dreamfusion.evaluation import compare, evaluate, evaluate_full, read
+from dreamfusion.evaluation import compare, evaluate, evaluate_full, measure, read
 from dreamfusion.evaluation.inputs import choose_suite, find_runs
 from dreamfusion.evaluation.measure import Judge
 from dreamfusion.priors.question import Question, Words
@@ -76,6 +78,25 @@ def test_every_figure_of_a_run(runs: Path, suite: Path) -> None:
     assert page.count("<img") == 4 and "http" not in page and "<script" not in page
     assert all(data.startswith("data:image/jpeg;base64,") for data in re.findall(r'src="([^"]+)"', page))
     assert evaluate([runs / "ball"], Colours(), suite, views=4)["assets"][0]["ranks"] == ball["ranks"]
+
+
+def test_pictures_that_are_not_numbers_do_not_cost_the_evaluation(
+    runs: Path, suite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the chair: it ranks last and has no similarity, and the ball has all its figures."""
+    drawn = measure.draw
+
+    def broken(*given: Any) -> torch.Tensor:
+        return drawn(*given) * (1 if next(turns) < 3 else float("nan"))
+
+    turns = itertools.count()  # the ball is drawn three times
+    monkeypatch.setattr(measure, "draw", broken)
+    found, page = evaluate_full([runs], Colours(), suite, views=2)
+    ball, chair = json.loads(json.dumps(found, allow_nan=False))["assets"]
+    assert 0 < ball["similarity"] <= 1 and ball["clay_similarity"] is not None
+    assert chair["similarity"] is None and chair["clay_similarity"] is None and chair["ranks"] == [4.0, 4.0]
+    assert chair["janus"]["belief"] == [None] * 12
+    assert found["summary"]["similarity"]["count"] == 1 and "similarity –" in page
 
 
 def test_the_scene_and_not_the_seed_decides(runs: Path, suite: Path) -> None:

@@ -11,7 +11,7 @@ import trimesh
 from PIL import Image
 from torch import Tensor
 
-from dreamfusion.export.drawing import draw_mesh
+from dreamfusion.export.drawing import Drawable
 from dreamfusion.export.pictures import Kind, render_view
 from dreamfusion.export.texture import bake, unwrap
 from dreamfusion.export.turntable import mesh_frames, orbit_azimuths, preview_sheet, turntable, write_film
@@ -116,7 +116,7 @@ def test_the_mesh_is_drawn_as_the_field_is(textured, shading):
     """Two renderers that share no code: rays in closed form, and triangles."""
     camera = orbit_cameras([-35], 25, 2.3)
     exact = pictures(camera, 128, shading)[0].permute(1, 2, 0).numpy()
-    drawn = draw_mesh(*textured, orbit_view(camera, 128, shading)) / 255
+    drawn = Drawable.of(*textured).draw(orbit_view(camera, 128, shading)) / 255
     difference = np.abs(exact - drawn)
     assert difference.mean() < 0.005
     assert np.quantile(difference, 0.97) < 0.02  # only the rim, which the mesh smooths, differs
@@ -129,7 +129,7 @@ def test_edges_are_soft(textured):
     exact = fine.reshape(64, 8, 64, 8, 3).mean((1, 3))
     hard = fine[4::8, 4::8]
     rim = np.abs(exact - hard).max(-1) > 0.02
-    drawn = draw_mesh(*textured, orbit_view(camera, 64, "albedo")) / 255
+    drawn = Drawable.of(*textured).draw(orbit_view(camera, 64, "albedo")) / 255
     assert rim.sum() > 50
     assert np.abs(drawn - exact)[rim].mean() < 0.55 * np.abs(hard - exact)[rim].mean()
 
@@ -164,7 +164,7 @@ def test_a_faithful_mesh_is_filmed(textured, tmp_path: Path):
     assert turntable(tmp_path, Ball(), *textured, frames=4, size=32, faithful=True, seconds=1e9) == "mesh"
     assert turntable(tmp_path, Ball(), *textured, frames=4, size=32, faithful=True, source="field") == "field"
     cameras = orbit_cameras(orbit_azimuths(12))
-    one_by_one = [draw_mesh(*textured, orbit_view(cameras[i : i + 1], 32)) for i in range(12)]
+    one_by_one = [Drawable.of(*textured).draw(orbit_view(cameras[i : i + 1], 32)) for i in range(12)]
     assert np.array_equal(list(mesh_frames(*textured, cameras, 32)), one_by_one)
 
 

@@ -12,7 +12,7 @@ import trimesh
 from dreamfusion.asset import Asset
 from dreamfusion.errors import UserError
 from dreamfusion.export import unwrap_limit
-from dreamfusion.export.box_projection import box_projection, face_neighbours, shelved
+from dreamfusion.export.box_projection import box_projection, neighbours_from_corners, shelved
 from dreamfusion.export.packing import charts_of
 from dreamfusion.export.texture import bake, sample_texture, unwrap, unwrap_within
 from dreamfusion.geometry.distance import surface_points
@@ -113,9 +113,12 @@ def test_charts_stay_apart():
 
 def test_neighbours_are_those_of_trimesh():
     body = trimesh.creation.icosphere(subdivisions=2)
-    found = face_neighbours(np.asarray(body.faces))
+    found = neighbours_from_corners(np.asarray(body.faces))
     pairs = {tuple(sorted(p)) for p in body.face_adjacency.tolist()}
     assert {tuple(sorted((f, g))) for f in range(len(found)) for g in found[f].tolist()} == pairs
+    begin, end = np.asarray(body.faces), np.roll(body.faces, -1, 1)  # edge k is from corner k on
+    for corner in (begin, end):
+        assert (np.asarray(body.faces)[found] == corner[:, :, None]).any(2).all()
 
 
 def test_colours_of_a_projection_are_right():

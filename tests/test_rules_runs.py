@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image, ImageDraw
 
 from dreamfusion import regularizers
 from dreamfusion.distillation.learner import LowRankLearner, SmallNetwork
+from dreamfusion.distillation.rule_settings import VsdSettings
 from dreamfusion.distillation.rules import GUIDED, make_rule
 from dreamfusion.errors import UserError
 from dreamfusion.loading import load_prior
@@ -29,6 +31,7 @@ from dreamfusion.settings.presets import resolve
 from dreamfusion.trainer import Trainer
 from dreamfusion.view.cameras import orbit_cameras
 from dreamfusion.view.view import orbit_view
+from tests.elsewhere import DEVICE, Elsewhere
 from tests.fakes import SMALL, GrayBallPrior, ask
 from tests.faults import forked
 
@@ -195,6 +198,38 @@ def test_vsd_killed_and_resumed_ends_the_same(tmp_path: Path) -> None:
     ends = [Run.open(place).load_checkpoint() for place in (straight, killed)]
     assert ends[0][1] == ends[1][1] and ends[0][0].keys() == ends[1][0].keys()
     assert all(torch.equal(ends[0][0][name], ends[1][0][name]) for name in ends[0][0])
+
+
+def test_vsd_learns_nothing_from_an_answer_that_is_not_a_number() -> None:
+    """Its weights, moments and count stay in that step, as the scene's do, and it goes on learning."""
+    config = resolve("balanced", settings("vsd", **{"steps": 6, "run.bad_steps": 3}), "a ball")
+    prior = GrayBallPrior()
+    trainer, clean, found = Trainer(config, prior), prior.clean, []
+    for progress in trainer.steps():
+        learned = {k: v.clone() for k, v in trainer.stage.rule.state_dict().items()}
+        found.append((progress.metrics["learner_loss"], learned))
+        prior.clean = clean * float("nan") if progress.step == 2 else clean
+    losses = [loss for loss, _ in found]
+    assert [math.isfinite(loss) for loss in losses] == [True, True, False, True, True, True]
+    kept = [
+        all(torch.equal(after[name], before[name]) for name in after) for (_, before), (_, after) in pairwise(found)
+    ]
+    assert kept == [False, True, False, False, False]
+
+
+def test_what_vsd_has_learned_is_restored_to_where_its_weights_are() -> None:
+    """The count of steps too: on a GPU the fused step refuses one on the CPU."""
+    learner = SmallNetwork(GrayBallPrior(), VsdSettings(width=8))
+    question, t = ask(learner.prior.embed(["a ball"]), [[0.5, 0.2, 2.5]]), torch.full((1,), 0.4)
+    z_t, noise = torch.randn(2, 1, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    learner.learn(z_t, t, question, noise, torch.ones(1))
+    saved = {name: value.clone() for name, value in learner.state().items()}
+    with Elsewhere():
+        learner.to(DEVICE)
+        learner.restore(saved)
+        found = learner.state()
+        assert {value.device for value in found.values()} == {DEVICE}
+        assert found.keys() == saved.keys() and all(torch.equal(found[k].cpu(), v) for k, v in saved.items())
 
 
 @pytest.mark.parametrize("name", ["if", "sd", "sdxl", "sd3", "flux"])

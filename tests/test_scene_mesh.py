@@ -12,6 +12,7 @@ import torch
 import trimesh
 from torch import Tensor
 
+from dreamfusion import regularizers
 from dreamfusion.errors import UserError
 from dreamfusion.geometry import mesh_file
 from dreamfusion.geometry.distance import filled, signed_distance
@@ -20,12 +21,14 @@ from dreamfusion.geometry.mesh import Mesh, with_normals
 from dreamfusion.geometry.tetrahedra import body_centred_grid, marching_tetrahedra
 from dreamfusion.geometry.topology import edge_pairs, laplacian, normal_consistency
 from dreamfusion.scene import level_grid
+from dreamfusion.scene import mesh_scene as mesh_scene_module
 from dreamfusion.scene.make import make_scene
 from dreamfusion.scene.mesh_scene import MeshScene
 from dreamfusion.scene.raster_nvdiffrast import NvDiffRast
 from dreamfusion.scene.rasteriser import PLAIN
 from dreamfusion.scene.scene_settings import MeshSettings
 from dreamfusion.scene.shapes import Tetrahedra
+from dreamfusion.settings.config import RegularizerSettings
 from dreamfusion.settings.presets import resolve
 from dreamfusion.trainer import Trainer
 from dreamfusion.view.cameras import orbit_cameras
@@ -224,8 +227,23 @@ def test_eikonal_is_zero_for_a_distance_and_grows_with_its_slope() -> None:
     for factor in (1.0, 2.0):
         with torch.no_grad():
             scene.shape.base *= factor
-        found.append(scene.shape.penalties()["eikonal"].item())
+        found.append(scene.shape.eikonal().item())
     assert found[0] < 0.02 and found[1] == pytest.approx(1, abs=0.1)
+
+
+def test_penalties_of_weight_0_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All others are, once each."""
+    asked = []
+    for name in ("normal_consistency", "laplacian"):
+        monkeypatch.setattr(mesh_scene_module, name, lambda *given, name=name: asked.append(name) or torch.tensor(2.0))
+    monkeypatch.setattr(Tetrahedra, "eikonal", lambda self: asked.append("eikonal") or torch.tensor(2.0))
+    seen = mesh_scene().render(orbit_view(orbit_cameras([0.0]), 8))
+    names = ("normal_consistency", "laplacian", "eikonal")
+    for weighed in ((), *((name,) for name in names), names):
+        weights = {name: 0.5 * (name in weighed) for name in ("entropy", "orientation", "smoothness", *names)}
+        loss, terms = regularizers.total(RegularizerSettings(**weights), seen, 0.0)
+        assert sorted(asked) == sorted(weighed) and loss == len(weighed) and len(terms) == len(weighed)
+        asked.clear()
 
 
 def test_signed_distance_of_a_torus() -> None:

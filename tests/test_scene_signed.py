@@ -79,6 +79,19 @@ def test_the_eikonal_penalty_of_true_and_stretched_distances() -> None:
     assert laplace.eikonal(bumpy().distance, 2 / 12).item() > 0.01
 
 
+def test_the_eikonal_penalty_is_computed_when_asked_at_points_that_the_step_has_drawn() -> None:
+    """So whether it is asked changes none of the step's other random numbers, and when it is asked not its value."""
+    field, rng, plain = bumpy(), torch.Generator().manual_seed(5), torch.Generator().manual_seed(5)
+    view = orbit_view(orbit_cameras([0.0]), 8)
+    price = field.render(view, rng).penalties["eikonal"]
+    super(GridField, field).render(view, plain)
+    ball = laplace.points_of_ball(plain)
+    assert torch.equal(rng.get_state(), plain.get_state())
+    first = price()  # type: ignore[operator]
+    assert torch.equal(rng.get_state(), plain.get_state())
+    assert first == price() == laplace.eikonal(field.distance, 2 / 12, ball)  # type: ignore[operator]
+
+
 def test_the_eikonal_penalty_moves_a_field_towards_a_distance() -> None:
     field = bumpy()
     before = laplace.eikonal(field.distance, 2 / 12).item()

@@ -109,6 +109,27 @@ def test_a_large_scene_is_scaled_and_its_strays_are_left_out(tmp_path: Path) -> 
     assert np.exp(found.log_scales[3, 1] - rows[pair[0], 8]) == pytest.approx(scale, rel=1e-3)
 
 
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 50, 100])
+def test_a_small_cloud_keeps_all_its_points(count: int, tmp_path: Path) -> None:
+    """It has no strays to leave out. Its box's centre is moved to the origin and its farthest point to 0.85."""
+    points = np.random.default_rng(count).uniform(-30, 30, (count, 3)).astype(np.float32) + np.float32(100)
+    (tmp_path / "a.ply").write_bytes(ply(["x", "y", "z"], points))
+    found = read_cloud(tmp_path / "a.ply").centres
+    expected = points - (points.min(0) + points.max(0)) / 2
+    expected *= 0.85 / np.linalg.norm(expected, axis=1).max()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 150])
+def test_splats_at_one_place_are_moved_and_keep_their_size(count: int, tmp_path: Path) -> None:
+    names, rows = some_splats(count)
+    rows[:, :3] = [7, -8, 9]
+    (tmp_path / "a.ply").write_bytes(ply(names, rows))
+    found = read_cloud(tmp_path / "a.ply")
+    assert isinstance(found, SplatData) and found.centres.tolist() == [[0, 0, 0]] * count
+    np.testing.assert_allclose(found.log_scales, rows[:, names.index("scale_0") :][:, :3], rtol=1e-6)
+
+
 def test_a_mesh_file_is_covered_by_flat_splats(tmp_path: Path) -> None:
     trimesh.creation.icosphere(3).export(tmp_path / "ball.ply")
     scene = splat_scene(file=str(tmp_path / "ball.ply"), count=1500)

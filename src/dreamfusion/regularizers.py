@@ -52,8 +52,8 @@ def transmittance(opacity: Tensor, target: float) -> Tensor:
 def total(settings: RegularizerSettings, rendering: Rendering, progress: float) -> tuple[Tensor, Figures]:
     """Weighted sum of the penalties in force at ``progress``, and each one's value without its weight.
 
-    Penalties of weight 0 are not computed; a scene's own that the settings do not know are left out. UserError for one that
-    this way of rendering does not give.
+    Penalties of weight 0 are not computed, but for those that rays add up as they are drawn; a scene's own that the settings do
+    not know are left out. UserError for one that this way of rendering does not give.
     """
     penalties = {
         "opacity": lambda: opacity_sparsity(rendering.opacity),

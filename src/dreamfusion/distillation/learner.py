@@ -45,11 +45,18 @@ class Learner(nn.Module):
         return self(z_t, t, question, torch.ones_like(t), known)
 
     def learn(self, z_t: Tensor, t: Tensor, question: Question, noise: Tensor, told: Tensor) -> Tensor:
-        """One step towards ``noise``; the loss before it."""
+        """One step towards ``noise``; the loss before it.
+
+        Nothing is learned from a loss or gradient that is not finite: one bad answer of the prior would spoil the weights for
+        the rest of the run.
+        """
         with torch.enable_grad():
             loss = (self(z_t, t, question, told) - noise).square().mean()
             self.adam.zero_grad()
             loss.backward()
+        gradients = [p.grad.sum() for p in self.parameters() if p.grad is not None]
+        bad = 1 - torch.stack([loss.detach(), *gradients]).isfinite().all().float()
+        self.adam.found_inf = bad  # type: ignore[attr-defined]  # as in ``Optimiser.step``
         self.adam.step()
         return loss.detach()
 
@@ -65,7 +72,7 @@ class Learner(nn.Module):
         for name, p in self.named_parameters():
             p.data.copy_(tensors[name])
             held = {k: tensors[f"{name}.{k}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{k}" in tensors}
-            self.adam.state[p] = {k: v.clone() if k == "step" else v.clone().to(p) for k, v in held.items()}
+            self.adam.state[p] = {k: v.clone().to(p.device) for k, v in held.items()}
 
 
 class SmallNetwork(Learner):

@@ -31,6 +31,7 @@ def strip(pictures: Tensor, size: int = 96) -> str:
 
 
 def number(value: Any, digits: str = ".2f") -> str:
+    """One number as text, or a dash for None."""
     return "–" if value is None else f"{value:{digits}}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,6 +32,11 @@ class Judgement:
     pictures: dict[str, Tensor]
 
 
+def finite(value: float) -> float | None:
+    """The value, or None where it is not finite: JSON has no NaN, and one broken asset is not to cost all others their figures."""
+    return value if math.isfinite(value) else None
+
+
 class Judge:
     """A judge with its suite's captions read once; ``views`` pictures of each asset, drawn from ``seed``.
 
@@ -56,7 +62,7 @@ class Judge:
         places = ranks(similarity, self.place[prompt])
         figures: dict[str, Any] = {f"{kind}ranks": places.tolist()}
         figures |= {f"{kind}r{depth}": precision(places, depth) for depth in DEPTHS}
-        return figures | {f"{kind}similarity": float(similarity[:, self.place[prompt]].mean())}
+        return figures | {f"{kind}similarity": finite(float(similarity[:, self.place[prompt]].mean()))}
 
     def run(self, run: Run) -> Judgement:
         """All figures of a recorded run. UserError if this judge has guided it."""
@@ -78,6 +84,9 @@ class Judge:
             cover = draw(scene, self.ring, "opacity").mean(1)
             belief = ring_belief(azimuths(draw(scene, self.ring), cover, config.prompt))
             found = judge_ring(belief)
-            figures["janus"] = asdict(found) | {"janus": found.janus, "belief": [round(x, 3) for x in belief.tolist()]}
+            figures["janus"] = asdict(found) | {
+                "janus": found.janus,
+                "belief": [finite(round(x, 3)) for x in belief.tolist()],
+            }
         figures["geometry"] = geometry.report(run, scene)
         return Judgement(figures, {"colour": colour, "clay": clay})

@@ -24,7 +24,7 @@ STEPS = 24
 def box_projection(mesh: Mesh, padding: float) -> Mesh:
     """The mesh with uv in the unit square that nowhere overlap, charts ``padding`` (a share of the square's side) from whatever
     is around them, or less where there are too many. Vertices on their borders are doubled; no chart is mirrored."""
-    neighbours = face_neighbours(mesh.faces)
+    neighbours = neighbours_from_corners(mesh.faces)
     side = sides_of(mesh, neighbours)
     corners = mesh.vertices[mesh.faces]
     axis, minus = side // 2, side % 2
@@ -42,8 +42,11 @@ def box_projection(mesh: Mesh, padding: float) -> Mesh:
     return Mesh(mesh.vertices[source], faces, normals, placed)
 
 
-def face_neighbours(faces: Ints) -> Ints:
-    """The face (F, 3) beyond each face's edge k, from its corner k on; -1 where there is not exactly one."""
+def neighbours_from_corners(faces: Ints) -> Ints:
+    """The face (F, 3) beyond each face's edge k, which begins at its corner k; -1 where there is not exactly one.
+
+    ``topology.face_neighbours`` counts edges by the corner opposite to them.
+    """
     edges = np.sort(np.stack([faces, np.roll(faces, -1, 1)], 2).reshape(-1, 2), 1)
     _, index, count = np.unique(edges, axis=0, return_inverse=True, return_counts=True)
     order = np.argsort(index.reshape(-1), kind="stable")

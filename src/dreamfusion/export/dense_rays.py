@@ -129,6 +129,7 @@ class DenseRays:
 
     @classmethod
     def of(cls, mesh: Mesh) -> DenseRays:
+        """Of a mesh: its corners (F, 3, 3), sorted into the cells of a grid."""
         corners = np.ascontiguousarray(mesh.vertices[mesh.faces])
         edge = float(np.linalg.norm(corners - np.roll(corners, 1, 1), axis=2).mean())
         low, high = mesh.vertices.min(0), mesh.vertices.max(0)

@@ -113,8 +113,3 @@ class Drawable:
             view.shading != "textureless", np.float32(CLAY), view.plain_background[0].float().cpu().numpy(), fine, picture,
         )  # fmt: skip
         return picture
-
-
-def draw_mesh(mesh: Mesh, texture: Picture, view: View) -> Picture:
-    """``Drawable.draw`` of a mesh that is drawn once."""
-    return Drawable.of(mesh, texture).draw(view)

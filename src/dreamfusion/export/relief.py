@@ -59,6 +59,7 @@ class Dense:
 
     @property
     def reach(self) -> float:
+        """How far from a place the surface is looked for: a share of the diagonal of the box around the mesh."""
         return REACH * float(np.linalg.norm(np.ptp(self.mesh.vertices, axis=0)))
 
     def met(self, points: Floats, normals: Floats) -> tuple[Floats, Floats]:

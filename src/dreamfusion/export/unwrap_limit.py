@@ -21,7 +21,8 @@ POLL = 0.1
 
 
 def generate_within(seconds: float, **given: Any) -> dict[str, Any] | None:
-    """``xatlas_process.generate`` of what is given, or None if that took longer than so many seconds, or failed."""
+    """``xatlas_process.generate`` of what is given. None without any seconds; and for a mesh of ``LARGE`` or more triangles also
+    where it took longer than so many, or failed. A smaller one is unwrapped here: nothing ends it, and its errors are raised."""
     if not seconds:
         return None
     if len(given["faces"]) < LARGE or not sys.executable:

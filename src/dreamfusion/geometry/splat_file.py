@@ -30,7 +30,9 @@ OTHERS = {
 }  # fmt: skip
 HEADER = 1 << 16  # bytes in which a header ends
 MIDDLE = 0.98
-"""Share of the splats that is put into the unit sphere, if not all are in it; the others are left out."""
+"""Share of the splats, along each axis, that is put into the unit sphere if not all are in it; the others are left out."""
+FEW = 101
+"""With fewer splats none is left out: so few have no strays to tell, and the middle share would cut off their own ends."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +128,17 @@ def colours_of(rows: Any) -> Floats32:
 
 
 def within(held: SplatData | PointCloud) -> SplatData | PointCloud:
-    """The same inside the unit sphere: unchanged if it is there, else the middle ``MIDDLE`` of it as large as ``FILLS``."""
+    """The same inside the unit sphere: unchanged if it is there, else the middle ``MIDDLE`` of it as large as ``FILLS``. What is
+    all at one place has no size to go by, and is only moved."""
     if np.linalg.norm(held.centres, axis=1).max() <= 1:
         return held
-    low, high = np.quantile(held.centres, [(1 - MIDDLE) / 2, (1 + MIDDLE) / 2], axis=0)
+    few = len(held.centres) < FEW
+    share = 1.0 if few else MIDDLE
+    low, high = np.quantile(held.centres, [(1 - share) / 2, (1 + share) / 2], axis=0)
     centres = held.centres - (low + high) / 2
-    inside = (np.abs(centres) <= (high - low) / 2 + 1e-6).all(1)
-    scale = FILLS / max(float(np.linalg.norm(centres[inside], axis=1).max()), 1e-9)
+    inside = (np.abs(centres) <= (high - low) / 2 + 1e-6).all(1) | few
+    farthest = float(np.linalg.norm(centres[inside], axis=1).max())
+    scale = FILLS / farthest if farthest else 1.0
     some = type(held)(**{name: value[inside] for name, value in vars(held).items()})
     some = replace(some, centres=(centres[inside] * scale).astype(np.float32))
     if isinstance(some, SplatData):

@@ -50,19 +50,23 @@ def whole(tokens: Tensor, pooled: Tensor | None = None) -> Tokens:
 
 
 def embed_if(pipeline: Any, captions: list[str], device: torch.device) -> Tokens:
+    """IF: tokens (B, L, D) of its T5."""
     return whole(pipeline.encode_prompt(captions, do_classifier_free_guidance=False, device=device)[0])
 
 
 def embed_sd(pipeline: Any, captions: list[str], device: torch.device) -> Tokens:
+    """Stable Diffusion: tokens (B, L, D) of its CLIP."""
     return whole(pipeline.encode_prompt(captions, device, 1, False)[0])
 
 
 def embed_sdxl(pipeline: Any, captions: list[str], device: torch.device) -> Tokens:
+    """Stable Diffusion XL: tokens (B, L, D) of both its CLIPs side by side, and the second one's pooled (B, P)."""
     tokens, _, pooled, _ = pipeline.encode_prompt(captions, device=device, do_classifier_free_guidance=False)
     return whole(tokens, pooled)
 
 
 def embed_sd3(pipeline: Any, captions: list[str], device: torch.device) -> Tokens:
+    """Stable Diffusion 3: tokens (B, L, D) of its two CLIPs and then of its T5, and both CLIPs' pooled (B, P)."""
     tokens, _, pooled, _ = pipeline.encode_prompt(
         captions, None, None, device=device, do_classifier_free_guidance=False
     )
@@ -70,6 +74,7 @@ def embed_sd3(pipeline: Any, captions: list[str], device: torch.device) -> Token
 
 
 def embed_flux(pipeline: Any, captions: list[str], device: torch.device) -> Tokens:
+    """FLUX: tokens (B, L, D) of its T5, and its CLIP's pooled (B, P)."""
     tokens, pooled, _ = pipeline.encode_prompt(captions, None, device=device)
     return whole(tokens, pooled)
 
@@ -85,6 +90,7 @@ def call_unet(network: Any, z_t: Tensor, time: Tensor, words: Tokens, resolution
 
 
 def call_sd3(network: Any, z_t: Tensor, time: Tensor, words: Tokens, resolution: int) -> Tensor:
+    """Stable Diffusion 3, whose output is of the shape (B, C, h, w) of z_t."""
     return network(
         hidden_states=z_t,
         timestep=time,

@@ -43,6 +43,7 @@ class Sphere:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """How many (elevations, azimuths, distances); their product is N."""
         return len(self.elevations), self.azimuths, len(self.distances)
 
     @cached_property

@@ -46,11 +46,9 @@ def identity(checkpoint: Checkpoint) -> str:
     return hashlib.sha256("\0".join([checkpoint.revision, *lora_identities(checkpoint)]).encode()).hexdigest()
 
 
-def fuse(model: Any, name: str, checkpoint: Checkpoint, config: dict[str, Any] | None = None) -> None:
-    """Add the checkpoint's LoRAs to one of its models (``name``: 'unet', 'text_encoder' …), in place.
-
-    ``config``: the network's, by which blocks of SDXL's LoRAs are told. UserError if a LoRA does not fit.
-    """
+def fuse(model: Any, name: str, checkpoint: Checkpoint) -> None:
+    """Add the checkpoint's LoRAs to one of its models (``name``: 'unet', 'text_encoder' …), in place. UserError if one does not
+    fit."""
     for number, lora in enumerate(checkpoint.loras):
         tensors, alphas = _converted(checkpoint, lora)
         parts = tuple(f"{p.name}." for p in checkpoint.parts.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from ..torch_state import plain_torch
 from ..view.backdrops import Groups
 from ..view.view import Shading, View
 from .field import PLAIN, SHARPNESS, SHIFT, RadianceField, Way
-from .laplace import UNIT, eikonal, laplace_cdf
+from .laplace import UNIT, eikonal, laplace_cdf, points_of_ball
 from .level_grid import read_levels
 from .rays import RayRendering, Rays
 from .scene import Penalties, Rendering
@@ -100,7 +101,8 @@ class GridField(RadianceField):
         penalties: Penalties = {**rendering.penalties, "total_variation": self.total_variation}
         if self.signed:
             step = 2 / (max(self.settings.levels) - 1)
-            penalties = {**penalties, "eikonal": eikonal(self.distance, step, rng)}
+            ball = points_of_ball(rng)  # drawn now, so that no weight changes the step's later random numbers
+            penalties = {**penalties, "eikonal": partial(eikonal, self.distance, step, ball)}
         return replace(rendering, penalties=penalties)
 
     def total_variation(self) -> Tensor:

@@ -23,22 +23,27 @@ def laplace_cdf(x: Tensor) -> Tensor:
     return torch.where(x <= 0, half, 1 - half)
 
 
-def slope_points(distance: Callable[[Tensor], Tensor], rng: torch.Generator | None) -> Tensor:
-    """``POINTS`` points of the unit ball (P, 3): half at random, half the nearest to the surface out of ``DRAWN`` times as many."""
+def points_of_ball(rng: torch.Generator | None = None) -> Tensor:
+    """(1 + ``DRAWN``) ``POINTS`` / 2 points (N, 3), uniform in the unit ball."""
     rng = rng or torch.Generator().manual_seed(0)
     drawn = (1 + DRAWN) * POINTS // 2
     direction = torch.nn.functional.normalize(torch.randn(drawn, 3, generator=rng), dim=-1)
-    points = direction * torch.rand(drawn, 1, generator=rng) ** (1 / 3)
+    return direction * torch.rand(drawn, 1, generator=rng) ** (1 / 3)
+
+
+def slope_points(distance: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
+    """``POINTS`` of the points of a ball (P, 3): half of them as they come, half the nearest to the surface of all others."""
     anywhere, rest = points[: POINTS // 2], points[POINTS // 2 :]
     with torch.no_grad():
         near = distance(rest).abs().argsort()[: POINTS // 2]
     return torch.cat([anywhere, rest[near.cpu()]])
 
 
-def eikonal(distance: Callable[[Tensor], Tensor], step: float, rng: torch.Generator | None = None) -> Tensor:
-    """Mean of (|slope| - 1)^2 of a signed distance (Gropp et al. 2020, eq. 3). The slope is by central differences over
-    ``step``, one spacing of the grid, so that neighbouring cells learn together (Li et al. 2023, Neuralangelo, eq. 3)."""
-    points = slope_points(distance, rng)
+def eikonal(distance: Callable[[Tensor], Tensor], step: float, ball: Tensor | None = None) -> Tensor:
+    """Mean of (|slope| - 1)^2 of a signed distance (Gropp et al. 2020, eq. 3), at some of the ``points_of_ball``. The slope is by
+    central differences over ``step``, one spacing of the grid, so that neighbouring cells learn together (Li et al. 2023,
+    Neuralangelo, eq. 3)."""
+    points = slope_points(distance, points_of_ball() if ball is None else ball)
     ends = torch.cat([points + sign * step * axis for axis in torch.eye(3) for sign in (1, -1)])
     ahead, behind = distance(ends).reshape(3, 2, -1).unbind(1)
     slope = ((ahead - behind).square().sum(0) + 1e-12).sqrt() / (2 * step)

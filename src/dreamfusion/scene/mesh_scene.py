@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -115,13 +116,13 @@ class MeshScene(Scene):
         colour, opacity, depth, normal = (torch.cat([getattr(part, name) for part in parts]) for name in SEEN)
         return Rendering(colour, opacity, depth, normal)
 
-    def penalties(self, body: Body) -> dict[str, Tensor]:
+    def penalties(self, body: Body) -> Penalties:
         """Of the shape, by name; none where it does not learn."""
         if self.settings.learns == "texture":
             return {}
-        smooth = normal_consistency(body.vertices, body.faces, body.pairs)
-        fair = laplacian(body.vertices, body.faces)
-        return {"normal_consistency": smooth, "laplacian": fair} | self.shape.penalties()
+        smooth = partial(normal_consistency, body.vertices, body.faces, body.pairs)
+        fair = partial(laplacian, body.vertices, body.faces)
+        return {"normal_consistency": smooth, "laplacian": fair, **self.shape.penalties()}
 
     def draw(self, body: Body, view: View, penalties: Penalties) -> Rendering:
         """Pictures of a mesh: shaded at each drawn pixel's centre, softened along silhouettes, averaged over the picture's

@@ -40,19 +40,15 @@ class RayRendering:
 
     def as_pictures(self, size: int) -> Rendering:
         """The same as pictures of ``size`` pixels per side; N = B * size^2, row by row."""
-        shape = (-1, size, size)
         penalties = {
             "orientation": self.orientation,
             "emptiness": self.emptiness,
             "depth_variance": self.depth_variance,
         }
-        return Rendering(
-            self.colour.reshape(*shape, self.colour.shape[1]).permute(0, 3, 1, 2),
-            self.opacity.reshape(shape)[:, None],
-            self.depth.reshape(shape)[:, None],
-            self.normal.reshape(*shape, 3).permute(0, 3, 1, 2),
-            {name: value.mean() for name, value in penalties.items() if value is not None},
-        )
+        seen = (self.colour, self.opacity, self.depth, self.normal)
+        colour, opacity, depth, normal = (to_pictures(flat, size) for flat in seen)
+        own = {name: value.mean() for name, value in penalties.items() if value is not None}
+        return Rendering(colour, opacity, depth, normal, own)
 
 
 def camera_rays(cameras: Cameras, size: int, device: torch.device | str | None = None) -> Rays:

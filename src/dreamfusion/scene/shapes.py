@@ -14,6 +14,7 @@ from ..geometry.distance import filled, signed_distance
 from ..geometry.mesh import Mesh
 from ..geometry.tetrahedra import body_centred_grid, body_centred_points, marching_tetrahedra
 from .level_grid import LevelGrid
+from .scene import Penalties
 from .scene_settings import MeshSettings
 
 NEAR = 2.5
@@ -35,7 +36,7 @@ class Shape(nn.Module, ABC):
     def begin(self, mesh: Mesh) -> None:
         """Take the shape of a mesh with normals."""
 
-    def penalties(self) -> dict[str, Tensor]:
+    def penalties(self) -> Penalties:
         """The shape's own penalties, beside those of any mesh."""
         return {}
 
@@ -124,8 +125,11 @@ class Tetrahedra(Shape):
             raise UserError("the mesh to begin with is thinner than the tetrahedra; raise scene.resolution")
         self.reach = self.reach[:0]
 
-    def penalties(self) -> dict[str, Tensor]:
-        """eikonal: mean of (|slope| - 1)^2 at the cubes' corners near the surface, by differences along the axes."""
+    def penalties(self) -> Penalties:
+        return {"eikonal": self.eikonal}
+
+    def eikonal(self) -> Tensor:
+        """Mean of (|slope| - 1)^2 at the cubes' corners near the surface, by differences along the axes."""
         side = self.cubes + 1
         base = self.base[: side**3]
         known = (
@@ -139,7 +143,7 @@ class Tetrahedra(Shape):
         steps = (distance[1:, :-1, :-1] - a, distance[:-1, 1:, :-1] - a, distance[:-1, :-1, 1:] - a)
         near = a.detach().abs() < SLOPED * self.cube
         slope = (torch.stack([step[near] for step in steps]).square().sum(0) + 1e-12).sqrt() / self.cube
-        return {"eikonal": (slope - 1).square().mean() if near.any() else distance.new_zeros(())}
+        return (slope - 1).square().mean() if near.any() else distance.new_zeros(())
 
 
 class Vertices(Shape):
