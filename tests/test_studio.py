@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from dreamfusion import cli, generate
 from dreamfusion.errors import UserError
 from dreamfusion.run import Run
 from dreamfusion.studio import desk as desks
+from dreamfusion.studio import exporting
 from dreamfusion.studio.desk import HIDDEN, TRASH, Busy, Desk
 from dreamfusion.studio.guard import MOST_BYTES
 from dreamfusion.studio.offers import REFUSED, check_settings, presets, settings, vocabulary
@@ -363,6 +365,28 @@ def test_exports_are_made_apart_and_removed(client: TestClient, desk: Desk) -> N
     assert answer.status_code == 200, answer.text
     assert answer.content[:2] == b"PK" and f'filename="{id}.zip"' in answer.headers["content-disposition"]
     assert not list((desk.root / HIDDEN).glob("export-*"))
+
+
+def test_an_export_that_finds_no_place_leaves_the_next_one_free(
+    tmp_path: Path, made_once: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = made_once, "glb", 300, 64, False
+    for _ in range(2):  # the second is not told that another export is in progress
+        with pytest.raises(UserError, match="there is no place for the export: No such file"):
+            exporting.export(tmp_path / "gone", *asked)
+
+    def full(**_: Any) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / HIDDEN).mkdir()
+    with monkeypatch.context() as disk:
+        disk.setattr(exporting.tempfile, "mkdtemp", full)
+        with pytest.raises(UserError, match="no place for the export: No space left"):
+            exporting.export(tmp_path, *asked)
+    monkeypatch.setattr(exporting.subprocess, "run", lambda command, **_: exit("busy no more"))
+    with pytest.raises(SystemExit, match="busy no more"):
+        exporting.export(tmp_path, *asked)
+    assert not list((tmp_path / HIDDEN).iterdir())
 
 
 @pytest.mark.slow
