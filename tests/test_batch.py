@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -136,6 +137,74 @@ for line in sys.stdin:
     assert sorted(tries) == ["set/a-ball-0", "set/a-blue-ball-0", *["set/a-red-ball-0"] * 3]
     page = Path("set/index.html").read_text()
     assert "Not made" in page and "its process ended (9)" in page
+
+
+class Hand:
+    """A worker that makes every job at once; "odd" in a job's name is more than it can bear."""
+
+    alive = True
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def make(self, ask: dict[str, Any], heard: Any) -> dict[str, Any]:
+        if "odd" in ask["folder"]:
+            raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+        self.made.append(Path(ask["folder"]).name)
+        return {"error": None}
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def kill(self) -> None:
+        self.alive = False
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_every_job_for_which_no_worker_can_be_had_has_failed(tmp_path: Path, retries: int) -> None:
+    asked: list[None] = []
+
+    def hire() -> Hand:
+        asked.append(None)
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    jobs = [Job(tmp_path / name, "a ball") for name in "abc"]
+    result = crew.make_all(jobs, 2, crew.Watch(), retries=retries, hire=hire)
+    why = "OSError: [Errno 12] Cannot allocate memory"
+    assert result.failed == {job.folder: why for job in jobs} and result.signal == 0
+    assert len(asked) == 3 * (1 + retries)
+
+
+def test_a_job_that_cannot_be_asked_for_is_the_only_one_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [Job(tmp_path / name, "a ball") for name in ("broken", "odd", "b", "c")]
+    ask = Job.ask
+    monkeypatch.setattr(Job, "ask", lambda job: {}["step"] if job.folder.name == "broken" else ask(job))
+    hands: list[Hand] = []
+
+    def hire() -> Hand:
+        hands.append(Hand())
+        return hands[-1]
+
+    result = crew.make_all(jobs, 1, crew.Watch(), hire=hire)
+    assert {folder.name: why.partition(":")[0] for folder, why in result.failed.items()} == {
+        "broken": "KeyError",
+        "odd": "UnicodeDecodeError",
+    }
+    assert [hand.made for hand in hands] == [[], ["b", "c"]] and not hands[0].alive
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_jobs_that_nobody_took_have_failed(tmp_path: Path) -> None:
+    class Deaf(crew.Watch):
+        def made(self, job: Job, seconds: float, waiting: int) -> None:
+            raise BrokenPipeError
+
+    jobs = [Job(tmp_path / name, "a ball") for name in "abc"]
+    result = crew.make_all(jobs, 1, Deaf(), hire=Hand)
+    assert set(result.failed) == {jobs[1].folder, jobs[2].folder}
 
 
 def start(wait: float, steps: int) -> subprocess.Popen[str]:

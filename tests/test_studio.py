@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ from dreamfusion import cli, generate
 from dreamfusion.errors import UserError
 from dreamfusion.run import Run
 from dreamfusion.studio import desk as desks
+from dreamfusion.studio import exporting
 from dreamfusion.studio.desk import HIDDEN, TRASH, Busy, Desk
 from dreamfusion.studio.guard import MOST_BYTES
 from dreamfusion.studio.offers import REFUSED, check_settings, presets, settings, vocabulary
@@ -196,6 +199,46 @@ def test_a_crash_ends_the_run_and_not_the_studio(client: TestClient, tmp_path: P
     assert client.delete(f"/runs/{bad}").status_code == 204 and client.get(f"/runs/{bad}").status_code == 404
 
 
+@pytest.mark.parametrize("where", ["begin", "make", "end"])
+def test_an_error_of_the_studio_ends_the_run_and_not_the_queue(
+    where: str, client: TestClient, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(of: Any, name: str) -> None:
+        """The function of this name fails for the run "a-bad-chair-0", and works for the others."""
+        real = getattr(of, name)
+
+        def call(*given: Any) -> Any:
+            if any("a-bad-chair-0" in str(each) for each in given):
+                raise OSError(errno.EMFILE, "Too many open files")
+            return real(*given)
+
+        monkeypatch.setattr(of, name, call)
+
+    failing(*{"begin": (desks, "InProgress"), "make": (desk, "_heard"), "end": (desks, "notes_about_entry")}[where])
+    bad, good = submit(client, "a bad chair"), submit(client, "a good chair")
+    wait(lambda: state(client, good) == "done")
+    assert client.get(f"/runs/{bad}").json()["error"] == "OSError: [Errno 24] Too many open files"
+    assert state(client, bad) == "failed" and desk.queue.entries == [] and desk.active == {}
+
+
+def test_a_run_that_cannot_be_deleted_keeps_its_place(tmp_path: Path, made_once: Path) -> None:
+    desk = new_desk(tmp_path / "runs", made_once)  # nobody works
+    client = client_of(desk)
+    id = submit(client)
+    shutil.copytree(made_once, desk.root / id)
+    code = "import sys\nfrom pathlib import Path\nfrom dreamfusion.files import locked\n"
+    code += "with locked(Path(sys.argv[1])): print(flush=True); input()"
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code, str(desk.root / id)], **pipes) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        answer = client.delete(f"/runs/{id}")
+        assert answer.status_code == 422 and "in use by another process" in answer.json()["detail"]
+        other.kill()
+    assert state(client, id) == "queued" and [entry["id"] for entry in desk.queue.entries] == [id]
+    assert client.delete(f"/runs/{id}").status_code == 204 and desk.runs() == desk.queue.entries == []
+
+
 def test_the_queue_is_bounded(tmp_path: Path, made_once: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desks, "MOST_WAITING", 3)
     client = client_of(new_desk(tmp_path / "idle", made_once))  # nobody works
@@ -363,6 +406,28 @@ def test_exports_are_made_apart_and_removed(client: TestClient, desk: Desk) -> N
     assert answer.status_code == 200, answer.text
     assert answer.content[:2] == b"PK" and f'filename="{id}.zip"' in answer.headers["content-disposition"]
     assert not list((desk.root / HIDDEN).glob("export-*"))
+
+
+def test_an_export_that_finds_no_place_leaves_the_next_one_free(
+    tmp_path: Path, made_once: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = made_once, "glb", 300, 64, False
+    for _ in range(2):  # the second is not told that another export is in progress
+        with pytest.raises(UserError, match="there is no place for the export: No such file"):
+            exporting.export(tmp_path / "gone", *asked)
+
+    def full(**_: Any) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / HIDDEN).mkdir()
+    with monkeypatch.context() as disk:
+        disk.setattr(exporting.tempfile, "mkdtemp", full)
+        with pytest.raises(UserError, match="no place for the export: No space left"):
+            exporting.export(tmp_path, *asked)
+    monkeypatch.setattr(exporting.subprocess, "run", lambda command, **_: exit("busy no more"))
+    with pytest.raises(SystemExit, match="busy no more"):
+        exporting.export(tmp_path, *asked)
+    assert not list((tmp_path / HIDDEN).iterdir())
 
 
 @pytest.mark.slow

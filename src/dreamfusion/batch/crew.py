@@ -110,6 +110,11 @@ def _message(line: str) -> dict[str, Any]:
     return {}
 
 
+def reason(error: Exception) -> str:
+    """What went wrong on this side, as a worker says it: one line."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
 def _ending(code: int) -> str:
     if code >= 0:
         return str(code)
@@ -144,11 +149,13 @@ def make_all(
     """Make all jobs that are not finished, ``workers`` at a time. ``hire`` finds workers elsewhere than on this machine.
 
     A run whose process ends, or that fails by a bug, is tried again from its checkpoint, ``retries`` times, after the
-    others. A mistake in what was asked is not. Call it from the main thread: SIGINT, SIGTERM and SIGHUP are passed on, every
-    run writes its checkpoint, and the result tells the signal. A second SIGINT kills the workers.
+    others; so is one for which no worker can be had. A mistake in what was asked is not. Unless a signal stops the batch,
+    every job that was not made is among the failed. Call it from the main thread: SIGINT, SIGTERM and SIGHUP are passed on,
+    every run writes its checkpoint, and the result tells the signal. A second SIGINT kills the workers.
     """
     waiting = deque(jobs)
-    result, tries = Result(), dict.fromkeys((job.folder for job in jobs), 0)
+    unmade = {job.folder for job in jobs}
+    result, tries = Result(), dict.fromkeys(unmade, 0)
     hired: list[Hired] = []
     telling = threading.Lock()
 
@@ -172,8 +179,13 @@ def make_all(
             begin = time.monotonic()
             with telling:
                 watch.begun(job)
-            answer = own.make(ask, heard)
+            try:
+                answer = own.make(ask, heard)
+            except Exception as error:
+                own.kill()  # what it says next would be taken for the answer to another job
+                answer = {"error": reason(error), "kind": "bug"}
             if answer["error"] is None:
+                unmade.discard(job.folder)
                 with telling:
                     watch.made(job, time.monotonic() - begin, len(waiting))
             elif not stop.event.is_set():
@@ -188,15 +200,19 @@ def make_all(
                     break
                 try:
                     ask = job.ask()
+                    if ask is not None and (own is None or not own.alive):
+                        own = hire() if hire else Worker(worker or WORKER, log)
+                        hired.append(own)
                 except UserError as error:
                     again(job, {"error": str(error), "kind": "user"})
                     continue
-                if ask is None:
+                except Exception as error:  # it would end this thread, and nobody would miss the job
+                    again(job, {"error": reason(error), "kind": "bug"})
                     continue
-                if own is None or not own.alive:
-                    own = hire() if hire else Worker(worker or WORKER, log)
-                    hired.append(own)
-                do(own, job, ask)
+                if ask is None or own is None:
+                    unmade.discard(job.folder)
+                else:
+                    do(own, job, ask)
             if own is not None:
                 own.close()
 
@@ -213,4 +229,7 @@ def make_all(
                 own.kill()
             raise
         result.signal = stop.signal
+        if not stop.event.is_set():  # an error of ``watch`` ends a thread
+            lost = unmade - result.failed.keys()
+            result.failed |= dict.fromkeys(sorted(lost), "nobody was left to make it")
     return result

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from ..batch.crew import reason
 from ..errors import UserError
 from ..files import locked, make_folder
 from ..paths import check_folder
@@ -174,12 +175,12 @@ class Desk:
             folder = folder_of(self.root, id)
             if self.queue[id] is None and folder is None and id not in self.queue.failed:
                 raise KeyError(id)
-            self.queue.remove(id)
             if folder is not None:
                 with locked(folder):
                     trash = self.root / TRASH
                     make_folder(trash)
                     os.rename(folder, trash / f"{id}.{time.time_ns()}")
+            self.queue.remove(id)  # last: a run that could not be moved keeps its place
             self._tell()
 
     def runs(self) -> list[dict[str, Any]]:
@@ -246,26 +247,43 @@ class Desk:
         self.changed.notify_all()
 
     def _work(self) -> None:
-        """What each of the threads does: one run after the other."""
+        """What each of the threads does: one run after the other. An error ends its run and not the thread, for which all others
+        would wait for ever."""
         while True:
             with self.changed:
                 while (entry := self.queue.next(self.active)) is None and not self.closing:
                     self.changed.wait()
                 if entry is None or self.closing:
                     return
-                id, folder = entry["id"], self.root / entry["id"]
-                if problem := begun(folder, entry):
-                    self._note(id, problem)
-                self.queue.save()
-                progress = self.active[id] = InProgress(id, self.worker, self.root / HIDDEN / "worker.log")
-                ask = {**entry, **LIVE, "folder": str(folder), "preset": entry.get("page", entry["preset"])}
-                self._tell()
-            answer = progress.own.make(ask, lambda message, entry=entry: self._heard(entry, message))  # type: ignore[misc]
+                try:
+                    progress, ask = self._begin(entry)
+                except Exception as error:
+                    self.queue.remove(entry["id"], reason(error))
+                    self._tell()
+                    continue
+            try:
+                answer = progress.own.make(ask, lambda message, entry=entry: self._heard(entry, message))  # type: ignore[misc]
+            except Exception as error:
+                progress.own.kill()
+                answer = {"error": reason(error)}
             progress.own.close()
             with self.changed:
-                del self.active[id]
-                self._ended(entry, progress, answer["error"])
+                del self.active[entry["id"]]
+                try:
+                    self._ended(entry, progress, answer["error"])
+                except Exception as error:
+                    self.queue.remove(entry["id"], reason(error))
                 self._tell()
+
+    def _begin(self, entry: Entry) -> tuple[InProgress, dict[str, Any]]:
+        """A process for a run, and what it is asked."""
+        id, folder = entry["id"], self.root / entry["id"]
+        if problem := begun(folder, entry):
+            self._note(id, problem)
+        self.queue.save()
+        progress = self.active[id] = InProgress(id, self.worker, self.root / HIDDEN / "worker.log")
+        self._tell()
+        return progress, {**entry, **LIVE, "folder": str(folder), "preset": entry.get("page", entry["preset"])}
 
     def _ended(self, entry: Entry, progress: InProgress, error: str | None) -> None:
         """The process of a run has ended: whether the run leaves the queue, and with what error."""

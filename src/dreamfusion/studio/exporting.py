@@ -27,7 +27,11 @@ def export(root: Path, folder: Path, format: str, faces: int, texture_size: int,
     options += ["--compress"] if compress and format in ("glb", "usdz") else []
     if not _ONE.acquire(blocking=False):
         raise Busy("another export is in progress; wait until it has ended")
-    out = Path(tempfile.mkdtemp(prefix="export-", dir=root / HIDDEN))
+    try:
+        out = Path(tempfile.mkdtemp(prefix="export-", dir=root / HIDDEN))
+    except OSError as error:
+        _ONE.release()  # else no export is made until the server is started again
+        raise UserError(f"there is no place for the export: {error.strerror or error}") from error
     try:
         command = [sys.executable, "-m", "dreamfusion", "export", str(folder.resolve()), "--out", str(out), *options]
         done = subprocess.run(
