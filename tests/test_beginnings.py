@@ -152,3 +152,27 @@ def test_the_file_of_a_stage_is_recorded_for_any_folder(
     assert [page["scene.file"] for page in recorded] == [cloud]
     assert _same("stages", [{"scene.file": "cloud.ply"}], [{"scene.file": cloud}])
     assert not _same("stages", [{"scene.file": "other.ply"}], [{"scene.file": cloud}])
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    "tetrahedra": {"scene.kind": "mesh", "scene.resolution": 12},
+    "vertices": {"scene.kind": "mesh", "scene.shape": "vertices"},
+    "several": {"scene.kind": "mesh", "scene.shape": "vertices", "scene.particles": 2},
+    "splats": {"scene.kind": "splats", "scene.count": 60},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_stopped_run_goes_on_without_the_file_that_it_began_with(form: str, torus: str) -> None:
+    """Bit by bit as if it had not stopped, also past a change of settings, where its stage is made anew."""
+    change = {"step": 2, "settings": {"distillation.guidance_scale": 3.0}}
+    own = FORMS[form] | {"scene.fast": False, "scene.file": torus, "steps": 3, "changes": [change]}
+    config = build(TINY | own | {"prompt": "x"})
+    whole, stopped = Trainer(config, GrayBallPrior()), Trainer(config, GrayBallPrior())
+    assert len(list(whole.steps())) == 3
+    stopped.step()
+    Path(torus).unlink()
+    rest = Trainer(config, GrayBallPrior(), at=stopped.state())
+    assert len(list(rest.steps())) == 2
+    mine, other = rest.state()[0], whole.state()[0]
+    assert mine.keys() == other.keys() and all(torch.equal(mine[name], other[name]) for name in other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,34 @@ import torch
 from PIL import Image, ImageDraw
 
 from dreamfusion.errors import UserError
+from dreamfusion.generation import generate
+from dreamfusion.priors.question import Tokens
 from dreamfusion.reference import FILL, SIDE, read_reference
+from dreamfusion.settings.presets import resolve
+from tests.fakes import SMALL, GrayBallPrior
 
 
-def disc(path: Path, mode: str = "RGBA", background: tuple[int, ...] = (0, 0, 0, 0), size: int = 200) -> Path:
-    """A red disc of radius 30, not in the middle."""
+class ColourReader(GrayBallPrior):
+    """Reads a picture as the colour in its middle."""
+
+    def describe(self, image: torch.Tensor, prompt: str = "") -> str:
+        middle = image[:3, image.shape[1] // 2, image.shape[2] // 2]
+        return f"a {('red', 'green', 'blue')[int(middle.argmax())]} disc"
+
+    def embed(self, captions: Sequence[str], images: Sequence[torch.Tensor] = ()) -> Tokens:
+        return super().embed(captions)
+
+
+def disc(
+    path: Path,
+    mode: str = "RGBA",
+    background: tuple[int, ...] = (0, 0, 0, 0),
+    size: int = 200,
+    colour: tuple[int, ...] = (200, 30, 30, 255),
+) -> Path:
+    """A disc, red unless told, of radius 30, not in the middle."""
     picture = Image.new(mode, (size, size), background)
-    ImageDraw.Draw(picture).ellipse((40, 100, 100, 160), fill=(200, 30, 30, 255)[: len(mode)])
+    ImageDraw.Draw(picture).ellipse((40, 100, 100, 160), fill=colour[: len(mode)])
     picture.save(path)
     return path
 
@@ -85,3 +107,14 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=words) as caught:
             read_reference(path)
         assert "\n" not in str(caught.value), path
+
+
+@pytest.mark.filterwarnings("ignore:.* is read as")
+def test_settings_that_are_used_again_are_as_they_were(tmp_path: Path) -> None:
+    """Each asset is named by its own picture, though no prompt is given."""
+    config = resolve("fast", SMALL | {"steps": 1, "image": str(disc(tmp_path / "red.png"))})
+    before = config.model_dump()
+    assert generate(config=config, prior=ColourReader()).prompt == "a red disc"
+    assert config.model_dump() == before
+    config.prior.image = str(disc(tmp_path / "blue.png", colour=(30, 30, 200, 255)))
+    assert generate(config=config, prior=ColourReader()).prompt == "a blue disc"

@@ -74,6 +74,20 @@ def test_a_mesh_begins_with_the_surface_as_it_is_and_not_as_it_was_when_soft(tmp
     assert np.ptp(soft.mesh.vertices) < 0.99 * np.ptp(wanted.mesh.vertices)
 
 
+@pytest.mark.parametrize("particles", [1, 2])
+def test_each_field_begins_as_soft_as_it_was(particles: int, tmp_path: Path) -> None:
+    """A linear schedule from 1 to 2, at its end: the raw density is half of what the checkpoint holds, for each particle."""
+    vsd = {"distillation.kind": "vsd", "distillation.width": 8, "scene.particles": particles}
+    run = make(tmp_path / "hard", steps=2, **vsd, **{"scene.hardening": "[[0, 1], [1, 2]]"})
+    hard, soft = tensors(run), start_scene_of(str(run), GridSettings()).state_dict()
+    names = [name for name in hard if name.endswith("table")]
+    assert len(names) == particles
+    for name in names:
+        learned = hard[name][..., 0]  # the first feature is the raw density
+        assert learned.abs().max() > 0
+        torch.testing.assert_close(soft[name][..., 0], learned / 2)
+
+
 def test_it_is_resumed_without_the_run_that_it_began_with(first: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(first, copy)

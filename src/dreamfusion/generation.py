@@ -94,8 +94,8 @@ def generate(
             config = run.config
             if config.prior.image:
                 config.prior.image = str(run.path / REFERENCE)
-        elif config is None:
-            config = resolve(preset, overrides, prompt)
+        else:  # what is found out is written into the settings, and the caller's own stay as they are
+            config = resolve(preset, overrides, prompt) if config is None else config.model_copy(deep=True)
         if config.prior.asks == "image" and not config.prior.image:
             raise UserError("prior.asks=image needs a reference picture; give one with --image FILE")
         if not config.prior.image:

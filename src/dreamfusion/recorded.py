@@ -8,6 +8,7 @@ from .device import pick_device
 from .run import Run
 from .scene.field import RadianceField
 from .scene.make import make_scene
+from .scene.particles import Particles
 from .scene.scene import Scene
 from .scene.scene_settings import MeshSettings, SceneSettings, SplatSettings
 from .settings.building import stage_configs
@@ -32,7 +33,10 @@ def start_scene_of(folder: str, wanted: SceneSettings) -> Scene:
     becomes as soft as it was when its run began, since the new field hardens again. A mesh or splats begin with its surface as it is."""
     run = Run.open(folder)
     scene, config = load_scene(run)
-    if isinstance(scene, RadianceField) and not isinstance(wanted, MeshSettings | SplatSettings):
+    if not isinstance(wanted, MeshSettings | SplatSettings):
+        progress = min(1.0, run.read_meta()["stage_step"] / (config.schedule_steps or config.steps))
         with own_torch():
-            scene.soften(min(1.0, run.read_meta()["stage_step"] / (config.schedule_steps or config.steps)))
+            for one in scene.each if isinstance(scene, Particles) else [scene]:
+                if isinstance(one, RadianceField):
+                    one.soften(progress)
     return scene

@@ -24,7 +24,7 @@ from .priors.palette import latent_palette
 from .priors.prior import Frozen, Prior, Scorer, cosine_schedule
 from .scene.make import make_scene
 from .scene.scene import Scene
-from .scene.scene_settings import FieldSettings, SceneSettings, begins_with_file
+from .scene.scene_settings import FieldSettings, MeshSettings, SceneSettings, SplatSettings, begins_with_file
 from .schema import ever, scheduled
 from .settings.config import Config
 from .view.backdrops import Backdrop
@@ -55,9 +55,10 @@ class Stage:
         previous: Stage | None = None,
         makers: Makers = Makers(),
         start: Scene | None = None,
+        restored: bool = False,
     ):
         """``number``: the stage's number, from 0; ``previous``: the stage before it, whose scene this one starts from; ``start``:
-        such a scene without a stage.
+        such a scene without a stage; ``restored``: ``restore`` follows.
 
         UserError for settings that do not go together.
         """
@@ -76,7 +77,7 @@ class Stage:
         self.clock = clock_of(self.device)
         self.rule = makers.rule(config.distillation, prior)
         self.scene: Scene = start_scene(
-            config, prior, number, previous.scene if previous else start, self.device, makers
+            config, prior, number, previous.scene if previous else start, self.device, makers, restored
         )
         self.backdrop: Backdrop = Backdrop(config.view).to(self.device)
         if previous and previous.backdrop.state_dict().keys() == self.backdrop.state_dict().keys():
@@ -193,10 +194,19 @@ _SHADINGS = {"albedo": 0.0, "lambertian": 1.0, "textureless": 2.0, "latent": 3.0
 
 
 def start_scene(
-    config: Config, prior: Frozen, number: int, previous: Scene | None, device: torch.device, makers: Makers
+    config: Config,
+    prior: Frozen,
+    number: int,
+    previous: Scene | None,
+    device: torch.device,
+    makers: Makers,
+    restored: bool = False,
 ) -> Scene:
     """The scene that a stage begins with: that of the file that it names; or one with all that the previous one has learned, where
-    both are the same kind of thing; or a fresh one that looks like the previous one; or a fresh one."""
+    both are the same kind of thing; or a fresh one that looks like the previous one; or a fresh one.
+
+    One that is ``restored`` needs no file to begin with, since its checkpoint holds the shape. But a field reads its guide
+    again, for that is in no checkpoint."""
     rng = torch.Generator().manual_seed((config.seed + number) % 2**63)
     scene = makers.scene(config.scene, rng, device)
     if begins_with_file(config.scene):
@@ -210,8 +220,8 @@ def start_scene(
         scene.set_palette(*latent_palette(prior, config.scene.channels))
     if previous is not None:
         scene.begin_from(previous, rng)
-    elif number == 0:  # a later stage without the one before it is restored from a checkpoint
-        scene.begin()
+    elif number == 0 and not (restored and isinstance(config.scene, MeshSettings | SplatSettings)):
+        scene.begin()  # a later stage without the one before it is restored from a checkpoint
     return scene
 
 

@@ -59,14 +59,14 @@ class Trainer:
         self.config, self.stages = config, stage_configs(config, at[1]["step"] if at else 0)
         self._changes = {change["step"] for change in config.changes}
         self._prior, self._makers = prior, makers
-        self.stage = self._begin(at[1]["stage"] if at else 0, None, start)
+        self.stage = self._begin(at[1]["stage"] if at else 0, None, start, restored=at is not None)
         if at:
             self.stage.restore(*at)
 
-    def _begin(self, number: int, previous: Stage | None, start: Scene | None = None) -> Stage:
+    def _begin(self, number: int, previous: Stage | None, start: Scene | None = None, restored: bool = False) -> Stage:
         config = self.stages[number]
         prior = self._prior if isinstance(self._prior, Prior | Scorer) else self._prior(config)
-        return Stage(config, prior, number, previous, self._makers, start)
+        return Stage(config, prior, number, previous, self._makers, start, restored)
 
     @property
     def scene(self) -> Scene:
@@ -122,5 +122,5 @@ class Trainer:
         """The inverse of ``state``. The settings are those that hold at its step."""
         self.stages = stage_configs(self.config, meta["step"])
         if meta["stage"] != self.stage.number or self.stage.config != self.stages[meta["stage"]]:
-            self.stage = self._begin(meta["stage"], None)
+            self.stage = self._begin(meta["stage"], None, restored=True)
         self.stage.restore(tensors, meta)
