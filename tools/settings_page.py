@@ -22,8 +22,8 @@ units in which the object's sphere has radius 1.
 - A range is two numbers, `-30,60`. A list of whole numbers is written the same way, `16,40,96`.
 - A schedule is a number, or `progress:value` pairs: `0:0.98,1:0.5` falls from 0.98 at the start of the run to 0.5 at
   its end, in a straight line.
-- A page of your own is a preset too: `--preset mine.yaml`. It needs only what differs from the defaults: the column `balanced`, except `shading.lambertian` 0.8,
-  `shading.textureless` 0.2 and `shading.depth` 0.
+- A page of your own is a preset too: `--preset mine.yaml`. It needs only what differs from the defaults: the column
+  `balanced`, except `shading.lambertian` 0.8, `shading.textureless` 0.2 and `shading.depth` 0.
   A run's `run.yaml` is such a page, so `--preset runs/a-red-armchair-0/run.yaml` repeats that run.
 
 The columns are three presets' values; `dreamfusion presets NAME` shows any preset's page with its reasons.
