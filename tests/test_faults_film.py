@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dreamfusion import UserError, cli
+from dreamfusion import UserError, cli, generate
 from dreamfusion.export import film
 from dreamfusion.export.film import NoEncoder, encode, write_film
 from dreamfusion.export.texture import Picture
-from tests.fakes import GrayBallPrior, options
+from tests.fakes import SMALL, GrayBallPrior, options
 from tests.faults import CHAIR, FILM, use
 
 FILMED = [*CHAIR, *options(FILM)]
@@ -157,6 +157,16 @@ def test_a_run_without_an_encoder_is_finished(
     assert "triangles" in said.out and "r/turntable.gif" in said.out and "turntable.mp4" not in said.out
     made = {path.name for path in Path("r").iterdir()}
     assert made == {"asset.glb", "preview.png", "turntable.gif", "run.yaml", "metrics.jsonl", "cost.json", "checkpoint"}
+
+
+def test_a_film_of_fewer_steps_does_not_stay_beside_the_new_animation(monkeypatch: pytest.MonkeyPatch) -> None:
+    film = {"export.turntable_frames": 2, "export.turntable_size": 16}
+    generate("a ball", "fast", out="r", prior=GrayBallPrior(), **SMALL | {"steps": 1} | film)
+    assert Path("r/turntable.mp4").exists() and Path("r/turntable.gif").exists()
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: "/nowhere/ffmpeg")
+    with pytest.warns(UserWarning, match=r"turntable\.mp4 is left out"):
+        generate(resume="r", prior=GrayBallPrior(), steps=2)
+    assert Path("r/turntable.gif").exists() and not Path("r/turntable.mp4").exists()
 
 
 def test_render_without_an_encoder(

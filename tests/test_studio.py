@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
@@ -26,7 +27,7 @@ from dreamfusion.run import Run
 from dreamfusion.studio import desk as desks
 from dreamfusion.studio import exporting
 from dreamfusion.studio.desk import HIDDEN, TRASH, Busy, Desk
-from dreamfusion.studio.guard import MOST_BYTES
+from dreamfusion.studio.guard import MOST_BYTES, Guard
 from dreamfusion.studio.offers import REFUSED, check_settings, presets, settings, vocabulary
 from dreamfusion.studio.web import make_app
 from tests.fakes import SMALL, GrayBallPrior
@@ -331,6 +332,38 @@ def test_a_token_is_needed_where_others_may_come(desk: Desk) -> None:
     answer = client.get("/?token=secret", follow_redirects=False)
     assert answer.status_code == 303 and "HttpOnly; SameSite=Strict" in answer.headers["set-cookie"]
     assert client.get("/runs").status_code == 200  # the cookie
+
+
+@pytest.mark.parametrize("asked", ["wrong", "%E2%82%AC", "%C3%A9", "a;b", "secret&token=wrong"])
+def test_a_cookie_outlives_another_token_in_the_address(desk: Desk, asked: str) -> None:
+    client = client_of(desk, hosts=(), token="secret")
+    client.get("/?token=secret", follow_redirects=False)
+    answer = client.get(f"/?token={asked}", follow_redirects=False)
+    assert answer.status_code == 303 and answer.headers["set-cookie"].startswith("dreamfusion-token=secret;")
+    assert client.get("/runs").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [("0", 200), (str(MOST_BYTES), 200), ("²", 413), ("", 413), ("-1", 413), ("1e3", 413), ("9" * 5000, 413)],
+)
+def test_a_length_that_is_no_number_is_refused(length: str, status: int) -> None:
+    said: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
+    # Bytes as a server hands them on: a client would encode ² otherwise.
+    headers = [(b"host", b"localhost"), (b"content-length", length.encode("latin-1"))]
+    scope = {"type": "http", "method": "GET", "path": "/runs", "query_string": b"", "headers": headers}
+    asyncio.run(Guard(app)(scope, receive, send))
+    assert said[0]["status"] == status
 
 
 def test_the_page_and_what_it_offers(client: TestClient) -> None:

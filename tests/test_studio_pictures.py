@@ -16,6 +16,9 @@ pytest.importorskip("fastapi", reason="the studio needs pip install 'dreamfusion
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from dreamfusion.errors import UserError
+from dreamfusion.generation import REFERENCE
+from dreamfusion.run import CONFIG
 from dreamfusion.studio import uploads
 from dreamfusion.studio.desk import HIDDEN, QUEUE, Desk
 from dreamfusion.studio.web import make_app
@@ -99,6 +102,23 @@ def test_a_run_begins_with_the_scene_of_another(client: TestClient, desk: Desk, 
     for wrong in ("nothing", "../first-0", ".studio", str(made_once)[:200]):
         answer = client.post("/runs", json={"prompt": "a ball", "preset": "fast", "start": wrong})
         assert answer.json() == {"detail": "there is no such run to begin with"}
+
+
+def test_the_picture_of_a_run_is_limited_in_bytes_and_in_pixels(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 4), np.uint8)
+    noise[..., 3] = 0
+    noise[16:48, 16:48, 3] = 255
+    (desk.root / "mug").mkdir()
+    path = desk.root / "mug" / REFERENCE
+    Image.fromarray(noise).save(path, "PNG")
+    (desk.root / "mug" / CONFIG).touch()
+    monkeypatch.setattr(uploads, "LARGEST", 64 * 64)
+    size = path.stat().st_size
+    assert size > 64 * 64  # more bytes than pixels are allowed
+    assert uploads.reference_at(desk.root, desk.root / HIDDEN, "mug").is_file()
+    monkeypatch.setattr(uploads, "LARGEST_FILE", size - 1)
+    with pytest.raises(UserError, match="the picture of that run is too large"):
+        uploads.reference_at(desk.root, desk.root / HIDDEN, "mug")
 
 
 def test_only_the_newest_are_kept(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from .prompts import check_prompt
 from .recorded import start_scene_of
 from .reference import read_reference
 from .reports import reporting
-from .run import ANIMATION, Run
+from .run import ANIMATION, FILM, Run
 from .scene.particles import shown_of
 from .scene.scene import Scene
 from .scene.scene_settings import MeshSettings, SplatSettings
@@ -235,7 +235,8 @@ def begin(run: Run, trainer: Trainer, prior: Frozen, resumed: bool) -> None:
     if resumed:
         run.truncate_log(trainer.done)
         if trainer.done < trainer.total:
-            (run.path / ANIMATION).unlink(missing_ok=True)
+            for name in (ANIMATION, FILM):
+                (run.path / name).unlink(missing_ok=True)
         if Run.open(run.path).config != run.config:
             run.rewrite_config()
     else:

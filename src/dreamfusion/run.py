@@ -47,8 +47,9 @@ PACKAGES = (
     "safetensors", "scikit-image", "scipy", "tokenizers", "torch", "transformers", "trimesh", "xatlas",
 )  # fmt: skip
 CONFIG, LOG, CHECKPOINT, META = "run.yaml", "metrics.jsonl", "checkpoint", "checkpoint.json"
-ANIMATION = "turntable.gif"
-"""The last file of an export. It is taken away when steps are added, so that a run that has it is whole."""
+FILM, ANIMATION = "turntable.mp4", "turntable.gif"
+"""The last files of an export, ANIMATION after FILM. They are taken away when steps are added, so that a run that has ANIMATION is
+whole; FILM, so that none of fewer steps stays where the next export writes no film."""
 
 
 def default_path(prompt: str, seed: int, base: Path = Path("runs")) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
@@ -20,6 +21,8 @@ MOST_BYTES = 64_000
 LARGER = {"/pictures": uploads.MOST_BYTES}
 """Paths with another limit."""
 TOO_LARGE = "the request is larger than {} bytes"
+LENGTH = re.compile("[0-9]{1,18}")
+"""A Content-Length. ``int`` fails for other digits, as ², and for thousands of them."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 COOKIE = "dreamfusion-token"
 POLICY = (
@@ -59,12 +62,9 @@ class Guard:
         if refused := self._refused(headers, scope):
             await _plain(answer, *refused)
             return
-        if (
-            self.token
-            and (asked := parse_qs(scope["query_string"].decode("latin-1")).get("token"))
-            and scope["path"] == "/"
-        ):
-            cookie = f"{COOKIE}={asked[0]}; HttpOnly; SameSite=Strict; Path=/"
+        if self.token and scope["path"] == "/" and _tokens(scope):
+            # Its own token, and not the one in the address: that may be another one where a cookie has let the request in.
+            cookie = f"{COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"
             await _plain(answer, 303, "", {"location": "/", "set-cookie": cookie})
             return
         most = LARGER.get(scope["path"], MOST_BYTES)
@@ -84,7 +84,7 @@ class Guard:
             return 403, "requests of other sites are refused"
         length = headers.get("content-length", "0")
         most = LARGER.get(scope["path"], MOST_BYTES)
-        if not length.isdigit() or int(length) > most:
+        if not LENGTH.fullmatch(length) or int(length) > most:
             return 413, TOO_LARGE.format(most)
         return None
 
@@ -96,8 +96,13 @@ class Guard:
         except CookieError:
             pass
         if scope["path"] == "/":
-            given += parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
+            given += _tokens(scope)
         return any(secrets.compare_digest(found.encode(), self.token.encode()) for found in given)
+
+
+def _tokens(scope: Scope) -> list[str]:
+    """Those in the address."""
+    return parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
 
 
 def _host(text: str) -> str:

@@ -18,6 +18,9 @@ from .listing import folder_of
 
 FOLDER = "pictures"
 MOST_BYTES = 8_000_000
+LARGEST_FILE = 64_000_000
+"""Most bytes of the picture of a run, which may have begun on the command line: there, the pixels of a picture are limited, and
+not its file. It is read into memory."""
 MOST_KEPT = 100
 SIDE = 512
 ID = re.compile("[0-9a-f]{16}")
@@ -66,6 +69,6 @@ def reference_at(root: Path, hidden: Path, id: str) -> Path:
     path = folder / REFERENCE if folder is not None else None
     if path is None or path.is_symlink() or not path.is_file():
         return picture_at(hidden, id)
-    if path.stat().st_size > LARGEST:
+    if path.stat().st_size > LARGEST_FILE:
         raise UserError("the picture of that run is too large")
     return picture_at(hidden, keep_picture(hidden, path.read_bytes()))
