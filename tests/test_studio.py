@@ -309,6 +309,7 @@ def test_other_sites_names_and_large_bodies_are_refused(client: TestClient, desk
     body = {"prompt": "a chair", "preset": "fast"}
     assert client.post("/runs", json=body, headers={"origin": "http://evil.example"}).status_code == 403
     assert client.post("/runs", json=body, headers={"origin": "null"}).status_code == 403
+    assert client.post("/runs", json=body, headers={"origin": "http://["}).status_code == 403
     assert client.post("/runs", json=body, headers={"origin": HERE}).status_code == 201
     large = b'{"prompt": "' + b"x" * MOST_BYTES + b'"}'
     assert client.post("/runs", content=large).status_code == 413

@@ -80,7 +80,7 @@ class Guard:
         if self.token and not self._has_token(headers, scope):
             return 401, "a token is needed: open the address that the server printed"
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        if origin is not None and _place(origin) != headers.get("host"):
             return 403, "requests of other sites are refused"
         length = headers.get("content-length", "0")
         most = LARGER.get(scope["path"], MOST_BYTES)
@@ -109,6 +109,14 @@ def _host(text: str) -> str:
     """The name in a Host header, without the port."""
     try:
         return urlsplit(f"//{text}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _place(origin: str) -> str:
+    """Host and port of an Origin header; '' for what is no address."""
+    try:
+        return urlsplit(origin).netloc
     except ValueError:
         return ""
 
