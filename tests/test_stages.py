@@ -16,12 +16,14 @@ from torch import Tensor
 
 from dreamfusion import cli, generate, generation
 from dreamfusion.errors import UserError
+from dreamfusion.evaluation.geometry import floaters
 from dreamfusion.run import Run
 from dreamfusion.scene import transfer
 from dreamfusion.scene.grid import GridField
 from dreamfusion.scene.make import make_scene
 from dreamfusion.scene.mlp import MlpField
 from dreamfusion.scene.rays import camera_rays
+from dreamfusion.scene.scene_settings import MeshSettings
 from dreamfusion.settings.building import stage_configs
 from dreamfusion.settings.config import Config
 from dreamfusion.settings.presets import resolve
@@ -159,9 +161,12 @@ def test_the_same_field_is_carried_over_unchanged(tmp_path: Path, change: str) -
     assert trainer.stage.number == 1 and trainer.done == 4
 
 
-def test_a_scene_that_is_no_volume_cannot_become_a_field() -> None:
-    with pytest.raises(UserError, match=r"^a radiance field cannot start from Linear, which has no density$"):
-        make_scene(scene_settings(levels=(4,)), torch.Generator()).begin_from(torch.nn.Linear(2, 2), torch.Generator())
+@pytest.mark.parametrize("particles", [1, 2])
+def test_a_scene_that_is_no_volume_cannot_become_a_field(particles: int) -> None:
+    mesh = make_scene(MeshSettings(resolution=6, particles=particles), torch.Generator())
+    assert floaters(mesh, 10.0) == (0, 0)
+    with pytest.raises(UserError, match=r"^a radiance field cannot start from MeshScene, which has no density$"):
+        make_scene(scene_settings(levels=(4,)), torch.Generator()).begin_from(mesh, torch.Generator())
 
 
 def test_overrides_hold_in_all_stages_or_in_the_one_they_name(two: str) -> None:

@@ -15,7 +15,6 @@ from ..errors import UserError
 from ..geometry.mesh import extract_surface, face_components, remove_floaters
 from ..run import Run
 from ..scene.scene import Scene
-from ..scene.transfer import Volume
 
 RESOLUTION = 64
 FLAT = 0.15
@@ -31,9 +30,9 @@ def flatness(mesh: trimesh.Trimesh) -> float:
 def floaters(scene: Scene, level: float, resolution: int = RESOLUTION) -> tuple[int, int]:
     """Loose pieces of the raw surface, before any clean-up: (all components, those that the export drops);
     (0, 0) for scenes that have no density."""
-    if not isinstance(scene, Volume):
+    if (volume := scene.as_volume()) is None:
         return 0, 0
-    mesh = extract_surface(scene.density, resolution, level, radius=1.0)
+    mesh = extract_surface(volume.density, resolution, level, radius=1.0)
     before, _ = face_components(mesh)
     after, _ = face_components(remove_floaters(mesh))
     return before, before - after

@@ -19,6 +19,7 @@ from ..view.view import Shading, View
 from . import ray_samples, volume
 from .mesh_guide import MeshGuide
 from .occupancy import Occupancy
+from .particles import shown_of
 from .ray_samples import Samples
 from .rays import RayRendering, Rays, camera_rays
 from .scene import Moments, Rendering, Scene
@@ -171,7 +172,7 @@ class RadianceField(Scene):
         return isinstance(other, RadianceField) and same_thing(self.settings, other.settings)
 
     def begin_from(self, previous: Scene, rng: torch.Generator) -> None:
-        resample(previous, self, rng)
+        resample(shown_of(previous), self, rng)
 
     @plain_torch()
     def render(self, view: View, rng: torch.Generator | None = None) -> Rendering:

@@ -72,16 +72,6 @@ class Particles(Scene):
             else:
                 scene.begin_from(old, rng)
 
-    def density(self, points: Tensor) -> Tensor:
-        """Density (P,) of the shown scene, which is a volume."""
-        assert isinstance(self.shown, Volume)
-        return self.shown.density(points)
-
-    def albedo(self, points: Tensor) -> Tensor:
-        """Albedo (P, 3) of the shown scene, which is a volume."""
-        assert isinstance(self.shown, Volume)
-        return self.shown.albedo(points)
-
 
 def shown_of(scene: Scene) -> Scene:
     """The scene that previews, films and the asset show: the scene itself, or the first of several."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from ..adam import Adam
 from ..errors import UserError
+
+if TYPE_CHECKING:
+    from .scene import Scene
 
 STEPS, POINTS, RATE = 400, 4096, 0.02
 DEPTH = 0.05  # world units; a surface is opaque over this distance
@@ -23,13 +26,13 @@ class Volume(Protocol):
     def albedo(self, points: Tensor) -> Tensor: ...
 
 
-def resample(old: object, new: Volume, rng: torch.Generator) -> None:
+def resample(old: Scene, new: Volume, rng: torch.Generator) -> None:
     """Fit a fresh field to another volume by regression at random points, half of them where the old one is dense.
 
     The loss compares opacities over a short way, 1 - exp(-density * ``DEPTH``), and albedo weighted by opacity. UserError
     if the old scene is no volume.
     """
-    if not isinstance(old, Volume):
+    if (volume := old.as_volume()) is None:
         raise UserError(f"a radiance field cannot start from {type(old).__name__}, which has no density")
     assert isinstance(new, nn.Module)
     parameters = list(new.parameters())
@@ -37,8 +40,8 @@ def resample(old: object, new: Volume, rng: torch.Generator) -> None:
     optimiser = Adam(parameters, lr=RATE)
     for _ in range(STEPS):
         with torch.no_grad():
-            points, opacity = _points(old, rng, device)
-            albedo = old.albedo(points)
+            points, opacity = _points(volume, rng, device)
+            albedo = volume.albedo(points)
         off = (_opacity(new, points) - opacity).square() + opacity * (new.albedo(points) - albedo).square().mean(-1)
         optimiser.zero_grad()
         off.mean().backward()
