@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ from dreamfusion.trainer import Trainer
 from dreamfusion.view.cameras import orbit_cameras
 from dreamfusion.view.view import orbit_view
 from tests.fakes import SMALL, GrayBallPrior, PixelPrior, ask, direction
+from tests.resuming import resumes_bit_exactly
 
 
 class ColourClip(clips.Clip):
@@ -191,14 +193,52 @@ def test_views_come_again_after_so_many_steps() -> None:
     assert losses[4] < losses[0] and losses[5] < losses[1]
 
 
-def test_draw_answers_to_guidance() -> None:
-    class Two(Normal):
-        def predict_noise(
-            self, z_t: Tensor, t: Tensor, question: Question, about: Sequence[Words | None]
-        ) -> tuple[Tensor, ...]:
-            means = (0.0 if words is None else 0.2 for words in about)
-            return tuple(self.exact_noise(z_t, t, torch.tensor(mean)) for mean in means)
+class Two(Normal):
+    """Pictures of one colour if it is asked about words, and of another if it is not."""
 
+    resolution = 12
+
+    def predict_noise(
+        self, z_t: Tensor, t: Tensor, question: Question, about: Sequence[Words | None]
+    ) -> tuple[Tensor, ...]:
+        means = (0.0 if words is None else 0.2 for words in about)
+        return tuple(self.exact_noise(z_t, t, torch.tensor(mean)) for mean in means)
+
+
+def test_repeated_views_of_a_guidance_that_grows_are_in_the_checkpoint() -> None:
+    """Drawn again they would be others: by the flow of ``Two`` with the guidance w they are (1 + w) 0.2."""
+    asked = {"kind": "ancestral", "sample_steps": 4, "threshold": 0, "repeat_views": 2, "guidance_scale": "0:0,1:4"}
+    settings = SMALL | {f"distillation.{name}": value for name, value in asked.items()}
+    config = resolve("fast", settings | {"shading.albedo_until": 0.6}, "a ball")
+    resumes_bit_exactly(config, Two, 6, (1, 3, 5))
+    trainer = Trainer(config, Two())
+    trainer.step()
+    ((name, first),) = [(k, x) for k, x in trainer.state()[0].items() if k.startswith("rule.")]
+    torch.testing.assert_close(first, torch.full_like(first, 0.2), rtol=1e-3, atol=1e-3)
+    for _ in range(2):
+        trainer.step()
+    assert trainer.state()[0][name] is first  # the third step shows what the first did
+
+
+def test_what_is_remembered_of_repeated_views() -> None:
+    """Each shading and camera has a sample of its own, and so has each guidance; the oldest goes first, also after a resume."""
+    prior, noise = Two(), noise_of(Two(), 1)
+    rule = Ancestral(prior, AncestralSettings(guidance_scale=1.0, sample_steps=4, threshold=0, repeat_views=3))
+    lit = about(prior, 1)
+    clay = replace(lit, view=replace(lit.view, shading="textureless"))
+    above = ask(prior.embed(["a red ball"]), [[0.0, 60.0, 2.5]])
+    for question in (lit, clay, above, lit, clay, above):
+        rule.draw_once(question, noise)
+    assert len(rule.drawn) == 3
+    taken_up = Ancestral(prior, rule.settings.model_copy(update={"guidance_scale": 2.0}))
+    taken_up.load_state_dict(dict(sorted(rule.state_dict().items(), reverse=True)))
+    assert list(taken_up.drawn) == list(rule.drawn)
+    drawn = taken_up.draw_once(lit, noise)
+    torch.testing.assert_close(drawn, torch.full_like(drawn, 0.6), rtol=1e-3, atol=1e-3)  # (1 + 2) 0.2 - 2 * 0
+    assert list(taken_up.drawn)[:2] == list(rule.drawn)[1:]
+
+
+def test_draw_answers_to_guidance() -> None:
     prior = Two()
     rule = Ancestral(prior, AncestralSettings(guidance_scale=2.0, sample_steps=4, threshold=0))
     drawn = rule.draw(about(prior, 1), noise_of(prior, 1))

@@ -10,10 +10,12 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from dreamfusion.batch.jobs import Job
 from dreamfusion.errors import UserError
 from dreamfusion.generation import generate
 from dreamfusion.priors.question import Tokens
 from dreamfusion.reference import FILL, SIDE, read_reference
+from dreamfusion.run import Run
 from dreamfusion.settings.presets import resolve
 from tests.fakes import SMALL, GrayBallPrior
 
@@ -118,3 +120,20 @@ def test_settings_that_are_used_again_are_as_they_were(tmp_path: Path) -> None:
     assert config.model_dump() == before
     config.prior.image = str(disc(tmp_path / "blue.png", colour=(30, 30, 200, 255)))
     assert generate(config=config, prior=ColourReader()).prompt == "a blue disc"
+
+
+@pytest.mark.filterwarnings("ignore:.* is read as")
+def test_a_resumed_run_keeps_the_path_of_its_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is resumed by a relative path, and a batch still knows it as its own. The picture itself may be gone."""
+    monkeypatch.chdir(tmp_path)
+    picture = disc(tmp_path / "mug.png")
+    job = Job(Path("run"), "", "fast", SMALL | {"steps": 1, "image": "mug.png"})
+    generate("", "fast", out=job.folder, prior=ColourReader(), **job.settings)
+    recorded = (job.folder / "run.yaml").read_bytes()
+    picture.unlink()
+    generate(resume=job.folder, prior=ColourReader())
+    assert (job.folder / "run.yaml").read_bytes() == recorded
+    generate(resume=job.folder, prior=ColourReader(), steps=2)
+    config = Run.open(job.folder).config
+    assert (config.prior.image, config.steps) == (str(picture), 2)
+    assert job.state() == ("finished", "")

@@ -92,7 +92,8 @@ def generate(
                 say(idle_changes(run.config, overrides, meta))
                 run.config = with_changes(run.config, overrides, meta)
             config = run.config
-            if config.prior.image:
+            if config.prior.image:  # read from the run's copy; the recorded path stays what was asked for
+                config = config.model_copy(deep=True)
                 config.prior.image = str(run.path / REFERENCE)
         else:  # what is found out is written into the settings, and the caller's own stay as they are
             config = resolve(preset, overrides, prompt) if config is None else config.model_copy(deep=True)

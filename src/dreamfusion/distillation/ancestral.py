@@ -26,8 +26,8 @@ class Ancestral(SDS):
 
     settings: AncestralSettings
     drawn: dict[str, Tensor] = field(default_factory=dict)
-    """Samples by their starting noise. The sampler has no randomness of its own, so a remembered sample is equal to a new
-    one, and a resumed run that has lost them continues as if it had not stopped."""
+    """Samples by what they were drawn for (``name_of``), the oldest first. They are a part of the state, since one that is drawn
+    later is another where the guidance is a schedule."""
 
     def turn(self, step: int) -> int:
         return step % (self.settings.repeat_views or step + 1)
@@ -40,15 +40,31 @@ class Ancestral(SDS):
         )  # fmt: skip
 
     def draw_once(self, question: Question, noise: Tensor) -> Tensor:
-        """The same samples; remembered if the views are repeated, with their noise."""
+        """The same samples; remembered if the views are repeated."""
         if not self.settings.repeat_views:
             return self.draw(question, noise)
-        key = key_of(noise)
+        key = self.name_of(question, noise)
         if key not in self.drawn:
             while len(self.drawn) >= self.settings.repeat_views:
                 self.drawn.pop(next(iter(self.drawn)))
             self.drawn[key] = self.draw(question, noise)
         return self.drawn[key]
+
+    def name_of(self, question: Question, noise: Tensor) -> str:
+        """A name for samples. The noise comes again with each round of views, but its shading may be another by then, and its
+        camera and the rule's settings may have been changed by hand."""
+        seen_from = question.view.cameras
+        cameras = torch.stack([seen_from.azimuth, seen_from.elevation, seen_from.radius, seen_from.fov])
+        what = f"{key_of(noise)} {key_of(cameras)} {question.view.shading} {self.settings!r}"
+        return hashlib.sha256(what.encode()).hexdigest()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {f"{k:06d}-{key}": sample for k, (key, sample) in enumerate(self.drawn.items())}  # files keep no order
+
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
+        self.drawn.clear()
+        for name in sorted(tensors):
+            self.drawn[name.partition("-")[2]] = tensors[name].to(self.prior.device)
 
     def direction(self, picture: Tensor, question: Question, t: Tensor, noise: Tensor) -> Direction:
         with torch.enable_grad():
