@@ -137,3 +137,15 @@ def test_a_resumed_run_keeps_the_path_of_its_picture(tmp_path: Path, monkeypatch
     config = Run.open(job.folder).config
     assert (config.prior.image, config.steps) == (str(picture), 2)
     assert job.state() == ("finished", "")
+
+
+@pytest.mark.filterwarnings("ignore:.* is read as")
+def test_a_relative_path_in_settings_is_recorded_as_an_absolute_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture = disc(tmp_path / "mug.png")
+    config = resolve("fast", SMALL | {"steps": 1, "image": str(picture)})
+    config.prior.image = "mug.png"
+    generate(config=config, out="run", prior=ColourReader())
+    assert Run.open("run").config.prior.image == str(picture)

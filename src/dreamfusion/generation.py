@@ -156,8 +156,9 @@ def stop_if_asked(stop: threading.Event | None, run: Run | None) -> None:
 
 
 def resumable_anywhere(config: Config) -> None:
-    """Make the paths of a new run's priors, mesh and start absolute, so that the run can be resumed from any folder."""
+    """Make the paths of a new run's priors, picture, mesh and start absolute, so that the run can be resumed from any folder."""
     config.prior.id, config.start = absolute_id(config.prior.id), absolute_file(config.start)
+    config.prior.image = absolute_file(config.prior.image)
     if isinstance(config.scene, MeshSettings | SplatSettings):
         config.scene.file = absolute_file(config.scene.file)
     else:
