@@ -149,7 +149,7 @@ def make_all(
     """Make all jobs that are not finished, ``workers`` at a time. ``hire`` finds workers elsewhere than on this machine.
 
     A run whose process ends, or that fails by a bug, is tried again from its checkpoint, ``retries`` times, after the
-    others; so is one for which no worker can be had. A mistake in what was asked is not. Unless a signal stops the batch,
+    others. A job whose worker does not start is tried again too. A mistake in what was asked is not. Unless a signal stops the batch,
     every job that was not made is among the failed. Call it from the main thread: SIGINT, SIGTERM and SIGHUP are passed on,
     every run writes its checkpoint, and the result tells the signal. A second SIGINT kills the workers.
     """

@@ -26,8 +26,8 @@ class Ancestral(SDS):
 
     settings: AncestralSettings
     drawn: dict[str, Tensor] = field(default_factory=dict)
-    """Samples by what they were drawn for (``name_of``), the oldest first. They are a part of the state, since one that is drawn
-    later is another where the guidance is a schedule."""
+    """Samples by what they were drawn for (``name_of``), the oldest first. They are a part of the state: where the guidance is a
+    schedule, a sample that is drawn again later differs."""
 
     def turn(self, step: int) -> int:
         return step % (self.settings.repeat_views or step + 1)

@@ -33,7 +33,7 @@ class Judgement:
 
 
 def finite(value: float) -> float | None:
-    """The value, or None where it is not finite: JSON has no NaN, and one broken asset is not to cost all others their figures."""
+    """The value, or None where it is not finite: JSON has no NaN, and one broken asset must not cost all others their figures."""
     return value if math.isfinite(value) else None
 
 

@@ -46,6 +46,7 @@ class TextEncoder:
             )
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         tokenizer.enable_padding()
+        tokenizer.enable_truncation(LONGEST)
         return cls(tokenizer, Bert.load(folder / "model.safetensors"))
 
     def to(self, device: torch.device) -> TextEncoder:
@@ -55,7 +56,6 @@ class TextEncoder:
 
     @torch.no_grad()
     def __call__(self, captions: list[str]) -> tuple[Tensor, Tensor]:
-        self.tokenizer.enable_truncation(LONGEST)
         read = self.tokenizer.encode_batch(captions)
         tokens, mask = torch.tensor([x.ids for x in read]), torch.tensor([x.attention_mask for x in read]).bool()
         tokens, mask = tokens.to(self.model.device), mask.to(self.model.device)
@@ -63,9 +63,8 @@ class TextEncoder:
 
     def unread(self, caption: str) -> str:
         """The end of a caption that is cut off; '' if all is read."""
-        self.tokenizer.no_truncation()
-        tokens = self.tokenizer.encode(caption).ids
-        return str(self.tokenizer.decode(tokens[LONGEST - 1 :])).strip() if len(tokens) > LONGEST else ""
+        rest = self.tokenizer.encode(caption).overflowing
+        return str(self.tokenizer.decode([token for piece in rest for token in piece.ids])).strip()
 
     def sentence(self, captions: list[str]) -> Tensor:
         """Unit sentence vectors (B, 384): the mean of the tokens, as the encoder was trained to be used."""

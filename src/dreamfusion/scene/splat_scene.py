@@ -150,9 +150,10 @@ class SplatScene(Scene):
         now = [(p.data_ptr(), p._version) for p in self.parameters()]
         if self._volume is None or self._volume[0] != now:
             with torch.no_grad():
-                covs = covariances(
-                    self.rotations.cpu().double(), self.log_scales.cpu().double()
-                )  # thin ones need the digits
+                turned, sized = (
+                    x.cpu().double() for x in (self.rotations, self.log_scales)
+                )  # thin splats need the digits
+                covs = covariances(turned, sized)
                 thinnest = self.log_scales.amin(1).exp()
                 given = (self.centres, covs, torch.sigmoid(self.logits), thinnest, flat_colour(self.harmonics))
                 self._volume = now, Density(*(x.cpu().double().numpy() for x in given))

@@ -247,8 +247,8 @@ class Desk:
         self.changed.notify_all()
 
     def _work(self) -> None:
-        """What each of the threads does: one run after the other. An error ends its run and not the thread, for which all others
-        would wait for ever."""
+        """What each of the threads does: one run after the other. An error ends its run and not the thread, or the runs that wait would
+        wait for ever."""
         while True:
             with self.changed:
                 while (entry := self.queue.next(self.active)) is None and not self.closing:
